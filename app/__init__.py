@@ -1,0 +1,1 @@
+"""Parley's web application; `factory.create_app` builds it."""

@@ -1,0 +1,218 @@
+"""Every setting and its default: typed, grouped, read once from the environment and `.env`.
+
+The environment wins over `.env`; an empty value counts as unset. `load_settings` raises `SettingsError` with one line
+per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceback shows them.
+"""
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+
+ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
+
+
+def _psycopg2_url(url: str) -> str:
+    """A bare `postgresql://` names psycopg 3 to SQLAlchemy 2.1; Parley drives psycopg2."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
+        raise ValueError("must look like postgresql://user:password@host:port/database")
+    return f"postgresql+psycopg2://{rest}"
+
+
+PostgresUrl = Annotated[str, AfterValidator(_psycopg2_url)]
+
+
+class Group(BaseSettings):
+    """One group of settings. A field is read from the variable of its `validation_alias`."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+
+class Server(Group):
+    host: str = Field("127.0.0.1", validation_alias="HOST", description="Address the web server listens on.")
+    port: int = Field(8000, ge=1, le=65535, validation_alias="PORT", description="Port the web server listens on.")
+    workers: int = Field(2, ge=1, le=64, validation_alias="WEB_WORKERS", description="Web worker processes.")
+    home: Path = Field(
+        Path(".parley"), validation_alias="PARLEY_HOME", description="Folder of the embedded servers' data and keys."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=65_536, validation_alias="MAX_BODY_BYTES", description="Largest request body, in bytes."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL", description="Least severe log line that is written."
+    )
+
+
+class Database(Group):
+    url: PostgresUrl | None = Field(
+        None, validation_alias="DATABASE_URL", description="PostgreSQL 15 or newer; unset starts the embedded one."
+    )
+    pool_size: int = Field(10, ge=1, validation_alias="DB_POOL_SIZE", description="Connections kept per process.")
+    max_overflow: int = Field(
+        20, ge=0, validation_alias="DB_MAX_OVERFLOW", description="Connections beyond the pool, closed after use."
+    )
+    pool_timeout: float = Field(
+        5, gt=0, validation_alias="DB_POOL_TIMEOUT", description="Seconds to wait for a connection, then 503."
+    )
+    pool_recycle: int = Field(
+        3600, ge=1, validation_alias="DB_POOL_RECYCLE", description="Seconds after which a connection is replaced."
+    )
+    connect_timeout: int = Field(
+        5, ge=1, validation_alias="DB_CONNECT_TIMEOUT", description="Seconds to wait for a new connection."
+    )
+    statement_timeout_ms: int = Field(
+        15_000, ge=100, validation_alias="DB_STATEMENT_TIMEOUT_MS", description="Longest statement, in milliseconds."
+    )
+    lock_timeout_ms: int = Field(
+        5_000, ge=100, validation_alias="DB_LOCK_TIMEOUT_MS", description="Longest wait for a lock, in milliseconds."
+    )
+    idle_in_transaction_timeout_ms: int = Field(
+        15_000,
+        ge=100,
+        validation_alias="DB_IDLE_IN_TRANSACTION_TIMEOUT_MS",
+        description="Longest pause inside a transaction, in milliseconds.",
+    )
+
+
+class Jobs(Group):
+    broker_url: SecretStr | None = Field(
+        None,
+        validation_alias="CELERY_BROKER_URL",
+        description="Redis or RabbitMQ for Celery; unset starts the embedded Redis.",
+    )
+
+
+class Auth(Group):
+    jwt_secret_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        validation_alias="JWT_SECRET_KEY",
+        description="Signs tokens; at least 32 characters. Made and kept in PARLEY_HOME when the database is embedded.",
+    )
+    access_token_minutes: int = Field(
+        15, ge=1, le=1440, validation_alias="ACCESS_TOKEN_MINUTES", description="Life of an access token, in minutes."
+    )
+    refresh_token_days: int = Field(
+        7, ge=1, le=365, validation_alias="REFRESH_TOKEN_DAYS", description="Life of a session, in days."
+    )
+    password_queue: int = Field(
+        16, ge=1, validation_alias="PASSWORD_QUEUE", description="Passwords waiting to be hashed per worker, then 503."
+    )
+
+
+class Chat(Group):
+    history_messages: int = Field(
+        20, ge=0, le=500, validation_alias="CHAT_HISTORY_MESSAGES", description="Earlier messages sent to the provider."
+    )
+    history_chars: int = Field(
+        100_000,
+        ge=0,
+        validation_alias="CHAT_HISTORY_CHARS",
+        description="Characters of earlier messages sent to the provider.",
+    )
+    max_user_chars: int = Field(
+        10_000, ge=1, le=10_000, validation_alias="CHAT_MAX_USER_CHARS", description="Longest message from a person."
+    )
+    stale_seconds: int = Field(
+        15,
+        ge=3,
+        validation_alias="CHAT_STALE_SECONDS",
+        description="Seconds without a heartbeat after which a running turn counts as interrupted.",
+    )
+
+
+class Provider(Group):
+    name: ProviderName | None = Field(
+        None,
+        validation_alias="AI_PROVIDER",
+        description="demo, openai, openrouter or compatible; unset: the one a key is set for, else demo.",
+    )
+    model: str | None = Field(None, validation_alias="AI_MODEL", description="Model to ask; unset: the provider's own.")
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="Key for openai, and for compatible if it wants one."
+    )
+    openai_base_url: str | None = Field(
+        None,
+        validation_alias="OPENAI_BASE_URL",
+        pattern=r"^https?://",
+        description="Base URL of the API, such as http://localhost:11434/v1; required for compatible.",
+    )
+    openrouter_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENROUTER_API_KEY", description="Key for openrouter."
+    )
+    openrouter_base_url: str = Field(
+        "https://openrouter.ai/api/v1",
+        validation_alias="OPENROUTER_BASE_URL",
+        pattern=r"^https?://",
+        description="Base URL of OpenRouter.",
+    )
+    connect_timeout: float = Field(
+        5, gt=0, validation_alias="AI_CONNECT_TIMEOUT", description="Seconds to connect to the provider."
+    )
+    first_token_timeout: float = Field(
+        60, gt=0, validation_alias="AI_FIRST_TOKEN_TIMEOUT", description="Seconds until the first piece of an answer."
+    )
+    idle_timeout: float = Field(
+        30, gt=0, validation_alias="AI_IDLE_TIMEOUT", description="Seconds between two pieces of an answer."
+    )
+    total_timeout: float = Field(
+        300, gt=0, validation_alias="AI_TOTAL_TIMEOUT", description="Seconds for a whole answer."
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All groups. Immutable; tests build one with `dataclasses.replace` or `load_settings(environ=...)`."""
+
+    server: Server
+    database: Database
+    jobs: Jobs
+    auth: Auth
+    chat: Chat
+    provider: Provider
+
+
+GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
+    {"server": Server, "database": Database, "jobs": Jobs, "auth": Auth, "chat": Chat, "provider": Provider}
+)
+
+_G = TypeVar("_G", bound=Group)
+
+
+def load_settings(env_file: Path | None = Path(".env")) -> Settings:
+    """Read every group from the environment and `env_file`.
+
+    Raises `SettingsError` whose detail has one line per wrong setting, naming the variable and never its value.
+    """
+    groups: dict[str, Group] = {}
+    complaints: list[str] = []
+    for name, group in GROUPS.items():
+        try:
+            groups[name] = group(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings init argument
+        except ValidationError as error:
+            complaints += [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    if complaints:
+        raise SettingsError("\n".join(complaints))
+    settings = Settings(**groups)  # type: ignore[arg-type]  # each name is paired with its own class in GROUPS
+    _check_provider(settings.provider)
+    return settings
+
+
+def _check_provider(provider: Provider) -> None:
+    """A named provider must have what it needs; saying so at start beats saying so at the first chat."""
+    needs: dict[ProviderName, tuple[str, object]] = {
+        "openai": ("OPENAI_API_KEY", provider.openai_api_key),
+        "openrouter": ("OPENROUTER_API_KEY", provider.openrouter_api_key),
+        "compatible": ("OPENAI_BASE_URL", provider.openai_base_url),
+    }
+    if provider.name in needs and not needs[provider.name][1]:
+        raise SettingsError(f"{needs[provider.name][0]}: AI_PROVIDER={provider.name} needs it; set it or unset AI_PROVIDER")
+    assert set(needs) | {"demo"} == set(get_args(ProviderName))  # noqa: S101  # a new provider must say what it needs

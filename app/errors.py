@@ -1,0 +1,158 @@
+"""Everything Parley can refuse or fail at, as one tree.
+
+    ParleyError
+    ├── SettingsError            a wrong or missing setting; the process does not start
+    ├── InvalidInput             what was sent cannot be understood or is out of bounds
+    │   └── TooLarge             it is well formed, but over a size limit
+    ├── NotAuthenticated         no token, a wrong one, or one whose session has ended
+    ├── NotAllowed               known caller, but not for this
+    ├── NotFound                 absent, or somebody else's: the two look the same
+    ├── Conflict                 well formed, but not in this state
+    │   ├── EmailTaken
+    │   ├── ConversationBusy     another turn is running in this conversation
+    │   ├── ConversationMovedOn  later messages exist, so the turn cannot run again
+    │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
+    ├── IdempotencyMismatch      the key was used before with another body
+    ├── Unavailable              try again later
+    │   ├── Overloaded           a bounded queue or pool is full
+    │   └── DatabaseUnavailable
+    └── ProviderError            the AI provider did not answer
+        ├── ProviderMisconfigured    wrong key, unknown model, request refused as such
+        ├── ProviderUnreachable      no connection, or it broke
+        ├── ProviderTimedOut         connect, first token, idle or total deadline passed
+        ├── ProviderOverloaded       429 or 503 from the provider
+        └── ProviderBadAnswer        5xx, or something that is not its protocol
+
+Nothing here knows HTTP: `app/api/errors.py` alone says which status each of them has.
+"""
+
+from collections.abc import Mapping, Sequence
+
+
+class ParleyError(Exception):
+    """Base of the tree.
+
+    `code` is the stable, machine-readable name shown in problem+json and stored with a failed turn; `detail` is a
+    sentence for a person: what is wrong, where, and what to do. `fields` maps a field's path to its complaints.
+    `retry_after` is in whole seconds, where waiting is known to help.
+    """
+
+    code = "internal_error"
+    default_detail = "Something went wrong on our side."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        self.detail = detail or self.default_detail
+        self.fields = fields
+        self.retry_after = retry_after
+        super().__init__(self.detail)
+
+
+class SettingsError(ParleyError):
+    code = "invalid_settings"
+    default_detail = "A setting is missing or wrong."
+
+
+class InvalidInput(ParleyError):
+    code = "invalid_input"
+    default_detail = "The request is not valid; see `errors` for each field."
+
+
+class TooLarge(InvalidInput):
+    code = "too_large"
+    default_detail = "The request is larger than this server accepts."
+
+
+class NotAuthenticated(ParleyError):
+    code = "not_authenticated"
+    default_detail = "A valid access token is needed: send `Authorization: Bearer <token>` from login or refresh."
+
+
+class NotAllowed(ParleyError):
+    code = "not_allowed"
+    default_detail = "Your account may not do this."
+
+
+class NotFound(ParleyError):
+    code = "not_found"
+    default_detail = "There is nothing here that you can see."
+
+
+class Conflict(ParleyError):
+    code = "conflict"
+    default_detail = "This cannot be done in the present state."
+
+
+class EmailTaken(Conflict):
+    code = "email_taken"
+    default_detail = "An account with this email address exists already; log in instead."
+
+
+class ConversationBusy(Conflict):
+    code = "conversation_busy"
+    default_detail = "Another turn is running in this conversation; wait for its end or cancel it."
+
+
+class ConversationMovedOn(Conflict):
+    code = "conversation_moved_on"
+    default_detail = "Later messages exist in this conversation, so this turn cannot run again; send a new message."
+
+
+class TurnFenced(Conflict):
+    code = "turn_fenced"
+    default_detail = "This attempt was closed by another process, so its answer was dropped; read the turn for its state."
+
+
+class IdempotencyMismatch(ParleyError):
+    code = "idempotency_mismatch"
+    default_detail = "This Idempotency-Key was used before with another body; use a new key for a new request."
+
+
+class Unavailable(ParleyError):
+    code = "unavailable"
+    default_detail = "The server cannot do this just now; try again shortly."
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    default_detail = "The server is busy; try again shortly."
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+    default_detail = "The database does not answer; nothing was saved. Try again shortly."
+
+
+class ProviderError(ParleyError):
+    code = "provider_error"
+    default_detail = "The AI provider did not answer."
+
+
+class ProviderMisconfigured(ProviderError):
+    code = "provider_misconfigured"
+    default_detail = "The AI provider refused the request as this server is configured; an operator must look."
+
+
+class ProviderUnreachable(ProviderError):
+    code = "provider_unreachable"
+    default_detail = "The AI provider could not be reached, or the connection to it broke."
+
+
+class ProviderTimedOut(ProviderError):
+    code = "provider_timeout"
+    default_detail = "The AI provider did not answer within its deadline."
+
+
+class ProviderOverloaded(ProviderError):
+    code = "provider_overloaded"
+    default_detail = "The AI provider is limiting its callers; try again shortly."
+
+
+class ProviderBadAnswer(ProviderError):
+    code = "provider_bad_answer"
+    default_detail = "The AI provider answered with something that could not be understood."

@@ -1,0 +1,88 @@
+"""What a provider is to the rest of Parley: one method that streams an answer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of the context. `tool_calls` is the OpenAI list (id, type, function{name, arguments})."""
+
+    role: Role
+    content: str | None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What to answer. `tools` are OpenAI function definitions; `model` None means the provider's default."""
+
+    messages: Sequence[ChatMessage]
+    model: str | None = None
+    tools: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; None where it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer's text; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The end of a stream: always its last event, exactly once.
+
+    `finish_reason` is stop, length, tool_calls or content_filter, or what the provider said. `model` is the one that
+    really answered. `tool_calls` are whole, in the OpenAI shape, never pieces.
+    """
+
+    finish_reason: str
+    model: str
+    usage: Usage = field(default_factory=Usage)
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+StreamEvent = TextDelta | Completed
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines in seconds: to connect, to the first event, between two events, and for the whole answer."""
+
+    connect: float = 5
+    first_token: float = 60
+    idle: float = 30
+    total: float = 300
+
+
+class Provider(ABC):
+    """An AI provider.
+
+    `stream` opens the request when entered and closes the connection when left, however it is left: a consumer that
+    goes away must never leave the provider talking. The iterator yields `TextDelta`s, then one `Completed`; a stream
+    that ends without its end raises `ProviderBadAnswer`. Every failure, in entering or in iterating, is a
+    `ProviderError` of `app.errors`; no vendor's exception leaves the adapter, and no key or body appears in a message.
+    Instances are shared by all threads of a process.
+    """
+
+    name: str
+    default_model: str
+
+    @abstractmethod
+    def stream(self, request: ChatRequest) -> AbstractContextManager[Iterator[StreamEvent]]:
+        """Answer `request` piece by piece."""
