@@ -7,7 +7,7 @@ per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceba
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,9 +31,7 @@ PostgresUrl = Annotated[str, AfterValidator(_psycopg2_url)]
 class Group(BaseSettings):
     """One group of settings. A field is read from the variable of its `validation_alias`."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class Server(Group):
@@ -170,7 +168,7 @@ class Provider(Group):
 
 @dataclass(frozen=True)
 class Settings:
-    """All groups. Immutable; tests build one with `dataclasses.replace` or `load_settings(environ=...)`."""
+    """All groups. Immutable."""
 
     server: Server
     database: Database
@@ -183,8 +181,6 @@ class Settings:
 GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
     {"server": Server, "database": Database, "jobs": Jobs, "auth": Auth, "chat": Chat, "provider": Provider}
 )
-
-_G = TypeVar("_G", bound=Group)
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> Settings:
@@ -214,5 +210,7 @@ def _check_provider(provider: Provider) -> None:
         "compatible": ("OPENAI_BASE_URL", provider.openai_base_url),
     }
     if provider.name in needs and not needs[provider.name][1]:
-        raise SettingsError(f"{needs[provider.name][0]}: AI_PROVIDER={provider.name} needs it; set it or unset AI_PROVIDER")
+        raise SettingsError(
+            f"{needs[provider.name][0]}: AI_PROVIDER={provider.name} needs it; set it or unset AI_PROVIDER"
+        )
     assert set(needs) | {"demo"} == set(get_args(ProviderName))  # noqa: S101  # a new provider must say what it needs
