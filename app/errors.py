@@ -105,9 +105,7 @@ class ConversationMovedOn(Conflict):
 
 class TurnFenced(Conflict):
     code = "turn_fenced"
-    default_detail = (
-        "This attempt was closed by another process, so its answer was dropped; read the turn for its state."
-    )
+    default_detail = "Another process closed this attempt, so its answer was dropped; read the turn for its state."
 
 
 class IdempotencyMismatch(ParleyError):

@@ -1,0 +1,63 @@
+"""How connections are made: the pool's bounds, the timeouts every connection carries, JSON through orjson."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import orjson
+import psycopg2
+import psycopg2.extras
+from gevent import monkey
+
+from app.config import Database
+
+psycopg2.extras.register_uuid()
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def engine_options(settings: Database, make_url: Callable[[], str] | None = None) -> dict[str, Any]:
+    """Keyword arguments of `create_engine`.
+
+    No pre-ping: it would cost the turn a round trip, and a restarted server costs each process one failed request at
+    most, because SQLAlchemy then drops the whole pool. Parley's transactions are explicit, so nothing is left open.
+    """
+    timeouts = {
+        "statement_timeout": settings.statement_timeout_ms,
+        "lock_timeout": settings.lock_timeout_ms,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
+    }
+    return {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_timeout": settings.pool_timeout,
+        "pool_recycle": settings.pool_recycle,
+        "json_serializer": _dumps,
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,  # what people write does not belong in a traceback
+        "connect_args": {
+            "application_name": "parley",
+            "connect_timeout": settings.connect_timeout,
+            "keepalives": 1,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+            "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items()),
+        },
+    }
+
+
+def connect_in_time(seconds: float) -> Callable[..., Any]:
+    """A `do_connect` listener: under gevent libpq's own `connect_timeout` does nothing, so a timer of gevent's does."""
+
+    def do_connect(dialect: Any, record: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if not monkey.is_module_patched("socket"):
+            return None  # SQLAlchemy goes on and connects by itself
+        error = psycopg2.OperationalError(f"no connection to the database within {seconds:g} seconds")
+        with gevent.Timeout(seconds, error):
+            return dialect.connect(*args, **kwargs)
+
+    return do_connect

@@ -1,0 +1,27 @@
+"""One file per entity. Importing this package imports all of them, which is what Alembic compares the database with."""
+
+from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
+from app.models.message import Message, MessageRole
+from app.models.project import Project
+from app.models.prompt import Prompt
+from app.models.runtime_setting import RuntimeSetting
+from app.models.session import Session
+from app.models.turn import Turn, TurnStatus
+from app.models.user import User, UserRole, UserStatus
+
+__all__ = [
+    "Conversation",
+    "ConversationStatus",
+    "ConversationStorage",
+    "Message",
+    "MessageRole",
+    "Project",
+    "Prompt",
+    "RuntimeSetting",
+    "Session",
+    "Turn",
+    "TurnStatus",
+    "User",
+    "UserRole",
+    "UserStatus",
+]

@@ -1,0 +1,68 @@
+import enum
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary, String, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base
+from app.models.columns import Moment, OwnerId, OwnId, one_of
+
+
+class TurnStatus(enum.StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Turn(Base):
+    """One user message and all that answers it: the ledger of what was asked of which provider, and how it ended.
+
+    Running again after a failure is a new `attempt` of the same turn. `error` is {code, detail} of the last failure.
+    """
+
+    __tablename__ = "turns"
+
+    user_id: Mapped[OwnerId]
+    id: Mapped[OwnId]
+    conversation_id: Mapped[UUID] = mapped_column(Uuid)
+    attempt: Mapped[UUID] = mapped_column(Uuid)
+    status: Mapped[str] = mapped_column(String(12))
+    position: Mapped[int] = mapped_column(Integer)  # of its user message
+    answer_position: Mapped[int | None] = mapped_column(Integer)  # of its last message, once it has one
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    provider: Mapped[str] = mapped_column(String(20))
+    model: Mapped[str | None] = mapped_column(String(200))
+    input_tokens: Mapped[int | None] = mapped_column(Integer)
+    output_tokens: Mapped[int | None] = mapped_column(Integer)
+    finish_reason: Mapped[str | None] = mapped_column(String(50))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    heartbeat_at: Mapped[Moment]
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    started_at: Mapped[Moment]
+    first_token_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
+        ),
+        one_of("status", TurnStatus),
+        CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished_at"),
+        CheckConstraint("(idempotency_key IS NULL) = (request_hash IS NULL)", name="request_hash"),
+        Index("ix_turns_conversation", "user_id", "conversation_id"),
+        Index(
+            "uq_turns_idempotency_key",
+            "user_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        # Few rows are running at any moment: the sweep for stale turns reads this and nothing else.
+        Index("ix_turns_running", "user_id", "id", postgresql_where=text("status = 'running'")),
+    )

@@ -1,0 +1,53 @@
+"""Runs the migrations: one process at a time, and never waiting long for a lock that the application holds."""
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import Connection, text
+
+# Two processes that upgrade at once queue here; any constant will do that nobody else uses.
+UPGRADE_LOCK = 7_275_396_001
+WAIT_FOR_OTHER_UPGRADE = "10min"
+# A migration that waits for a table lock makes everybody behind it wait too, so it gives up soon and is tried again.
+LOCK_TIMEOUT = "5s"
+
+target_metadata = current_app.extensions["migrate"].db.metadata
+
+
+def run_offline() -> None:
+    url = current_app.extensions["migrate"].db.engine.url.render_as_string(hide_password=True)
+    context.configure(url=url, target_metadata=target_metadata, literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        context.run_migrations()
+
+
+def run_online() -> None:
+    engine = current_app.extensions["migrate"].db.engine
+    with engine.connect() as connection:
+        try:
+            _take_upgrade_lock(connection)
+            context.configure(
+                connection=connection,
+                target_metadata=target_metadata,
+                transaction_per_migration=True,
+                compare_type=True,
+                compare_server_default=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            # It holds the advisory lock and changed settings: closed, never returned to the pool.
+            connection.invalidate()
+
+
+def _take_upgrade_lock(connection: Connection) -> None:
+    connection.execute(text(f"SET lock_timeout = '{WAIT_FOR_OTHER_UPGRADE}'; SET statement_timeout = 0"))
+    connection.execute(text(f"SELECT pg_advisory_lock({UPGRADE_LOCK})"))
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET idle_in_transaction_session_timeout = 0"))
+    connection.commit()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()
