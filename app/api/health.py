@@ -1,0 +1,17 @@
+"""Whether this server can do its work."""
+
+from flask.views import MethodView
+
+from app.api.access import Access
+from app.api.blueprint import Blueprint
+from app.services import health
+
+blueprint = Blueprint("health", __name__, access=Access.PUBLIC, description="Whether the server can do its work")
+
+
+@blueprint.route("/health")
+class Health(MethodView):
+    def get(self) -> tuple[dict[str, str], int]:
+        """200 once the database answers and its migrations are current, else 503"""
+        report = health.check()
+        return {"status": "ok" if report.ok else "unavailable", "detail": report.detail}, 200 if report.ok else 503

@@ -1,0 +1,24 @@
+"""What a process holds beside the database: settings, providers, the turns it is answering. Made once by the factory."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from app.config import Settings
+from app.providers.registry import ProviderRegistry
+from app.services.passwords import PasswordHasher
+from app.services.turns import TurnEngine
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    providers: ProviderRegistry
+    passwords: PasswordHasher
+    turns: TurnEngine
+
+
+def services() -> Services:
+    """Those of the current application."""
+    return cast(Services, current_app.extensions["parley"])
