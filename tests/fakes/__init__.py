@@ -1,0 +1,1 @@
+"""Stand-ins for what Parley talks to, as real servers on loopback."""

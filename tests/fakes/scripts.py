@@ -1,0 +1,262 @@
+"""What the scripted upstream can do to a caller. Each function returns a script; pauses are in seconds."""
+
+import ast
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.exchange import Exchange, Script
+
+STREAMS = Path(__file__).parents[1] / "data" / "streams"
+MODELS = {"object": "list", "data": [{"id": "fake-model", "object": "model", "created": 0, "owned_by": "tests"}]}
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """One chat.completion.chunk; without a delta its `choices` are empty."""
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "fake-model",
+        "choices": choices,
+    } | more
+
+
+def usage(given: int, made: int) -> dict[str, int]:
+    return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+
+
+def says(pieces: Sequence[str], pause: float = 0, first: float = 0) -> Script:
+    """Stream these pieces, `first` seconds after the headers and `pause` apart, and end as it should be."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.pause(first)
+        await exchange.event(chunk({"role": "assistant", "content": ""}))
+        for piece in pieces:
+            await exchange.event(chunk({"content": piece}))
+            await exchange.pause(pause)
+        await exchange.event(chunk({}, "stop"))
+        asked = exchange.json() or {}
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            await exchange.event(chunk(None, usage=usage(7, len(pieces))))
+        await exchange.send(DONE)
+        await exchange.end()
+
+    return script
+
+
+def words(count: int = 5, pause: float = 0, first: float = 0) -> Script:
+    """`count` words, "word0 word1 ...", `pause` apart."""
+    return says([f"word{number} " for number in range(count)], pause, first)
+
+
+def echo(pause: float = 0) -> Script:
+    """Say how many messages came and what the last one was: shows which history a caller sent."""
+
+    async def script(exchange: Exchange) -> None:
+        messages = exchange.json()["messages"]
+        await says([f"{len(messages)} messages; ", f"last: {messages[-1]['content']}"], pause)(exchange)
+
+    return script
+
+
+def recorded(name: str, size: int = 0, pause: float = 0) -> Script:
+    """Play `tests/data/streams/<name>.sse`; with a `size`, in pieces of so many bytes, `pause` apart."""
+    data = (STREAMS / f"{name}.sse").read_bytes()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for start in range(0, len(data), size or len(data)):
+            await exchange.send(data[start : start + (size or len(data))])
+            await exchange.pause(pause)
+        await exchange.end()
+
+    return script
+
+
+def raw(data: bytes, content_type: str | None = "text/event-stream") -> Script:
+    """A 200 whose whole body is `data`."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(200, content_type)
+        await exchange.send(data)
+        await exchange.end()
+
+    return script
+
+
+def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -> Script:
+    """An answer with this status; `body` is JSON, or text if it is a string."""
+
+    async def script(exchange: Exchange) -> None:
+        text = body if isinstance(body, str) else json.dumps({} if body is None else body)
+        data = text.encode()
+        kind = "text/html" if isinstance(body, str) else "application/json"
+        await exchange.head(code, kind, length=len(data), headers=headers)
+        await exchange.send(data)
+        await exchange.end()
+
+    return script
+
+
+def refusal(code: int, message: str = "no", headers: dict[str, str] | None = None, **more: Any) -> Script:
+    """An error in OpenAI's shape."""
+    return status(
+        code, {"error": {"message": message, "type": "some_error", "param": None, "code": None} | more}, headers
+    )
+
+
+def answer(text: str = "whole", tool_calls: list[dict[str, Any]] | None = None, finish: str = "stop") -> Script:
+    """Plain JSON, although a stream was asked for."""
+    message = {"role": "assistant", "content": text, "tool_calls": tool_calls}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return status(200, {"id": "1", "model": "fake-model", "choices": [choice], "usage": usage(3, 4)})
+
+
+def calls_tool(name: str = "add_task", arguments: str = '{"title": "milk"}') -> Script:
+    """Ask for one tool call in pieces; once a tool's result is the last message, answer in words."""
+
+    async def script(exchange: Exchange) -> None:
+        messages = exchange.json()["messages"]
+        if messages[-1]["role"] == "tool":
+            await says(["The tool said: ", str(messages[-1]["content"])])(exchange)
+            return
+        await exchange.head()
+        function = {"name": name, "arguments": ""}
+        first = {"index": 0, "id": "call_1", "type": "function", "function": function}
+        await exchange.event(chunk({"role": "assistant", "content": None, "tool_calls": [first]}))
+        for piece in (arguments[:4], arguments[4:]):
+            await exchange.event(chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}))
+        await exchange.event(chunk({}, "tool_calls"))
+        await exchange.event(chunk(None, usage=usage(9, 3)))
+        await exchange.send(DONE)
+        await exchange.end()
+
+    return script
+
+
+def error_in_stream(code: Any = 502, message: str = "upstream broke", after: int = 1) -> Script:
+    """`after` words, then an error object inside the 200 stream, as OpenRouter does."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b": OPENROUTER PROCESSING\n\n")
+        for number in range(after):
+            await exchange.event(chunk({"content": f"word{number} "}))
+        await exchange.event(chunk({"content": ""}, "error", error={"code": code, "message": message}))
+        await exchange.end()
+
+    return script
+
+
+def hang(after: int | None = None) -> Script:
+    """Never answer; or, with `after`, send the headers and so many words and then nothing more."""
+
+    async def script(exchange: Exchange) -> None:
+        if after is not None:
+            await exchange.head()
+            for number in range(after):
+                await exchange.event(chunk({"content": f"word{number} "}))
+        await exchange.pause(None)
+
+    return script
+
+
+def drip(part: str = "headers", pause: float = 0.02) -> Script:
+    """One byte at a time, for ever: in the `headers`, in the `body` without a newline, or `comments` only."""
+
+    async def script(exchange: Exchange) -> None:
+        if part == "headers":
+            await exchange.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            step = partial(exchange.write, b"a")
+        elif part == "body":
+            await exchange.head()
+            await exchange.send(b"data: ")
+            step = partial(exchange.send, b"a")
+        else:
+            await exchange.head()
+            step = partial(exchange.send, b": ping\n\n")
+        while True:
+            await step()
+            await exchange.pause(pause)
+
+    return script
+
+
+def cut(after: int = 2, how: str = "close") -> Script:
+    """`after` words, then a break: `close` inside an HTTP chunk, `reset`, or `clean` but without [DONE]."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for number in range(after):
+            await exchange.event(chunk({"content": f"word{number} "}))
+        if how == "clean":
+            await exchange.end()
+        elif how == "reset":
+            await exchange.pause(0.05)  # let the words leave first: a reset may overtake them
+            exchange.connection.abort()
+        else:
+            # the connection is not kept, so that what follows is its end
+            await exchange.write(b'ff\r\ndata: {"choi')
+
+    return script
+
+
+def not_http() -> Script:
+    """Something that is no HTTP at all."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(b"\x16\x03\x01 hello, this is another protocol\r\n\r\n")
+
+    return script
+
+
+def reset() -> Script:
+    """Cut the connection before any byte of an answer."""
+
+    async def script(exchange: Exchange) -> None:
+        exchange.connection.abort()
+
+    return script
+
+
+def endless(size: int = 1000) -> Script:
+    """Words of `size` characters as fast as the caller reads them, without end."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        while True:
+            await exchange.event(chunk({"content": "x" * size}))
+            await exchange.pause(0.0001)
+
+    return script
+
+
+def endless_line(size: int = 65536) -> Script:
+    """One line that never ends, as fast as the caller reads it."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"data: ")
+        while True:
+            await exchange.send(b"a" * size)
+            await exchange.pause(0.0001)
+
+    return script
+
+
+def parse(text: str) -> Script:
+    """A script from its call written as text, such as `words(count=3, pause=0.1)`."""
+    call = ast.parse(text, mode="eval").body
+    known = {name: value for name, value in globals().items() if callable(value) and not name.startswith("_")}
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in known:
+        raise ValueError(f"{text!r} is not a script; write it as a call, such as words(count=3)")
+    positional = [ast.literal_eval(value) for value in call.args]
+    named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    made: Script = known[call.func.id](*positional, **named)
+    return made

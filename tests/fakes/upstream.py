@@ -1,0 +1,219 @@
+"""A scripted, OpenAI-compatible server on loopback, with every byte in the script's hands.
+
+In a test, in a thread of its own (one asyncio loop, so hundreds of slow streams cost one thread):
+
+    with Upstream(words(count=50, pause=0.1)) as upstream:
+        ... talk to upstream.base_url ...
+        upstream.wait_for(lambda: upstream.open_streams == 0)
+
+`upstream.script = ...` changes what the next request meets; `upstream.then(a, b)` lines up scripts for the next
+requests only. As a process of its own, for tests that kill processes:
+
+    python -m tests.fakes.upstream --port 9999 --script "words(count=50, pause=0.1)"
+
+It prints `listening on http://127.0.0.1:9999/v1` once it accepts. `GET /seen` answers what it saw, as JSON.
+The scripts are in `tests/fakes/scripts.py`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import ssl
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from tests.fakes import scripts
+from tests.fakes.exchange import Connection, Disconnected, Exchange, Script
+
+START_SECONDS = 10
+
+
+@dataclasses.dataclass
+class Seen:
+    """One request. `body` is its JSON, or None. `ended` is None while running, then complete or disconnected."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    at: float
+    connection: int
+    ended: str | None = None
+
+
+class Upstream:
+    """The server. Its counters may be read from any thread; `wait_for` waits for them without sleeping."""
+
+    def __init__(
+        self, script: Script | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None, backlog: int = 1024
+    ) -> None:
+        self.script = script or scripts.words()
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self.open_connections = 0
+        self.open_streams = 0
+        self.peak_streams = 0
+        self.disconnects = 0
+        self.failures: list[BaseException] = []
+        self._next: deque[Script] = deque()
+        self._changed = threading.Condition()
+        self._port, self._tls, self._backlog = port, tls, backlog
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive: set[Connection] = set()
+        self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
+        self._started = threading.Event()
+        self._stop = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/v1"
+
+    def then(self, *these: Script) -> None:
+        """The next requests meet these scripts, one each; after them `script` again."""
+        self._next.extend(these)
+
+    def wait_for(self, predicate: Callable[[], bool], seconds: float = 10) -> None:
+        """Return once `predicate` holds; AssertionError after `seconds`."""
+        with self._changed:
+            assert self._changed.wait_for(predicate, seconds), f"not seen within {seconds} s: {self.summary()}"
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "requests": [dataclasses.asdict(seen) for seen in list(self.requests)],
+            "connections": self.connections,
+            "open_connections": self.open_connections,
+            "open_streams": self.open_streams,
+            "peak_streams": self.peak_streams,
+            "disconnects": self.disconnects,
+        }
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(START_SECONDS), "the upstream did not start"
+        if self.failures:
+            raise self.failures[0]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(START_SECONDS)
+        if kind is None and self.failures:
+            raise self.failures[0]
+
+    def serve_forever(self) -> None:
+        """Run in this thread until interrupted."""
+        self._run()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            self.failures.append(error)
+            self._started.set()
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        server = await self._loop.create_server(
+            lambda: Connection(self._connected, self._lost, self._spawn),
+            "127.0.0.1",
+            self._port,
+            ssl=self._tls,
+            backlog=self._backlog,
+        )
+        self._port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._stop.wait()
+        server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._alive):
+            connection.abort()
+        await asyncio.sleep(0)
+
+    def _connected(self, connection: Connection) -> int:
+        with self._changed:
+            self._alive.add(connection)
+            self.connections += 1
+            self.open_connections += 1
+            self._changed.notify_all()
+            return self.connections
+
+    def _lost(self, connection: Connection) -> None:
+        with self._changed:
+            self._alive.discard(connection)
+            self.open_connections -= 1
+            self._changed.notify_all()
+
+    def _spawn(self, exchange: Exchange) -> None:
+        task = self._loop.create_task(self._answer(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        if exchange.method == "GET":
+            answer = self.summary() if exchange.path == "/seen" else scripts.MODELS
+            await scripts.status(200, answer)(exchange)
+            exchange.finished()
+            return
+        seen = Seen(exchange.path, exchange.headers, exchange.json(), time.monotonic(), exchange.connection.number)
+        script = self._next.popleft() if self._next else self.script
+        with self._changed:
+            self.requests.append(seen)
+            self.open_streams += 1
+            self.peak_streams = max(self.peak_streams, self.open_streams)
+            self._changed.notify_all()
+        try:
+            await script(exchange)
+            seen.ended = "complete"
+        except Disconnected:
+            seen.ended = "disconnected"
+        except asyncio.CancelledError:
+            seen.ended = "stopped"
+            raise
+        except Exception as error:
+            self.failures.append(error)
+            exchange.connection.abort()
+        finally:
+            with self._changed:
+                self.open_streams -= 1
+                self.disconnects += seen.ended == "disconnected"
+                self._changed.notify_all()
+        exchange.finished()
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fakes.upstream", description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--script", default="words()", help='a script and its arguments, such as "words(count=9)"')
+    options = parser.parse_args(arguments)
+    upstream = Upstream(scripts.parse(options.script), port=options.port)
+
+    def announce() -> None:
+        upstream._started.wait(START_SECONDS)
+        print(f"listening on {upstream.base_url}", flush=True)  # noqa: T201  # the line its starter waits for
+
+    threading.Thread(target=announce, daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        upstream.serve_forever()
+    if upstream.failures and not isinstance(upstream.failures[0], KeyboardInterrupt):
+        sys.exit(f"upstream: {upstream.failures[0]!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
