@@ -1,0 +1,94 @@
+"""Fixtures for everybody: a migrated database per worker, the application on it, and accounts to be.
+
+Tests never clean up: each makes its own users, and everything a user owns is out of the others' reach by its key.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import flask_migrate
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from app.config import Settings, load_settings
+from app.extensions import db
+from app.factory import create_app
+from tests.database import fresh_database, run_folder, server_url
+from tests.factories import Account, make_account
+
+os.environ.pop("DATABASE_URL", None)  # the suite never touches a database that it was not given as TEST_DATABASE_URL
+
+
+@pytest.fixture(scope="session")
+def postgres(testrun_uid: str) -> Iterator[str]:
+    """URL of the server that the whole run shares."""
+    with server_url(run_folder(testrun_uid)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """URL of this worker's own, empty database."""
+    with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The defaults, on this worker's database; nothing of the developer's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AI_", "OPENAI_", "OPENROUTER_", "CHAT_", "DB_", "JWT_")):
+                patch.delenv(name)
+        loaded = load_settings(env_file=None)
+    return replace(
+        loaded,
+        server=loaded.server.model_copy(update={"home": tmp_path_factory.mktemp("home")}),
+        database=loaded.database.model_copy(update={"url": database_url}),
+        auth=loaded.auth.model_copy(update={"jwt_secret_key": SecretStr("a-secret-for-tests-only-0123456789abcdef")}),
+    )
+
+
+@pytest.fixture(scope="session")
+def flask_app(settings: Settings) -> Iterator[Flask]:
+    """The application, on a migrated database."""
+    flask_app = create_app(settings)
+    flask_app.testing = False  # errors are answered as they are for everybody
+    with flask_app.app_context():
+        flask_migrate.upgrade(directory=str(Path(__file__).parents[1] / "migrations"))
+        engine = db.engine
+    yield flask_app
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def engine(flask_app: Flask) -> Engine:
+    """The application's own engine."""
+    with flask_app.app_context():
+        return db.engine
+
+
+@pytest.fixture
+def client(flask_app: Flask) -> FlaskClient:
+    return flask_app.test_client()
+
+
+@pytest.fixture
+def make_user(flask_app: Flask, engine: Engine) -> Callable[..., Account]:
+    """A function that makes a user with an open session; keyword arguments are columns of `users`."""
+    return lambda **overrides: make_account(flask_app, engine, **overrides)
+
+
+@pytest.fixture
+def user(make_user: Callable[..., Account]) -> Account:
+    return make_user()
+
+
+@pytest.fixture
+def other_user(make_user: Callable[..., Account]) -> Account:
+    return make_user()
