@@ -1,0 +1,172 @@
+"""PostgreSQL in a folder of our own.
+
+Its one role, `parley`, is superuser there: the server holds nothing but Parley's data, listens on loopback only, and
+the checks need what only a superuser may do (create pg_stat_statements, pgstattuple and amcheck; create and drop
+databases for the tests). On a server that others share, DATABASE_URL names an ordinary role instead.
+"""
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from ops.embedded.binaries import Program, find_postgres
+from ops.embedded.errors import EmbeddedError
+from ops.embedded.keys import kept_secret
+from ops.embedded.server import Server, last_line, run_tool
+from ops.embedded.site import explained
+
+ROLE = DATABASE = "parley"
+PASSWORD = "postgres_password"  # noqa: S105  # the name of its file
+
+# For a laptop. Statements and row values stay out of the log: they are what people wrote.
+CONFIGURATION = """\
+# Written anew at every start. What ALTER SYSTEM sets (postgresql.auto.conf) wins over this file and is kept.
+cluster_name = 'parley'
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = {max_connections}
+shared_buffers = '128MB'
+max_wal_size = '512MB'
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+log_checkpoints = off
+log_error_verbosity = 'terse'
+log_min_error_statement = 'panic'
+log_line_prefix = '%m [%p] '
+"""
+PRELOAD = """\
+shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.max = 2000
+"""
+NOT_DURABLE = """\
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+"""
+
+
+def postgres_url(password: str, port: int) -> str:
+    return f"postgresql+psycopg2://{ROLE}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+
+class PostgresServer(Server):
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast": clients are cut off, everything is written
+    force_signal = signal.SIGQUIT  # "immediate": recovers from its log at the next start
+
+    _program: Program
+
+    @property
+    def data(self) -> Path:
+        return self.site.home / "postgres"
+
+    def prepare(self) -> str:
+        major = self._major_of_data()
+        self._program = find_postgres(self.site, major)
+        if major is None:
+            self._make_data()
+        return self._program.version
+
+    def command(self, port: int) -> list[str]:
+        self._configure(self.data)
+        return [str(self._program.folder / "postgres"), "-D", str(self.data), "-p", str(port)]
+
+    def is_ready(self, port: int) -> bool:
+        password = kept_secret(self.site, PASSWORD)
+        try:
+            connection = psycopg2.connect(
+                host="127.0.0.1", port=port, user=ROLE, password=password, dbname="postgres", connect_timeout=10
+            )
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise EmbeddedError(
+                    f"the database in {self.data} was made with another password than the one in "
+                    f"{self.site.home / 'keys' / PASSWORD}: restore that file, or move the data folder away"
+                ) from None
+            return False
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))
+                if not cursor.rowcount:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        finally:
+            connection.close()
+        return True
+
+    def last_words(self, log: str) -> str:
+        return last_line(log, "FATAL:", "PANIC:", "error while loading shared libraries")
+
+    def _major_of_data(self) -> int | None:
+        """The major version that made the data folder; None when there is no folder yet."""
+        with explained():
+            if not self.data.is_dir() or not any(self.data.iterdir()):
+                return None
+            try:
+                return int((self.data / "PG_VERSION").read_text())
+            except (FileNotFoundError, ValueError):
+                raise EmbeddedError(
+                    f"{self.data} is not a data folder of PostgreSQL, and not empty: move it away or set PARLEY_HOME"
+                ) from None
+
+    def _make_data(self) -> None:
+        """initdb beside, then rename: an interrupted one is never mistaken for data."""
+        draft = self.data.with_suffix(".new")
+        with explained():
+            if draft.exists():
+                shutil.rmtree(draft)
+            draft.mkdir(mode=0o700)
+            self.site.give_to_server(draft)
+            password = draft.with_suffix(".password")
+            password.unlink(missing_ok=True)
+            password.touch(mode=0o600)
+            password.write_text(kept_secret(self.site, PASSWORD))
+            self.site.give_to_server(password)
+        try:
+            done = self._initdb(draft, password)
+        finally:
+            password.unlink()
+        if done.returncode != 0:
+            reason = last_line(done.stderr, "error:", "FATAL:")
+            raise EmbeddedError(f"PostgreSQL could not make its data folder {draft}: {reason}")
+        with explained():
+            draft.rename(self.data)
+
+    def _initdb(self, folder: Path, password: Path) -> subprocess.CompletedProcess[str]:
+        command: list[str | Path] = [
+            self._program.folder / "initdb", "-D", folder, "-U", ROLE, "--pwfile", password, "--encoding", "UTF8",
+            "--data-checksums", "--auth", "scram-sha-256",
+        ]  # fmt: skip
+        if not self.options.durable:
+            command.append("--no-sync")
+        if self._program.major >= 17:
+            return run_tool(
+                self.site,
+                [*command, "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"],
+                seconds=120,
+            )
+        done = run_tool(self.site, [*command, "--locale=C.UTF-8"], seconds=120)
+        if done.returncode != 0 and "locale" in done.stderr:  # not every system has it
+            done = run_tool(self.site, [*command, "--locale=C"], seconds=120)
+        return done
+
+    def _configure(self, folder: Path) -> None:
+        text = CONFIGURATION.format(max_connections=self.options.max_connections)
+        if any(self._program.folder.parent.rglob("pg_stat_statements.so")) or any(
+            self._program.folder.parent.rglob("pg_stat_statements.dylib")
+        ):
+            text += PRELOAD
+        if not self.options.durable:
+            text += NOT_DURABLE
+        with explained():
+            path = folder / "postgresql.conf"
+            path.write_text(text)
+            path.chmod(0o600)
+            self.site.give_to_server(path)
