@@ -10,6 +10,7 @@ that is killed takes its server with it (Linux).
 It detaches, and answers with one line of JSON on its standard output: `{"ready": true}` or `{"error": "..."}`.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -67,7 +68,8 @@ class Keeper:
         for left in reversed(range(PORT_ATTEMPTS)):
             self.port = ports.choose(self.port)
             try:
-                return self._run()
+                self._run()
+                return
             except EmbeddedError:
                 if not left or ports.is_free(self.port):
                     raise
@@ -196,10 +198,8 @@ def main(arguments: list[str]) -> int:
 def _answer(what: dict[str, object]) -> None:
     """Say it, and let go of the pipe. That its reader was killed meanwhile is for the lock to notice."""
     line = (json.dumps(what) + "\n").encode()
-    try:
+    with contextlib.suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), line)
-    except BrokenPipeError:
-        pass
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -25,7 +25,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Lease:
-    """The right to use a running server: `url` is how. It runs until the last lease on it is closed or its process ends."""
+    """The right to use a running server: `url` says how.
+
+    The server runs until the last lease on it is closed, or the process that holds it has ended.
+    """
 
     def __init__(self, site: Site, name: str, options: Options) -> None:
         self._site = site
@@ -80,7 +83,7 @@ class Lease:
         raise EmbeddedError(f"{self._name} does not answer; its log is {self._site.home / 'log' / self._name}.log")
 
     def _used_by_others(self) -> bool:
-        """Whether somebody else uses the server. Ours is released: the exclusive lock is free, a user's, or the keeper's."""
+        """Whether a lock that is not free for exclusive use is shared, so a user's; else it is the keeper's."""
         probe = locks.open_lock(self._site, f"{self._name}.users")
         try:
             return not locks.try_lock(probe, fcntl.LOCK_EX) and locks.try_lock(probe, fcntl.LOCK_SH)
@@ -92,13 +95,17 @@ class Lease:
             os.close(self._users)
             self._users = None
 
-    def _forked(self) -> None:
-        """A forked child is no user: its copy of the descriptor would keep the server up after the parent's end."""
-        self._let_go()
-
 
 _LEASES: "weakref.WeakSet[Lease]" = weakref.WeakSet()
-os.register_at_fork(after_in_child=lambda: [lease._forked() for lease in list(_LEASES)])
+
+
+def _forget_in_child() -> None:
+    """A forked child is no user: its copies of the descriptors would keep the servers up after the parent's end."""
+    for lease in list(_LEASES):
+        lease._let_go()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def start_keeper(site: Site, name: str, options: Options) -> None:
