@@ -54,7 +54,7 @@ def find_postgres(site: Site, major: int | None) -> Program:
         raise EmbeddedError(
             f"{site.home / 'postgres'} was made by PostgreSQL {major}, which is not here "
             f"({'; '.join(seen) or 'none found'}): "
-            f"({'; '.join(seen) or 'none found'}): install PostgreSQL {major} or move the folder away to start with an empty database"
+            f"install PostgreSQL {major}, or move the folder away to start with an empty database"
         )
     raise EmbeddedError(
         f"no PostgreSQL {OLDEST_MAJOR} or newer can run here ({'; '.join(seen) or 'none found'}): run `make up` to "
