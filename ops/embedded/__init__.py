@@ -7,5 +7,14 @@ with lease_postgres(home) as lease:
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.keys import jwt_secret
 from ops.embedded.lease import Lease, lease_postgres, lease_redis
+from ops.embedded.on_demand import URL_WHEN_STARTED, start_when_used
 
-__all__ = ["EmbeddedError", "Lease", "jwt_secret", "lease_postgres", "lease_redis"]
+__all__ = [
+    "URL_WHEN_STARTED",
+    "EmbeddedError",
+    "Lease",
+    "jwt_secret",
+    "lease_postgres",
+    "lease_redis",
+    "start_when_used",
+]
