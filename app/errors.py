@@ -34,7 +34,7 @@ class ParleyError(Exception):
 
     `code` is the stable, machine-readable name shown in problem+json and stored with a failed turn; `detail` is a
     sentence for a person: what is wrong, where, and what to do. `fields` maps a field's path to its complaints.
-    `retry_after` is in whole seconds, where waiting is known to help.
+    `retry_after` is in whole seconds, where waiting is known to help. `about` holds the ids of what it happened to.
     """
 
     code = "internal_error"
@@ -46,10 +46,12 @@ class ParleyError(Exception):
         *,
         fields: Mapping[str, Sequence[str]] | None = None,
         retry_after: int | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.detail = detail or self.default_detail
         self.fields = fields
         self.retry_after = retry_after
+        self.about = about
         super().__init__(self.detail)
 
 

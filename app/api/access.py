@@ -64,5 +64,7 @@ def _say(error: Exception) -> str | None:
     if name == "ExpiredSignatureError":
         return "The token has expired; get a new one from `POST /api/auth/refresh` or log in."
     if name == "WrongTokenError":
-        return "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."
+        return (
+            "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."
+        )
     return None

@@ -60,6 +60,7 @@ def problem(
     detail: str,
     fields: Mapping[str, Sequence[str]] | None = None,
     retry_after: int | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Response:
     """The response for one problem; `retry_after` is in seconds."""
     body: dict[str, Any] = {
@@ -69,6 +70,7 @@ def problem(
         "detail": detail,
         "code": code,
         "request_id": current_request_id(),
+        **(about or {}),
     }
     if fields:
         body["errors"] = fields
@@ -82,7 +84,7 @@ def problem(
 
 def problem_of(error: errors.ParleyError) -> Response:
     """The response for an error of ours."""
-    return problem(status_of(error), error.code, error.detail, error.fields, error.retry_after)
+    return problem(status_of(error), error.code, error.detail, error.fields, error.retry_after, error.about)
 
 
 def _database_error(error: DBAPIError) -> Response:

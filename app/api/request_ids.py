@@ -1,4 +1,4 @@
-"""Every request has an id: the caller's `X-Request-ID` if it is a plain one, else a new one; answers and logs carry it."""
+"""Every request has an id, which its answer and its logs carry: the caller's `X-Request-ID` if that is a plain one."""
 
 import logging
 import re

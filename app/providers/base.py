@@ -1,7 +1,7 @@
 """What a provider is to the rest of Parley: one method that streams an answer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,11 +21,16 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What to answer. `tools` are OpenAI function definitions; `model` None means the provider's default."""
+    """What to answer. `tools` are OpenAI function definitions; `model` None means the provider's default.
+
+    `options` are further parameters in OpenAI's names (`temperature`, `max_output_tokens`); a provider takes those it
+    knows and ignores the rest.
+    """
 
     messages: Sequence[ChatMessage]
     model: str | None = None
     tools: Sequence[dict[str, Any]] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

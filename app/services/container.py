@@ -1,4 +1,4 @@
-"""What a process holds beside the database: settings, providers, the turns it is answering. Made once by the factory."""
+"""What a process holds beside the database; made once, by the factory."""
 
 from dataclasses import dataclass
 from typing import cast

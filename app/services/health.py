@@ -39,6 +39,7 @@ def check() -> HealthReport:
         return HealthReport(False, "The database does not answer.")
     if current != expected_revision():
         return HealthReport(
-            False, f"The database is at migration {current}, this code at {expected_revision()}; run `flask db upgrade`."
+            False,
+            f"The database is at migration {current}, this code at {expected_revision()}; run `flask db upgrade`.",
         )
     return HealthReport(True, "The database answers and its migrations are current.")

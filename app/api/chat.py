@@ -1,0 +1,62 @@
+"""Chat: say something, get an answer, at once or as a stream."""
+
+from typing import Any
+
+import orjson
+from flask import Response, request
+from flask.views import MethodView
+
+from app.api.access import Access, caller
+from app.api.blueprint import Blueprint
+from app.api.schemas.chat import ChatAnswerSchema, ChatRequestSchema
+from app.api.streams import event_stream
+from app.errors import InvalidInput, NotAllowed
+from app.services.begin import ChatCommand
+from app.services.container import services
+from app.services.running_turn import RunningTurn
+
+# TURN: the session is checked by the statement that begins the turn, not by a query of its own.
+blueprint = Blueprint("chat", __name__, access=Access.TURN, description="Say something and get an answer")
+
+
+@blueprint.route("/api/chat")
+class Chat(MethodView):
+    @blueprint.arguments(ChatRequestSchema)
+    @blueprint.response(200, ChatAnswerSchema)
+    def post(self, body: dict[str, Any]) -> Response:
+        """Send a message and get its answer, as JSON or as server-sent events"""
+        return _chat(body)
+
+
+@blueprint.route("/api/<string:user_id>/chat")
+class UserChat(MethodView):
+    @blueprint.arguments(ChatRequestSchema)
+    @blueprint.response(200, ChatAnswerSchema)
+    def post(self, body: dict[str, Any], user_id: str) -> Response:
+        """The same, with the user named in the path: it must be the token's"""
+        if user_id.lower() != str(caller().user_id):
+            raise NotAllowed("The path names another user than the token; use your own id or `POST /api/chat`.")
+        return _chat(body)
+
+
+def _chat(body: dict[str, Any]) -> Response:
+    longest = services().settings.chat.max_user_chars
+    if len(body["message"]) > longest:
+        raise InvalidInput(fields={"message": [f"Longer than {longest} characters."]})
+    stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
+    turn = services().turns.start(ChatCommand(caller(), **body))
+    return event_stream(turn) if stream else _answer(turn)
+
+
+def _answer(turn: RunningTurn) -> Response:
+    outcome = turn.wait()
+    if outcome.error is not None:
+        outcome.error.about = {"turn_id": str(turn.id), "conversation_id": str(turn.conversation_id)}
+        raise outcome.error
+    body = {
+        "turn": outcome.turn,
+        "conversation": {"id": turn.conversation_id, "title": turn.title},
+        "message": outcome.answer,
+        "usage": outcome.turn["usage"],
+    }
+    return Response(orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,87 @@
+from marshmallow import fields, validate
+
+from app.api.schemas.base import PlainText, Schema
+from app.models.message import USER_CONTENT_LIMIT
+
+
+class ChatRequestSchema(Schema):
+    message = PlainText(
+        longest=USER_CONTENT_LIMIT,
+        required=True,
+        metadata={"description": "What the person says, 1..10000 characters."},
+    )
+    conversation_id = fields.UUID(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "The conversation to go on with; absent: a new one."},
+    )
+    project_id = fields.UUID(
+        load_default=None, allow_none=True, metadata={"description": "The project of a new conversation."}
+    )
+    provider = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(1, 20),
+        metadata={"description": "One of the operator's providers, for this turn."},
+    )
+    model = PlainText(
+        longest=200, load_default=None, allow_none=True, metadata={"description": "A model of it, for this turn."}
+    )
+    stream = fields.Boolean(
+        load_default=False,
+        truthy={True},
+        falsy={False},
+        metadata={"description": "Answer as server-sent events; so does `Accept: text/event-stream`."},
+    )
+
+
+class UsageSchema(Schema):
+    input_tokens = fields.Integer(allow_none=True)
+    output_tokens = fields.Integer(allow_none=True)
+
+
+class TurnErrorSchema(Schema):
+    code = fields.String()
+    detail = fields.String()
+
+
+class TurnSchema(Schema):
+    id = fields.UUID()
+    conversation_id = fields.UUID()
+    status = fields.String(validate=validate.OneOf(["running", "completed", "failed", "cancelled", "interrupted"]))
+    position = fields.Integer(metadata={"description": "Place of the user's message."})
+    answer_position = fields.Integer(
+        allow_none=True, metadata={"description": "Place of the answer, once there is one."}
+    )
+    provider = fields.String()
+    model = fields.String(allow_none=True)
+    finish_reason = fields.String(allow_none=True)
+    usage = fields.Nested(UsageSchema)
+    error = fields.Nested(TurnErrorSchema, allow_none=True)
+    started_at = fields.AwareDateTime()
+    first_token_at = fields.AwareDateTime(allow_none=True)
+    finished_at = fields.AwareDateTime(allow_none=True)
+
+
+class ChatMessageSchema(Schema):
+    id = fields.String()
+    position = fields.Integer()
+    role = fields.String()
+    content = fields.String(allow_none=True)
+    tool_calls = fields.List(fields.Dict(), allow_none=True)
+    tool_call_id = fields.String(allow_none=True)
+    metadata = fields.Dict()
+    turn_id = fields.UUID(allow_none=True)
+    created_at = fields.AwareDateTime()
+
+
+class ChatConversationSchema(Schema):
+    id = fields.UUID()
+    title = fields.String(allow_none=True)
+
+
+class ChatAnswerSchema(Schema):
+    turn = fields.Nested(TurnSchema)
+    conversation = fields.Nested(ChatConversationSchema)
+    message = fields.Nested(ChatMessageSchema)
+    usage = fields.Nested(UsageSchema)

@@ -1,0 +1,23 @@
+"""Turns: what became of a question."""
+
+from typing import Any
+from uuid import UUID
+
+from flask.views import MethodView
+
+from app.api.access import Access, caller
+from app.api.blueprint import Blueprint
+from app.api.schemas.chat import TurnSchema
+from app.services.container import services
+
+blueprint = Blueprint(
+    "turns", __name__, access=Access.USER, url_prefix="/api/turns", description="What became of a turn"
+)
+
+
+@blueprint.route("/<uuid:turn_id>")
+class Turn(MethodView):
+    @blueprint.response(200, TurnSchema)
+    def get(self, turn_id: UUID) -> dict[str, Any]:
+        """A turn as it stands"""
+        return services().turns.get(caller(), turn_id)

@@ -1,0 +1,172 @@
+"""The SQL of the turn: **begin** and **finish**, one statement each, and what stands around them.
+
+`conversations.running_attempt` is the fence. PostgreSQL, having waited for a row lock, checks an UPDATE's conditions
+again on that row only, so everything that must still be true after the wait is a column of `conversations`. Everybody
+locks the conversation before the turn. Callers run these in AUTOCOMMIT: each statement is one transaction.
+"""
+
+from app.repositories.statement import Statement
+
+# A session that may act: %(user_id)s, %(session_id)s.
+_LIVE_SESSION = """
+    SELECT FROM sessions JOIN users ON users.id = sessions.user_id
+    WHERE sessions.user_id = %(user_id)s AND sessions.id = %(session_id)s
+      AND sessions.revoked_at IS NULL AND sessions.expires_at > now() AND users.status = 'active'"""
+
+_PRIOR_TURN = "SELECT FROM turns WHERE user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s"
+
+_TAKE_CONVERSATION = f"""
+    UPDATE conversations
+       SET next_position = next_position + 1, message_count = message_count + 1, running_attempt = %(attempt)s,
+           status = 'active', title = coalesce(title, %(title)s), preview = %(preview)s,
+           updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt IS NULL AND storage = 'live'
+       AND NOT EXISTS ({_PRIOR_TURN}) AND EXISTS ({_LIVE_SESSION})
+    RETURNING user_id, id, project_id, title, next_position - 1 AS position"""
+
+_NEW_CONVERSATION = f"""
+    INSERT INTO conversations (user_id, id, project_id, title, preview, next_position, message_count, running_attempt)
+    SELECT %(user_id)s, %(conversation_id)s, %(project_id)s::uuid, %(title)s, %(preview)s, 2, 1, %(attempt)s
+     WHERE NOT EXISTS ({_PRIOR_TURN}) AND EXISTS ({_LIVE_SESSION})
+    RETURNING user_id, id, project_id, title, 1 AS position"""
+
+# The newest %(history)s messages before `c.position`, newest first.
+_RECENT = """
+    SELECT recent.* FROM c CROSS JOIN LATERAL (
+        SELECT position, role, content, tool_calls, tool_call_id FROM messages
+         WHERE user_id = c.user_id AND conversation_id = c.id AND position < c.position
+         ORDER BY position DESC LIMIT %(history)s) AS recent"""
+
+# Those of them that fit into %(history_chars)s characters, oldest first. `newest` is the last position seen at all.
+_HISTORY = """
+    (SELECT max(position) FROM recent) AS newest,
+    (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
+                                       'tool_call_id', tool_call_id) ORDER BY position)
+       FROM (SELECT *, sum(coalesce(length(content), 0)) OVER (ORDER BY position DESC) AS chars FROM recent) AS sized
+      WHERE chars <= %(history_chars)s) AS history"""
+
+
+def _begin(take: str) -> str:
+    return f"""
+WITH c AS ({take}),
+project AS (SELECT projects.* FROM projects, c WHERE projects.user_id = c.user_id AND projects.id = c.project_id),
+t AS (
+    INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, idempotency_key, request_hash,
+                       provider, model, heartbeat_at, started_at)
+    SELECT c.user_id, %(turn_id)s, c.id, %(attempt)s, 'running', c.position,
+           %(idempotency_key)s, %(request_hash)s::bytea,
+           coalesce(%(provider)s, project.provider, %(default_provider)s),
+           -- A project's model belongs to the project's provider.
+           coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.model END), now(), now()
+      FROM c LEFT JOIN project ON true
+    RETURNING provider, model, started_at),
+m AS (
+    INSERT INTO messages (user_id, conversation_id, position, role, content, turn_id)
+    SELECT user_id, id, position, 'user', %(content)s, %(turn_id)s FROM c),
+recent AS ({_RECENT})
+SELECT c.position, c.title, t.provider, t.model, t.started_at, (SELECT settings FROM project) AS project_settings,
+       (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
+         WHERE prompts.user_id = c.user_id AND prompts.project_id = c.project_id AND prompts.enabled) AS prompts,
+       {_HISTORY}
+  FROM c, t"""
+
+
+BEGIN = Statement("turns.begin", _begin(_TAKE_CONVERSATION))
+BEGIN_NEW = Statement("turns.begin_new", _begin(_NEW_CONVERSATION))
+
+# A begin that waited for the row's lock has read the history from before the wait; this reads it again.
+REREAD = Statement(
+    "turns.reread_history",
+    f"""
+WITH c AS (SELECT %(user_id)s AS user_id, %(conversation_id)s AS id, %(position)s AS position),
+recent AS ({_RECENT})
+SELECT {_HISTORY}""",
+)
+
+# Why a begin took nothing. Read in the order of the columns.
+DIAGNOSE = Statement(
+    "turns.diagnose",
+    f"""
+SELECT EXISTS ({_LIVE_SESSION}) AS session_live,
+       prior.id AS prior_id, prior.status AS prior_status, prior.request_hash AS prior_hash,
+       conversation.id AS found, conversation.storage, conversation.running_attempt AS running_attempt,
+       running.id AS running_id,
+       running.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale
+  FROM (SELECT 1) AS one
+  LEFT JOIN turns AS prior ON prior.user_id = %(user_id)s AND prior.idempotency_key = %(idempotency_key)s
+  LEFT JOIN conversations AS conversation
+         ON conversation.user_id = %(user_id)s AND conversation.id = %(conversation_id)s
+  LEFT JOIN turns AS running ON running.user_id = conversation.user_id AND running.conversation_id = conversation.id
+                            AND running.attempt = conversation.running_attempt""",
+)
+
+_COLUMNS = """turns.id, turns.conversation_id, turns.attempt, turns.status, turns.position, turns.answer_position,
+       turns.provider, turns.model, turns.input_tokens, turns.output_tokens, turns.finish_reason, turns.error,
+       turns.started_at, turns.first_token_at, turns.finished_at"""
+
+# Every end of an attempt, by whomever: a compare-and-set on the fence. No row: somebody else closed it.
+# %(messages)s is a JSON list of {place, role, content, tool_calls, tool_call_id, metadata}, place counting from 0.
+FINISH = Statement(
+    "turns.finish",
+    f"""
+WITH c AS (
+    UPDATE conversations
+       SET next_position = next_position + %(count)s, message_count = message_count + %(count)s, running_attempt = NULL,
+           preview = coalesce(%(preview)s, preview), updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
+    RETURNING user_id, id, next_position - %(count)s AS position),
+t AS (
+    UPDATE turns
+       SET status = %(status)s, finished_at = now(), model = coalesce(%(model)s, model),
+           input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, finish_reason = %(finish_reason)s,
+           error = %(error)s::jsonb, first_token_at = now() - make_interval(secs => %(since_first_token)s),
+           answer_position = CASE WHEN %(count)s > 0 THEN c.position + %(count)s - 1 END
+      FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
+    RETURNING {_COLUMNS}),
+m AS (
+    INSERT INTO messages (user_id, conversation_id, position, role, content, tool_calls, tool_call_id, metadata,
+                          turn_id)
+    SELECT c.user_id, c.id, c.position + item.place, item.role, item.content, item.tool_calls, item.tool_call_id,
+           coalesce(item.metadata, '{{}}'), %(turn_id)s
+      FROM c CROSS JOIN json_to_recordset(%(messages)s::json) AS item(
+           place integer, role text, content text, tool_calls jsonb, tool_call_id text, metadata jsonb))
+SELECT * FROM t""",
+)
+
+# The next caller closes an attempt whose worker has gone silent; one that has spoken since is left alone.
+CLOSE_STALE = Statement(
+    "turns.close_stale",
+    """
+WITH c AS (
+    UPDATE conversations SET running_attempt = NULL, updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
+       AND EXISTS (SELECT FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s
+                      AND heartbeat_at < now() - make_interval(secs => %(stale_seconds)s))
+    RETURNING user_id)
+UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb
+  FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
+RETURNING turns.id""",
+)
+
+# One for all the running turns of a process, once a second. What does not come back is no longer ours.
+HEARTBEAT = Statement(
+    "turns.heartbeat",
+    """
+UPDATE turns SET heartbeat_at = now()
+  FROM unnest(%(user_ids)s::uuid[], %(attempts)s::uuid[], %(turn_ids)s::uuid[]) AS mine(user_id, attempt, id)
+ WHERE turns.user_id = mine.user_id AND turns.id = mine.id AND turns.attempt = mine.attempt AND turns.status = 'running'
+RETURNING turns.attempt, turns.cancel_requested_at""",
+)
+
+GET = Statement(
+    "turns.get",
+    f"SELECT {_COLUMNS} FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s",
+)
+
+# The last message of a turn, which is its answer once it has one.
+ANSWER = Statement(
+    "turns.answer",
+    """
+SELECT position, role, content, tool_calls, tool_call_id, metadata, turn_id, created_at FROM messages
+ WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s AND position = %(position)s""",
+)

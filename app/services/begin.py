@@ -1,0 +1,162 @@
+"""**begin**: take the conversation, store the user's message and a running turn, read what the provider needs.
+
+One statement when all is well. When it takes nothing, one diagnosis says why, in the order of turn.md: the session has
+ended, the idempotency key was used before, there is no such conversation, a silent attempt holds it, a live one does.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
+
+from app.config import Chat
+from app.errors import ConversationBusy, IdempotencyMismatch, NotAuthenticated, NotFound
+from app.models.columns import new_id
+from app.models.turn import TurnStatus
+from app.providers.base import ChatMessage
+from app.repositories import turns as sql
+from app.services.context import build_context
+from app.services.identity import Identity
+from app.services.running_turn import RunningTurn
+from app.services.titles import preview_of, title_of
+
+_TRIES = 4  # of taking the conversation, each after having closed a silent attempt or lost a race
+_STALE_ERROR = (
+    '{"code": "interrupted", "detail": "The process that was answering went silent; send the message again."}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCommand:
+    """What somebody asks. Without `conversation_id` a new conversation begins, in `project_id` if that is given.
+
+    `provider` and `model` None mean the project's choice, or the operator's.
+    """
+
+    caller: Identity
+    message: str
+    conversation_id: UUID | None = None
+    project_id: UUID | None = None
+    provider: str | None = None
+    model: str | None = None
+    idempotency_key: str | None = None
+
+    def request_hash(self) -> bytes:
+        """SHA-256 of what is asked; how the answer is delivered is left out."""
+        asked = [self.message, self.conversation_id, self.project_id, self.provider, self.model]
+        return hashlib.sha256(orjson.dumps(asked)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that this process now owns, and what to show the provider."""
+
+    turn: RunningTurn
+    context: list[ChatMessage]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The turn that the idempotency key was used for, with the same request."""
+
+    id: UUID
+    status: TurnStatus
+
+
+def begin(connection: Connection, command: ChatCommand, settings: Chat, default_provider: str) -> Begun | Prior:
+    """Begin a turn on an AUTOCOMMIT connection.
+
+    Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound` and `ConversationBusy`.
+    """
+    parameters = _parameters(command, settings, default_provider)
+    statement = sql.BEGIN if command.conversation_id else sql.BEGIN_NEW
+    for _ in range(_TRIES):
+        try:
+            row = statement.one(connection, parameters)
+        except IntegrityError as error:
+            constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+            if constraint == "fk_conversations_projects":
+                raise NotFound("There is no such project.") from None
+            if constraint != "uq_turns_idempotency_key":
+                raise
+            row = None  # the same request, begun twice at once: the diagnosis finds the other
+        if row is not None:
+            return _begun(connection, command, settings, parameters, row)
+        prior = _diagnose(connection, command, settings, parameters)
+        if prior is not None:
+            return prior
+    raise ConversationBusy(retry_after=1)
+
+
+def _parameters(command: ChatCommand, settings: Chat, default_provider: str) -> dict[str, Any]:
+    return {
+        "user_id": command.caller.user_id,
+        "session_id": command.caller.session_id,
+        "conversation_id": command.conversation_id or new_id(),
+        "project_id": command.project_id,
+        "turn_id": new_id(),
+        "attempt": new_id(),
+        "idempotency_key": command.idempotency_key,
+        "request_hash": command.request_hash() if command.idempotency_key else None,
+        "content": command.message,
+        "title": title_of(command.message),
+        "preview": preview_of(command.message),
+        "provider": command.provider,
+        "model": command.model,
+        "default_provider": default_provider,
+        "history": settings.history_messages,
+        "history_chars": settings.history_chars,
+        "stale_seconds": settings.stale_seconds,
+    }
+
+
+def _begun(
+    connection: Connection, command: ChatCommand, settings: Chat, parameters: dict[str, Any], row: Row[Any]
+) -> Begun:
+    history = row.history
+    if settings.history_messages and row.position > 1 and row.newest != row.position - 1:
+        # It waited for the row's lock: the answer committed meanwhile is not in this statement's snapshot.
+        reread = sql.REREAD.one(connection, {**parameters, "position": row.position})
+        history = reread.history if reread else None
+    turn = RunningTurn(
+        user_id=command.caller.user_id,
+        id=parameters["turn_id"],
+        conversation_id=parameters["conversation_id"],
+        attempt=parameters["attempt"],
+        position=row.position,
+        provider=row.provider,
+        model=row.model,
+        started_at=row.started_at,
+        title=row.title,
+    )
+    return Begun(turn, build_context(row.prompts, history, command.message), row.project_settings or {})
+
+
+def _diagnose(connection: Connection, command: ChatCommand, settings: Chat, parameters: dict[str, Any]) -> Prior | None:
+    """Raise what is in the way, or clear it and return None: try again."""
+    found = sql.DIAGNOSE.one(connection, parameters)
+    assert found is not None  # noqa: S101  # it selects from one constant row
+    if not found.session_live:
+        raise NotAuthenticated("The session has ended; log in again.")
+    if found.prior_id is not None:
+        if bytes(found.prior_hash) != parameters["request_hash"]:
+            raise IdempotencyMismatch
+        return Prior(found.prior_id, TurnStatus(found.prior_status))
+    if command.conversation_id is None:
+        return None  # the session was opened between the two statements
+    if found.found is None:
+        raise NotFound("There is no such conversation.")
+    if found.running_attempt is None:
+        return None  # it was released between the two statements
+    if not found.stale:
+        raise ConversationBusy(retry_after=1)
+    sql.CLOSE_STALE.one(
+        connection,
+        {**parameters, "attempt": found.running_attempt, "turn_id": found.running_id, "error": _STALE_ERROR},
+    )
+    return None

@@ -1,0 +1,100 @@
+"""**finish**: the end of an attempt, by one compare-and-set on the fence, tried again while the database is away."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from app.errors import ParleyError, TurnFenced
+from app.models.message import ANSWER_CONTENT_LIMIT
+from app.models.turn import TurnStatus
+from app.providers.base import Completed
+from app.repositories import turns as sql
+from app.services.running_turn import RunningTurn
+from app.services.titles import preview_of
+
+_KEEP_TRYING = 60  # seconds; an answer that was paid for is not dropped because the database restarts
+
+_log = logging.getLogger("parley.turns")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an attempt brought: text (whole or partial), the provider's last word if it came, times."""
+
+    text: str
+    completed: Completed | None = None
+    since_first_token: float | None = None  # seconds
+
+
+def finish(
+    engine: Engine, turn: RunningTurn, status: TurnStatus, answer: Answer, error: ParleyError | None = None
+) -> tuple[Row[Any], dict[str, Any] | None]:
+    """Close the attempt and store its answer, both or neither. Returns the turn's row and the message stored, if any.
+
+    `engine` is in AUTOCOMMIT. Raises `TurnFenced` if somebody else has closed this attempt.
+    """
+    message = _message(status, answer)
+    parameters = {
+        "user_id": turn.user_id,
+        "conversation_id": turn.conversation_id,
+        "turn_id": turn.id,
+        "attempt": turn.attempt,
+        "status": status,
+        "count": 1 if message else 0,
+        "messages": orjson.dumps([{"place": 0, **message}] if message else []).decode(),
+        "preview": preview_of(message["content"]) if message else None,
+        "error": orjson.dumps({"code": error.code, "detail": error.detail}).decode() if error else None,
+        "since_first_token": answer.since_first_token,
+        **_provider_said(answer.completed),
+    }
+    tries = Retrying(
+        retry=retry_if_exception_type((DBAPIError, PoolTimeout)),
+        stop=stop_after_delay(_KEEP_TRYING),
+        wait=wait_random_exponential(0.1, max=2),
+        reraise=True,
+    )
+    row: Row[Any] | None = None
+    for attempt in tries:
+        with attempt, engine.connect() as connection:
+            row = sql.FINISH.one(connection, parameters)
+            if row is None and attempt.retry_state.attempt_number > 1:
+                row = _committed_before(sql.GET.one(connection, parameters), turn, status, message is not None)
+    if row is None:
+        raise TurnFenced
+    return row, message
+
+
+def _provider_said(completed: Completed | None) -> dict[str, Any]:
+    return {
+        "model": completed.model if completed else None,
+        "finish_reason": completed.finish_reason if completed else None,
+        "input_tokens": completed.usage.input_tokens if completed else None,
+        "output_tokens": completed.usage.output_tokens if completed else None,
+    }
+
+
+def _message(status: TurnStatus, answer: Answer) -> dict[str, Any] | None:
+    """The assistant's message to store: always one for a completed turn, else whatever there is of it, marked."""
+    if status is not TurnStatus.COMPLETED and not answer.text:
+        return None
+    metadata: dict[str, Any] = {}
+    if status is not TurnStatus.COMPLETED:
+        metadata["partial"] = status.value
+    if len(answer.text) > ANSWER_CONTENT_LIMIT:
+        metadata["truncated"] = True
+    return {"role": "assistant", "content": answer.text[:ANSWER_CONTENT_LIMIT], "metadata": metadata}
+
+
+def _committed_before(
+    stored: Row[Any] | None, turn: RunningTurn, status: TurnStatus, with_message: bool
+) -> Row[Any] | None:
+    """The turn's row, if an earlier try of this very finish was committed and only its reply was lost."""
+    if stored is None or stored.attempt != turn.attempt or stored.status != status:
+        return None
+    return stored if (stored.answer_position is not None) == with_message else None

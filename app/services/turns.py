@@ -1,0 +1,134 @@
+"""The one orchestrator of a chat turn: begin, answer, finish.
+
+    begin    one statement; the connection goes home
+    answer   a thread of its own talks to the provider; nothing of the database is held
+    finish   one statement, guarded by the fence
+
+The reader going away changes nothing: the answer is produced, stored, and found in the conversation later.
+"""
+
+import contextvars
+import logging
+import threading
+import time
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from app.config import Chat
+from app.errors import DatabaseUnavailable, NotFound, ParleyError, TurnFenced
+from app.models.turn import TurnStatus
+from app.providers.base import ChatRequest, Completed, Provider, TextDelta
+from app.providers.registry import ProviderRegistry
+from app.repositories import turns as sql
+from app.services.begin import Begun, ChatCommand, Prior, begin
+from app.services.finish import Answer, finish
+from app.services.heartbeats import Heartbeats
+from app.services.identity import Identity
+from app.services.running_turn import Outcome, RunningTurn
+from app.services.turn_views import message_view, running_view, turn_view
+
+_log = logging.getLogger("parley.turns")
+
+
+class TurnEngine:
+    """Runs the turns of one process. Thread-safe; made after a fork, or without one."""
+
+    def __init__(self, engine: Engine, providers: ProviderRegistry, settings: Chat) -> None:
+        # Each statement of a turn is one transaction of its own, so BEGIN and COMMIT would be two idle round trips.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._providers = providers
+        self._settings = settings
+        self._heartbeats = Heartbeats(self._engine)
+
+    @property
+    def running(self) -> int:
+        """Turns being answered by this process."""
+        return len(self._heartbeats)
+
+    def start(self, command: ChatCommand) -> RunningTurn:
+        """Begin a turn and set its answer going. When this returns, the user's message is durable.
+
+        Raises `InvalidInput` for an unknown provider, and whatever **begin** raises; then nothing was stored.
+        """
+        if command.provider is not None:
+            self._providers.get(command.provider)
+        with self._engine.connect() as connection:
+            begun = begin(connection, command, self._settings, self._providers.default.name)
+        assert not isinstance(begun, Prior)  # noqa: S101
+        begun.turn.say("turn.started", {"turn": running_view(begun.turn)})
+        self._heartbeats.add(begun.turn)
+        context = contextvars.copy_context()  # the request's id goes along into the logs
+        threading.Thread(target=context.run, args=(self._answer, begun), name="turn", daemon=True).start()
+        return begun.turn
+
+    def get(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
+        """A turn of the caller's, as it stands in the database. Raises `NotFound`."""
+        with self._engine.connect() as connection:
+            row = sql.GET.one(connection, {"user_id": caller.user_id, "turn_id": turn_id})
+        if row is None:
+            raise NotFound("There is no such turn.")
+        return turn_view(row)
+
+    def _answer(self, begun: Begun) -> None:
+        """Produce the answer and end the attempt. Runs in the turn's own thread; nothing may escape it."""
+        turn = begun.turn
+        try:
+            status, answer, error = self._ask(begun)
+            self._end(turn, status, answer, error)
+        except ParleyError as error:
+            self._give_up(turn, error)
+        except Exception:
+            # The database stayed away for as long as finish tries; the turn will be found stale.
+            _log.exception("a turn could not be stored", extra={"turn_id": str(turn.id)})
+            self._give_up(turn, DatabaseUnavailable("The answer could not be stored; send the message again."))
+        finally:
+            self._heartbeats.remove(turn)
+
+    def _ask(self, begun: Begun) -> tuple[TurnStatus, Answer, ParleyError | None]:
+        """Stream the provider's answer to the readers; how it ended, what there is of it, and why not more."""
+        turn, parts = begun.turn, list[str]()
+        completed: Completed | None = None
+        first: float | None = None
+        error: ParleyError | None = None
+        try:
+            provider: Provider = self._providers.get(turn.provider)
+            with provider.stream(ChatRequest(begun.context, turn.model, options=begun.options)) as events:
+                for event in events:
+                    if turn.stopped:
+                        break
+                    first = first or time.monotonic()
+                    if isinstance(event, TextDelta):
+                        parts.append(event.text)
+                        turn.say("message.delta", {"text": event.text})
+                    else:
+                        completed = event
+        except ParleyError as caught:  # of the provider, or because a project names one that is no longer configured
+            error = caught
+        except Exception:
+            _log.exception("a turn met an unforeseen error", extra={"turn_id": str(turn.id)})
+            error = ParleyError()
+        answer = Answer("".join(parts), completed, time.monotonic() - first if first else None)
+        if error is not None:
+            _log.warning("provider failed: %s", error.code, extra={"provider": turn.provider, "turn_id": str(turn.id)})
+            return TurnStatus.FAILED, answer, error
+        if completed is None:
+            return TurnStatus.CANCELLED, answer, None
+        return TurnStatus.COMPLETED, answer, None
+
+    def _end(self, turn: RunningTurn, status: TurnStatus, answer: Answer, error: ParleyError | None) -> None:
+        row, message = finish(self._engine, turn, status, answer, error)
+        shown = None
+        if message:
+            shown = message_view(turn.conversation_id, row.answer_position, turn.id, row.finished_at, message)
+            turn.say("message.completed", {"message": shown})
+        view = turn_view(row)
+        turn.end(Outcome(status, view, shown, error), f"turn.{status}", {"turn": view})
+
+    def _give_up(self, turn: RunningTurn, error: ParleyError) -> None:
+        """Tell the readers that this attempt left nothing; the database says what became of the turn."""
+        _log.warning("attempt dropped: %s", error.code, extra={"turn_id": str(turn.id)})
+        status = TurnStatus.INTERRUPTED if isinstance(error, TurnFenced) else TurnStatus.FAILED
+        view = {**running_view(turn), "status": status.value, "error": {"code": error.code, "detail": error.detail}}
+        turn.end(Outcome(status, view, None, error), f"turn.{status}", {"turn": view})
