@@ -44,8 +44,15 @@ def _chat(body: dict[str, Any]) -> Response:
     if len(body["message"]) > longest:
         raise InvalidInput(fields={"message": [f"Longer than {longest} characters."]})
     stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
-    turn = services().turns.start(ChatCommand(caller(), **body))
+    turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=_idempotency_key()))
     return event_stream(turn) if stream else _answer(turn)
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise InvalidInput("The Idempotency-Key must be 1 to 255 printable ASCII characters.")
+    return key
 
 
 def _answer(turn: RunningTurn) -> Response:

@@ -46,23 +46,44 @@ _HISTORY = """
       WHERE chars <= %(history_chars)s) AS history"""
 
 
-def _begin(take: str) -> str:
-    return f"""
-WITH c AS ({take}),
-project AS (SELECT projects.* FROM projects, c WHERE projects.user_id = c.user_id AND projects.id = c.project_id),
-t AS (
+# What a project of the conversation chooses, the request may override. A project's model belongs to its provider.
+_PROVIDER = "coalesce(%(provider)s, project.provider, %(default_provider)s)"
+_MODEL = "coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.model END)"
+
+_NEW_TURN = f"""
     INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, idempotency_key, request_hash,
                        provider, model, heartbeat_at, started_at)
     SELECT c.user_id, %(turn_id)s, c.id, %(attempt)s, 'running', c.position,
-           %(idempotency_key)s, %(request_hash)s::bytea,
-           coalesce(%(provider)s, project.provider, %(default_provider)s),
-           -- A project's model belongs to the project's provider.
-           coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.model END), now(), now()
+           %(idempotency_key)s, %(request_hash)s::bytea, {_PROVIDER}, {_MODEL}, now(), now()
       FROM c LEFT JOIN project ON true
-    RETURNING provider, model, started_at),
+    RETURNING provider, model, started_at"""
+
+_USER_MESSAGE = """,
 m AS (
     INSERT INTO messages (user_id, conversation_id, position, role, content, turn_id)
-    SELECT user_id, id, position, 'user', %(content)s, %(turn_id)s FROM c),
+    SELECT user_id, id, position, 'user', %(content)s, %(turn_id)s FROM c)"""
+
+# The same turn once more: only where its own messages are the newest of the conversation, which `next_position` tells.
+_TAKE_AGAIN = f"""
+    UPDATE conversations SET running_attempt = %(attempt)s, status = 'active', updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt IS NULL AND storage = 'live'
+       AND next_position = %(next_position)s AND EXISTS ({_LIVE_SESSION})
+    RETURNING user_id, id, project_id, title, %(position)s AS position"""
+
+_RESTARTED_TURN = f"""
+    UPDATE turns
+       SET attempt = %(attempt)s, status = 'running', provider = {_PROVIDER}, model = {_MODEL}, heartbeat_at = now(),
+           started_at = now(), finished_at = NULL, first_token_at = NULL, cancel_requested_at = NULL, error = NULL,
+           finish_reason = NULL, input_tokens = NULL, output_tokens = NULL, answer_position = NULL
+      FROM c LEFT JOIN project ON true WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
+    RETURNING turns.provider, turns.model, turns.started_at"""
+
+
+def _begin(take: str, ledger: str, store: str) -> str:
+    return f"""
+WITH c AS ({take}),
+project AS (SELECT projects.* FROM projects, c WHERE projects.user_id = c.user_id AND projects.id = c.project_id),
+t AS ({ledger}){store},
 recent AS ({_RECENT})
 SELECT c.position, c.title, t.provider, t.model, t.started_at, (SELECT settings FROM project) AS project_settings,
        (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
@@ -71,8 +92,9 @@ SELECT c.position, c.title, t.provider, t.model, t.started_at, (SELECT settings 
   FROM c, t"""
 
 
-BEGIN = Statement("turns.begin", _begin(_TAKE_CONVERSATION))
-BEGIN_NEW = Statement("turns.begin_new", _begin(_NEW_CONVERSATION))
+BEGIN = Statement("turns.begin", _begin(_TAKE_CONVERSATION, _NEW_TURN, _USER_MESSAGE))
+BEGIN_NEW = Statement("turns.begin_new", _begin(_NEW_CONVERSATION, _NEW_TURN, _USER_MESSAGE))
+BEGIN_AGAIN = Statement("turns.begin_again", _begin(_TAKE_AGAIN, _RESTARTED_TURN, ""))
 
 # A begin that waited for the row's lock has read the history from before the wait; this reads it again.
 REREAD = Statement(
@@ -88,7 +110,7 @@ DIAGNOSE = Statement(
     "turns.diagnose",
     f"""
 SELECT EXISTS ({_LIVE_SESSION}) AS session_live,
-       prior.id AS prior_id, prior.status AS prior_status, prior.request_hash AS prior_hash,
+       prior.id AS prior_id, prior.request_hash AS prior_hash,
        conversation.id AS found, conversation.storage, conversation.running_attempt AS running_attempt,
        running.id AS running_id,
        running.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale
@@ -160,13 +182,18 @@ RETURNING turns.attempt, turns.cancel_requested_at""",
 
 GET = Statement(
     "turns.get",
-    f"SELECT {_COLUMNS} FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s",
+    f"""SELECT {_COLUMNS}, turns.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale
+          FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s""",
 )
 
 # The last message of a turn, which is its answer once it has one.
 ANSWER = Statement(
     "turns.answer",
     """
-SELECT position, role, content, tool_calls, tool_call_id, metadata, turn_id, created_at FROM messages
- WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s AND position = %(position)s""",
+SELECT messages.position, messages.role, messages.content, messages.tool_calls, messages.tool_call_id,
+       messages.metadata, messages.created_at, conversations.title
+  FROM messages JOIN conversations ON conversations.user_id = messages.user_id
+                                  AND conversations.id = messages.conversation_id
+ WHERE messages.user_id = %(user_id)s AND messages.conversation_id = %(conversation_id)s
+   AND messages.position = %(position)s""",
 )

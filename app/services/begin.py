@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 from app.config import Chat
 from app.errors import ConversationBusy, IdempotencyMismatch, NotAuthenticated, NotFound
 from app.models.columns import new_id
-from app.models.turn import TurnStatus
 from app.providers.base import ChatMessage
 from app.repositories import turns as sql
 from app.services.context import build_context
@@ -62,10 +61,9 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """The turn that the idempotency key was used for, with the same request."""
+    """The id of the turn that the idempotency key was used for, with the same request."""
 
-    id: UUID
-    status: TurnStatus
+    turn_id: UUID
 
 
 def begin(connection: Connection, command: ChatCommand, settings: Chat, default_provider: str) -> Begun | Prior:
@@ -73,7 +71,7 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
 
     Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound` and `ConversationBusy`.
     """
-    parameters = _parameters(command, settings, default_provider)
+    parameters = begin_parameters(command, settings, default_provider)
     statement = sql.BEGIN if command.conversation_id else sql.BEGIN_NEW
     for _ in range(_TRIES):
         try:
@@ -86,14 +84,15 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
                 raise
             row = None  # the same request, begun twice at once: the diagnosis finds the other
         if row is not None:
-            return _begun(connection, command, settings, parameters, row)
-        prior = _diagnose(connection, command, settings, parameters)
+            return begun_from(connection, command.message, parameters, row)
+        prior = _diagnose(connection, command, parameters)
         if prior is not None:
             return prior
     raise ConversationBusy(retry_after=1)
 
 
-def _parameters(command: ChatCommand, settings: Chat, default_provider: str) -> dict[str, Any]:
+def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> dict[str, Any]:
+    """What the begin statements take, with fresh ids for whatever may be made."""
     return {
         "user_id": command.caller.user_id,
         "session_id": command.caller.session_id,
@@ -115,16 +114,15 @@ def _parameters(command: ChatCommand, settings: Chat, default_provider: str) -> 
     }
 
 
-def _begun(
-    connection: Connection, command: ChatCommand, settings: Chat, parameters: dict[str, Any], row: Row[Any]
-) -> Begun:
+def begun_from(connection: Connection, message: str, parameters: dict[str, Any], row: Row[Any]) -> Begun:
+    """The turn that a begin statement has just begun."""
     history = row.history
-    if settings.history_messages and row.position > 1 and row.newest != row.position - 1:
+    if parameters["history"] and row.position > 1 and row.newest != row.position - 1:
         # It waited for the row's lock: the answer committed meanwhile is not in this statement's snapshot.
         reread = sql.REREAD.one(connection, {**parameters, "position": row.position})
         history = reread.history if reread else None
     turn = RunningTurn(
-        user_id=command.caller.user_id,
+        user_id=parameters["user_id"],
         id=parameters["turn_id"],
         conversation_id=parameters["conversation_id"],
         attempt=parameters["attempt"],
@@ -134,7 +132,14 @@ def _begun(
         started_at=row.started_at,
         title=row.title,
     )
-    return Begun(turn, build_context(row.prompts, history, command.message), row.project_settings or {})
+    return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {})
+
+
+def close_stale(connection: Connection, parameters: dict[str, Any], turn_id: UUID, attempt: UUID) -> None:
+    """End an attempt whose worker has gone silent as `interrupted`; one that has spoken since is left alone."""
+    sql.CLOSE_STALE.one(
+        connection, {**parameters, "attempt": attempt, "turn_id": turn_id, "error": orjson.dumps(_STALE_ERROR).decode()}
+    )
 
 
 def _diagnose(connection: Connection, command: ChatCommand, settings: Chat, parameters: dict[str, Any]) -> Prior | None:
@@ -146,7 +151,7 @@ def _diagnose(connection: Connection, command: ChatCommand, settings: Chat, para
     if found.prior_id is not None:
         if bytes(found.prior_hash) != parameters["request_hash"]:
             raise IdempotencyMismatch
-        return Prior(found.prior_id, TurnStatus(found.prior_status))
+        return Prior(found.prior_id)
     if command.conversation_id is None:
         return None  # the session was opened between the two statements
     if found.found is None:
@@ -155,8 +160,5 @@ def _diagnose(connection: Connection, command: ChatCommand, settings: Chat, para
         return None  # it was released between the two statements
     if not found.stale:
         raise ConversationBusy(retry_after=1)
-    sql.CLOSE_STALE.one(
-        connection,
-        {**parameters, "attempt": found.running_attempt, "turn_id": found.running_id, "error": _STALE_ERROR},
-    )
+    close_stale(connection, parameters, found.running_id, found.running_attempt)
     return None

@@ -51,6 +51,7 @@ def finish(
         "preview": preview_of(message["content"]) if message else None,
         "error": orjson.dumps({"code": error.code, "detail": error.detail}).decode() if error else None,
         "since_first_token": answer.since_first_token,
+        "stale_seconds": 0,
         **_provider_said(answer.completed),
     }
     tries = Retrying(

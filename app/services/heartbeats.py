@@ -41,6 +41,11 @@ class Heartbeats:
         with self._lock:
             self._running.pop(turn.attempt, None)
 
+    def find(self, turn_id: UUID) -> RunningTurn | None:
+        """The running attempt of turn `turn_id`, if it is this process that answers it."""
+        with self._lock:
+            return next((turn for turn in self._running.values() if turn.id == turn_id), None)
+
     def _tick(self) -> None:
         while True:
             self._wake.wait(INTERVAL)

@@ -22,6 +22,7 @@ from app.models.turn import TurnStatus
 from app.providers.base import ChatRequest, Completed, Provider, TextDelta
 from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
+from app.services.again import again
 from app.services.begin import Begun, ChatCommand, Prior, begin
 from app.services.finish import Answer, finish
 from app.services.heartbeats import Heartbeats
@@ -50,13 +51,20 @@ class TurnEngine:
     def start(self, command: ChatCommand) -> RunningTurn:
         """Begin a turn and set its answer going. When this returns, the user's message is durable.
 
-        Raises `InvalidInput` for an unknown provider, and whatever **begin** raises; then nothing was stored.
+        With an idempotency key that was used before: that turn, joined or as it ended, or a new attempt at it. Raises
+        `InvalidInput` for an unknown provider, and whatever `begin` and `again` raise; then nothing was stored.
         """
         if command.provider is not None:
             self._providers.get(command.provider)
+        default = self._providers.default.name
         with self._engine.connect() as connection:
-            begun = begin(connection, command, self._settings, self._providers.default.name)
-        assert not isinstance(begun, Prior)  # noqa: S101
+            begun = begin(connection, command, self._settings, default)
+            if isinstance(begun, Prior):
+                if local := self._heartbeats.find(begun.turn_id):
+                    return local
+                begun = again(connection, command, begun, self._settings, default)
+        if isinstance(begun, RunningTurn):
+            return begun
         begun.turn.say("turn.started", {"turn": running_view(begun.turn)})
         self._heartbeats.add(begun.turn)
         context = contextvars.copy_context()  # the request's id goes along into the logs
@@ -66,7 +74,10 @@ class TurnEngine:
     def get(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
         """A turn of the caller's, as it stands in the database. Raises `NotFound`."""
         with self._engine.connect() as connection:
-            row = sql.GET.one(connection, {"user_id": caller.user_id, "turn_id": turn_id})
+            row = sql.GET.one(
+                connection,
+                {"user_id": caller.user_id, "turn_id": turn_id, "stale_seconds": self._settings.stale_seconds},
+            )
         if row is None:
             raise NotFound("There is no such turn.")
         return turn_view(row)
