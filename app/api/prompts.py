@@ -1,0 +1,63 @@
+"""The system prompts of a project."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import url_for
+from flask.views import MethodView
+
+from app.api.access import Access, caller
+from app.api.blueprint import Blueprint
+from app.api.schemas.prompts import (
+    PROMPTS,
+    PromptChange,
+    PromptCreation,
+    PromptPage,
+    PromptQuery,
+    PromptSchema,
+)
+from app.models import Prompt
+from app.services import prompts
+
+blueprint = Blueprint(
+    "prompts",
+    __name__,
+    url_prefix="/api/projects/<uuid:project_id>/prompts",
+    access=Access.USER,
+    description="The system prompts that open every turn of a project",
+)
+
+
+@blueprint.route("")
+class Prompts(MethodView):
+    @blueprint.arguments(PromptQuery, location="query")
+    @blueprint.response(200, PromptPage)
+    def get(self, query: dict[str, Any], project_id: UUID) -> dict[str, Any]:
+        """The prompts of a project, in the order in which they are told"""
+        return PROMPTS.envelope(prompts.page(caller().user_id, project_id, **query), query["limit"])
+
+    @blueprint.arguments(PromptCreation)
+    @blueprint.response(201, PromptSchema)
+    def post(self, body: dict[str, Any], project_id: UUID) -> tuple[Prompt, dict[str, str]]:
+        """A new prompt, the last one unless `position` says otherwise"""
+        created = prompts.create(caller().user_id, project_id, **body)
+        return created, {"Location": url_for(".OnePrompt", project_id=project_id, prompt_id=created.id)}
+
+
+@blueprint.route("/<uuid:prompt_id>")
+class OnePrompt(MethodView):
+    @blueprint.response(200, PromptSchema)
+    def get(self, project_id: UUID, prompt_id: UUID) -> Prompt:
+        """A prompt"""
+        return prompts.get(caller().user_id, project_id, prompt_id)
+
+    @blueprint.arguments(PromptChange)
+    @blueprint.response(200, PromptSchema)
+    def patch(self, body: dict[str, Any], project_id: UUID, prompt_id: UUID) -> Prompt:
+        """Change a prompt"""
+        return prompts.change(caller().user_id, project_id, prompt_id, **body)
+
+    @blueprint.response(204)
+    def delete(self, project_id: UUID, prompt_id: UUID) -> None:
+        """Delete a prompt"""
+        prompts.delete(caller().user_id, project_id, prompt_id)

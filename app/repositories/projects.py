@@ -1,0 +1,69 @@
+"""SQL of projects. Every statement names the owner."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.models import Project
+
+
+def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Project]:
+    """Up to `limit` projects, newest first: ids are ordered by time, so the primary key is all it takes."""
+    statement = (
+        select(Project)
+        .prefix_with("/* projects.page */")
+        .where(Project.user_id == user_id)
+        .order_by(Project.id.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(Project.id < after)
+    return session.scalars(statement).all()
+
+
+def get(session: Session, user_id: UUID, project_id: UUID) -> Project | None:
+    """That project, if it is the user's."""
+    return session.scalars(
+        select(Project).prefix_with("/* projects.get */").where(Project.user_id == user_id, Project.id == project_id)
+    ).one_or_none()
+
+
+def lock(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
+    """Hold the project's row until the transaction ends; chats that refer to it do not wait for this."""
+    return session.scalars(
+        select(Project.id)
+        .prefix_with("/* projects.lock */")
+        .where(Project.user_id == user_id, Project.id == project_id)
+        .with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def add(session: Session, user_id: UUID, values: dict[str, Any]) -> Project:
+    """A new project."""
+    return session.scalars(
+        insert(Project).prefix_with("/* projects.add */").values(user_id=user_id, **values).returning(Project)
+    ).one()
+
+
+def change(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any]) -> Project | None:
+    """Set columns."""
+    return session.scalars(
+        update(Project)
+        .prefix_with("/* projects.change */")
+        .where(Project.user_id == user_id, Project.id == project_id)
+        .values(**values, updated_at=func.greatest(Project.updated_at, func.now()))
+        .returning(Project)
+    ).one_or_none()
+
+
+def remove(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
+    """Delete with its prompts; its conversations stay, without a project."""
+    return session.scalars(
+        delete(Project)
+        .prefix_with("/* projects.remove */")
+        .where(Project.user_id == user_id, Project.id == project_id)
+        .returning(Project.id)
+    ).one_or_none()
