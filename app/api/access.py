@@ -55,7 +55,8 @@ def token_identity(*, refresh: bool) -> Identity:
         verify_jwt_in_request(refresh=refresh)
         claims = get_jwt()
         return Identity(UUID(claims["sub"]), UUID(claims["sid"]))
-    except (JWTExtendedException, PyJWTError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (JWTExtendedException, PyJWTError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # LookupError: a claim is missing, or the header is a list whose first item is blank.
         raise NotAuthenticated(_say(error)) from None
 
 
