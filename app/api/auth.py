@@ -1,0 +1,105 @@
+"""Accounts: opening one, logging in and out, one's own name and password."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Response, request
+
+from app.api.access import Access, caller, token_identity
+from app.api.blueprint import Blueprint
+from app.api.schemas.auth import (
+    AccountSchema,
+    ChangePasswordSchema,
+    LoggedInSchema,
+    LoginSchema,
+    RegisterSchema,
+    RenameSchema,
+    TokensSchema,
+)
+from app.errors import NotAuthenticated
+from app.services import accounts, sessions
+from app.services.accounts import Account
+from app.services.sessions import Client, Tokens
+
+public_blueprint = Blueprint(
+    "login", __name__, access=Access.PUBLIC, url_prefix="/api/auth", description="Getting tokens"
+)
+blueprint = Blueprint(
+    "account", __name__, access=Access.USER, url_prefix="/api/auth", description="The caller's own account"
+)
+
+
+@public_blueprint.after_request
+def _no_store(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"  # these answers are keys
+    return response
+
+
+@public_blueprint.route("/register", methods=["POST"])
+@public_blueprint.arguments(RegisterSchema)
+@public_blueprint.response(201, LoggedInSchema)
+def register(body: dict[str, str]) -> dict[str, Any]:
+    """Open an account and log in"""
+    return _logged_in(*accounts.register(**body, client=_client()))
+
+
+@public_blueprint.route("/login", methods=["POST"])
+@public_blueprint.arguments(LoginSchema)
+@public_blueprint.response(200, LoggedInSchema)
+def login(body: dict[str, str]) -> dict[str, Any]:
+    """Log in"""
+    return _logged_in(*accounts.login(**body, client=_client()))
+
+
+@public_blueprint.route("/refresh", methods=["POST"])
+@public_blueprint.response(200, TokensSchema)
+def refresh() -> Tokens:
+    """Exchange a refresh token, sent as the bearer token, for new tokens"""
+    identity = token_identity(refresh=True)
+    return sessions.refresh(identity, _sent_token())
+
+
+@blueprint.route("/logout", methods=["POST"])
+@blueprint.response(204)
+def logout() -> None:
+    """End this session; its tokens fail at once"""
+    sessions.revoke(caller())
+
+
+@blueprint.route("/me")
+@blueprint.response(200, AccountSchema)
+def me() -> Account:
+    """Who I am"""
+    return accounts.get(caller().user_id)
+
+
+@blueprint.route("/me", methods=["PATCH"])
+@blueprint.arguments(RenameSchema)
+@blueprint.response(200, AccountSchema)
+def rename(body: dict[str, str]) -> Account:
+    """Change my name"""
+    return accounts.rename(caller().user_id, **body) if body else accounts.get(caller().user_id)
+
+
+@blueprint.route("/password", methods=["POST"])
+@blueprint.arguments(ChangePasswordSchema)
+@blueprint.response(204)
+def change_password(body: dict[str, str]) -> None:
+    """Change my password and end all my sessions, this one too"""
+    accounts.change_password(caller().user_id, **body)
+
+
+def _logged_in(account: Account, tokens: Tokens) -> dict[str, Any]:
+    return {**asdict(tokens), "user": account}
+
+
+def _client() -> Client:
+    return Client(request.remote_addr, request.user_agent.string)
+
+
+def _sent_token() -> str:
+    """The bearer token as it was sent; `token_identity` has verified it, and forgives a list in the header."""
+    token = request.authorization.token if request.authorization else None
+    if not token or "," in token:
+        raise NotAuthenticated("Send `Authorization: Bearer <refresh token>` and nothing else in that header.")
+    return token
