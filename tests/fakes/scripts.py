@@ -104,10 +104,10 @@ def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -
     return script
 
 
-def refusal(code: int, message: str = "no", headers: dict[str, str] | None = None, **more: Any) -> Script:
-    """An error in OpenAI's shape."""
+def refusal(http: int, message: str = "no", headers: dict[str, str] | None = None, **more: Any) -> Script:
+    """An error of this HTTP status in OpenAI's shape; `more` are fields of its error object, such as code."""
     return status(
-        code, {"error": {"message": message, "type": "some_error", "param": None, "code": None} | more}, headers
+        http, {"error": {"message": message, "type": "some_error", "param": None, "code": None} | more}, headers
     )
 
 

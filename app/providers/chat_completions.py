@@ -1,0 +1,213 @@
+"""The client of everything that speaks OpenAI's chat completions: one POST, and a stream of events back."""
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar, cast
+
+import httpx2
+import openai
+import orjson
+from urllib3.exceptions import HTTPError
+
+from app.errors import ProviderError
+from app.providers.answer import Answer, SaidError
+from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent, TextDelta, Timeouts
+from app.providers.deadlines import Deadlines
+from app.providers.failures import Explainer
+from app.providers.sockets import clock
+from app.providers.sse import DONE, EventReader, NotUnderstood, lenient_json
+from app.providers.text import clean_text
+from app.providers.transport import Body, Transport
+
+JSON_BYTES = 8_388_608
+AFTER_FINISH_SECONDS = 5
+
+
+class ChatCompletions(Provider):
+    """A provider at `base_url`. Subclasses say what is particular to theirs.
+
+    Proxies and OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY of the environment are not used: a key goes where the
+    settings say, with what they say, and nowhere else.
+    """
+
+    headers: ClassVar[dict[str, str]] = {}
+    usage_is_optional = False  # whether the server may not know `stream_options`; found out with the first request
+
+    def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
+        self.default_model = model or self.default_model
+        self._timeouts = timeouts
+        self._key = api_key or ""
+        self._asks_usage = True
+        self._client = openai.OpenAI(
+            api_key=self._key or "none",
+            admin_api_key="",
+            organization="",
+            project="",
+            webhook_secret="",
+            base_url=base_url,
+            max_retries=0,
+            default_headers={"Accept-Encoding": "identity", **self.headers},
+            http_client=httpx2.Client(transport=Transport(base_url), trust_env=False, follow_redirects=False),
+        )
+        # An empty organisation would go out as an empty header; without a key there is nothing to authorise with.
+        self._headers: dict[str, Any] = {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
+        if not self._key:
+            self._headers["Authorization"] = openai.Omit()
+
+    @contextmanager
+    def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
+        """See Provider. Bounds: 1 MiB a line, 8 MiB a whole JSON answer, TEXT_CHARS of text (then "length")."""
+        deadlines = Deadlines(self._timeouts, self.name)
+        model = request.model or self.default_model
+        texts = [message.content for message in request.messages if message.content]
+        explain = Explainer(self.name, model, self._key, texts, deadlines)
+        response = self._open(request, model, deadlines, explain)
+        reading = _Reading(response, Answer(model), deadlines, explain)
+        try:
+            with closing(reading.events()) as events:
+                yield events
+        finally:
+            reading.leave()
+
+    def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:
+        payload: dict[str, Any] = {"model": model, "messages": [_message(m) for m in request.messages], "stream": True}
+        if asks_usage:
+            payload["stream_options"] = {"include_usage": True}
+        if request.tools:
+            payload["tools"] = list(request.tools)
+        return payload
+
+    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, explain: Explainer) -> httpx2.Response:
+        token = clock.set(deadlines)
+        asks_usage = self._asks_usage
+        try:
+            return self._post(_json(self._payload(request, model, asks_usage)))
+        except openai.APIStatusError as error:
+            refusal = error.response
+            if asks_usage and self.usage_is_optional and _refuses_usage(refusal):
+                self._asks_usage = False
+                return self._open(request, model, deadlines, explain)
+            raise explain.status(refusal.status_code, refusal.headers, refusal.content) from None
+        except (HTTPError, OSError, httpx2.HTTPError, openai.OpenAIError) as error:
+            raise explain.broken(error) from None
+        finally:
+            clock.reset(token)
+
+    def _post(self, content: bytes) -> httpx2.Response:
+        response = self._client.post(
+            "/chat/completions",
+            cast_to=cast(Any, httpx2.Response),
+            content=content,
+            options={"headers": self._headers},
+            stream=True,
+            stream_cls=openai.Stream[Any],
+        )
+        return cast(httpx2.Response, response)
+
+
+class _Reading:
+    """Reads one answer."""
+
+    def __init__(self, response: httpx2.Response, answer: Answer, deadlines: Deadlines, explain: Explainer) -> None:
+        self._body: Body = response.extensions["body"]
+        self._status = response.status_code
+        self._kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._answer, self._deadlines, self._explain = answer, deadlines, explain
+        self._whole = False
+
+    def events(self) -> Generator[StreamEvent]:
+        """The answer's events. Every failure is a ProviderError."""
+        try:
+            if self._status != httpx2.codes.OK:
+                raise NotUnderstood(f"answered {self._status} instead of 200")
+            if self._kind == "application/json":  # some servers do not stream although they were asked to
+                if text := self._answer.take(self._json()):
+                    yield TextDelta(text)
+            elif self._kind in ("text/event-stream", ""):
+                yield from self._stream()
+            else:
+                raise NotUnderstood(f"answered with {clean_text(self._kind)[:50]} instead of a stream of events")
+            yield self._answer.completed()
+        except NotUnderstood as error:
+            raise self._explain.bad_answer(str(error)) from None
+        except SaidError as error:
+            raise self._explain.inside(error.error) from None
+
+    def leave(self) -> None:
+        """Keep the connection if the answer came to its end, else cut it, so that the provider stops talking."""
+        if self._whole:
+            self._body.finish()
+        else:
+            self._body.close()
+
+    def _stream(self) -> Iterator[StreamEvent]:
+        reader, answer = EventReader(), self._answer
+        while data := self._read():
+            came = False
+            for chunk in reader.feed(data):
+                if chunk is DONE:
+                    self._whole = True
+                    return
+                if text := answer.take(chunk):
+                    yield TextDelta(text)
+                if answer.full:
+                    return
+                came = True
+            if came:  # comments and parts of a line do not put a deadline off
+                self._next_deadline()
+        for chunk in reader.end():
+            if chunk is not DONE and (text := answer.take(chunk)):
+                yield TextDelta(text)
+            self._whole = self._whole or chunk is DONE
+        if answer.finish_reason is None and not self._whole:
+            raise NotUnderstood("ended its answer without its proper end")
+
+    def _next_deadline(self) -> None:
+        """Set after the reader of our events came back for more: the time it took is not the provider's."""
+        if self._answer.finish_reason is not None:
+            self._deadlines.ending(AFTER_FINISH_SECONDS)
+        elif self._answer.began:
+            self._deadlines.continuing()
+        else:
+            self._deadlines.thinking()
+
+    def _read(self) -> bytes:
+        try:
+            return self._body.read()
+        except (ProviderError, HTTPError, OSError) as error:
+            if self._answer.finish_reason is not None:
+                return b""  # the answer is whole, and paid for: only its epilogue is missing
+            raise self._explain.broken(error) from None
+
+    def _json(self) -> Any:
+        parts: list[bytes] = []
+        room = JSON_BYTES
+        while data := self._read():
+            parts.append(data)
+            room -= len(data)
+            if room < 0:
+                raise NotUnderstood(f"answered with more than {JSON_BYTES} bytes")
+        self._whole = True
+        return lenient_json(b"".join(parts))
+
+
+def _refuses_usage(refusal: httpx2.Response) -> bool:
+    names = (b"stream_options", b"include_usage")
+    return refusal.status_code in (400, 422) and any(name in refusal.content for name in names)
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    payload: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        payload["tool_calls"] = message.tool_calls
+    if message.tool_call_id is not None:
+        payload["tool_call_id"] = message.tool_call_id
+    return payload
+
+
+def _json(payload: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload)
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits in a tool's schema
+        return clean_text(json.dumps(payload, ensure_ascii=False)).encode()

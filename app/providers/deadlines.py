@@ -1,0 +1,60 @@
+"""The clock of one call: which deadline is nearest, and whether it has passed."""
+
+from time import monotonic
+
+from app.errors import ProviderTimedOut
+from app.providers.base import Timeouts
+
+
+class Deadlines:
+    """Asked before every single wait on the network, so that no trickle of bytes can stretch a deadline.
+
+    One phase after the other: `connecting`, `answering` (until the first event), `continuing` (until the next one).
+    The total deadline holds in all of them. Times are seconds of the monotonic clock. One call, one thread at a time.
+    """
+
+    __slots__ = ("_at", "_first_at", "_provider", "_timeouts", "_total_at", "_what")
+
+    def __init__(self, timeouts: Timeouts, provider: str) -> None:
+        now = monotonic()
+        self._timeouts, self._provider = timeouts, provider
+        self._first_at, self._total_at = now + timeouts.first_token, now + timeouts.total
+        self.answering()
+
+    def connecting(self) -> None:
+        self._until(monotonic() + self._timeouts.connect, "accepted no connection", self._timeouts.connect)
+
+    def answering(self) -> None:
+        self._until(self._first_at, "sent nothing of its answer", self._timeouts.first_token)
+
+    def thinking(self) -> None:
+        """Something came, but no piece of the answer: the first-event deadline, or a longer idle one, goes on."""
+        self._until(
+            max(self._first_at, monotonic() + self._timeouts.idle),
+            "sent nothing of its answer",
+            self._timeouts.first_token,
+        )
+
+    def continuing(self) -> None:
+        self._until(monotonic() + self._timeouts.idle, "paused its answer", self._timeouts.idle)
+
+    def ending(self, seconds: float) -> None:
+        """The answer is whole; what may still come is worth so many seconds."""
+        self._until(monotonic() + seconds, "did not end its answer", seconds)
+
+    def left(self) -> float:
+        """Seconds until the nearest deadline, more than 0; raises ProviderTimedOut once it has passed."""
+        left = self._at - monotonic()
+        if left <= 0:
+            raise self.passed()
+        return left
+
+    def passed(self) -> ProviderTimedOut:
+        """The error that says which deadline it was."""
+        what, seconds = self._what
+        return ProviderTimedOut(f"The provider {self._provider} {what} within {seconds:g} seconds.")
+
+    def _until(self, at: float, what: str, seconds: float) -> None:
+        if self._total_at < at:
+            at, what, seconds = self._total_at, "did not finish its answer", self._timeouts.total
+        self._at, self._what = at, (what, seconds)
