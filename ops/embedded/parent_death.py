@@ -8,25 +8,21 @@ from collections.abc import Callable
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent(number: int) -> None:
-    """Have the kernel send signal `number` to this process when the thread that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+def dying_with_parent(number: int, parent: int | None = None) -> Callable[[], None]:
+    """A function for the child to call, such as a `preexec_fn`: when the thread that started it ends, it gets `number`.
 
-
-def dying_with_parent(number: int) -> Callable[[], None] | None:
-    """The same as a `preexec_fn`: subprocess calls it after it has changed the user, which would clear the setting.
-
-    The C library is loaded here, before the fork, because a forked child may do little more than system calls.
+    Changing the user clears the setting; subprocess calls a `preexec_fn` after it has done that. The C library is
+    loaded here, before the fork, because a forked child may do little more than system calls. `parent` is the process
+    that starts the child, if not this one.
     """
     if sys.platform != "linux":
-        return None
+        return lambda: None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
+    expected = os.getpid() if parent is None else parent
 
     def arrange() -> None:
         prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the arrangement was made
+        if os.getppid() != expected:  # it ended before the arrangement was made
             os.kill(os.getpid(), number)
 
     return arrange

@@ -29,9 +29,12 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def choose(previous: int | None) -> int:
-    """The previous port if it is still free, else a new one. Raises `EmbeddedError` when none can be found."""
-    if previous is not None and is_free(previous):
+def choose(previous: int) -> int:
+    """The previous port (0: there was none) if it is still free, else a new one.
+
+    Raises `EmbeddedError` when none can be found.
+    """
+    if previous and is_free(previous):
         return previous
     for _ in range(ATTEMPTS):
         port = random.randint(LOWEST, HIGHEST)  # noqa: S311  # spreads two clones apart; guards nothing
