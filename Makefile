@@ -1,0 +1,46 @@
+# `make` or `make help` lists what there is. Needs nothing but make and a Python 3.11 or newer.
+
+# The first Python that is new enough; python3 if none is, so that the bootstrap can say what is wrong.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=python3; done; echo "$$python")
+BIN := .venv/bin
+# The Python files that are checked; a folder without any yet is no fault.
+SOURCES := app ops tasks migrations tests wsgi.py
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt lock clean bootstrap bootstrap-dev
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: bootstrap  ## Run the platform on this machine until Ctrl-C; settings come from the environment or .env
+	@exec $(BIN)/python -m ops.up
+
+test: bootstrap-dev  ## Run all tests; TESTS="-n 0 -k word tests/api" are arguments for pytest
+	@$(BIN)/pytest $(TESTS)
+
+check: bootstrap-dev  ## Look for faults without running anything: style, types, imports
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: bootstrap-dev  ## Put the code into its one format
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+lock: bootstrap-dev  ## Lock the dependencies of pyproject.toml anew, with hashes; UPGRADE=--upgrade takes newer ones
+	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header --quiet $(UPGRADE) --output-file requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --group dev --constraints requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements-dev.lock
+
+clean:  ## Remove what the tools made; data (.parley) and settings (.env) stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@find app ops tasks migrations tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+bootstrap:
+	@$(PYTHON) ops/bootstrap.py requirements.lock
+
+bootstrap-dev:
+	@$(PYTHON) ops/bootstrap.py requirements-dev.lock

@@ -1,0 +1,50 @@
+"""How gunicorn serves Parley: `gunicorn -c ops/gunicorn_conf.py wsgi:flask_app`. the names below are its settings."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from psycogreen.gevent import patch_psycopg
+
+from app.config import load_settings
+from app.errors import SettingsError
+from app.logs import configure_logging
+
+try:
+    _server = load_settings().server
+except SettingsError as error:
+    sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
+
+bind = f"[{_server.host}]:{_server.port}" if ":" in _server.host else f"{_server.host}:{_server.port}"
+workers = _server.workers
+worker_class = "gevent"  # the place for a subclass of gunicorn.workers.ggevent.GeventWorker
+# An idle kept connection holds up a stop for as long as this, in seconds.
+keepalive = 5
+# What is under way when a stop is asked for gets this long, in seconds; ops.up waits a little longer before it kills.
+graceful_timeout = 25
+# The heartbeat file of each worker is unlinked as soon as it is made; in memory, a slow disk does not look like a hang.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # not a name that others could guess
+# No second door into the process, and no socket in the home folder of whoever starts it.
+control_socket_disable = True
+accesslog = None  # the application writes one line a request, with its id
+preload_app = False  # the worker makes the standard library cooperative before the application is imported
+
+
+class OneLog(Logger):  # type: ignore[misc]  # gunicorn comes without types
+    """gunicorn's own messages go where the application's go, in the same shape."""
+
+    def setup(self, cfg: Any) -> None:
+        configure_logging(_server.log_level)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)
+
+
+logger_class = OneLog
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Let a greenlet that waits for PostgreSQL give way to the others."""
+    patch_psycopg()

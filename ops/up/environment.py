@@ -1,0 +1,55 @@
+"""What the processes need to find: servers, secrets, and a database with the newest tables."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from app.config import Settings
+from app.errors import DatabaseUnavailable, SettingsError
+from ops.embedded import jwt_secret, lease_postgres, lease_redis
+from ops.embedded.parent_death import dying_with_parent
+
+MIGRATION_SECONDS = 3600  # a long one on a large database; a stuck one ends by its own lock_timeout
+
+
+def prepare_environment(settings: Settings, servers: ExitStack) -> dict[str, str]:
+    """The environment of the processes. Embedded servers are leased as needed and closed with `servers`.
+
+    Raises `SettingsError` where a database of your own comes without a signing key, `EmbeddedError` where an embedded
+    server cannot be had.
+    """
+    environment = dict(os.environ)
+    home = settings.server.home
+    if settings.database.url is None:
+        environment["DATABASE_URL"] = servers.enter_context(lease_postgres(home)).url
+        if settings.auth.jwt_secret_key is None:
+            environment["JWT_SECRET_KEY"] = jwt_secret(home)
+    elif settings.auth.jwt_secret_key is None:
+        raise SettingsError(
+            "JWT_SECRET_KEY: DATABASE_URL is set, so this must be too; `openssl rand -hex 32` makes one to keep in .env"
+        )
+    if settings.jobs.broker_url is None:
+        environment["CELERY_BROKER_URL"] = servers.enter_context(lease_redis(home)).url
+    return environment
+
+
+def migrate(environment: dict[str, str]) -> None:
+    """Run `flask db upgrade`. Raises `DatabaseUnavailable` with the line that says best why it failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi:flask_app", "db", "upgrade"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=MIGRATION_SECONDS,
+        preexec_fn=dying_with_parent(signal.SIGTERM),  # it only makes system calls
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        raise DatabaseUnavailable(
+            f"`flask db upgrade` failed, nothing was started: {lines[-1].removeprefix('parley: ')}"
+        )
