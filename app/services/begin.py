@@ -142,7 +142,7 @@ def close_stale(connection: Connection, parameters: dict[str, Any], turn_id: UUI
     )
 
 
-def _diagnose(connection: Connection, command: ChatCommand, settings: Chat, parameters: dict[str, Any]) -> Prior | None:
+def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str, Any]) -> Prior | None:
     """Raise what is in the way, or clear it and return None: try again."""
     found = sql.DIAGNOSE.one(connection, parameters)
     assert found is not None  # noqa: S101  # it selects from one constant row

@@ -58,11 +58,13 @@ class TurnEngine:
             self._providers.get(command.provider)
         default = self._providers.default.name
         with self._engine.connect() as connection:
-            begun = begin(connection, command, self._settings, default)
-            if isinstance(begun, Prior):
-                if local := self._heartbeats.find(begun.turn_id):
+            found = begin(connection, command, self._settings, default)
+            if isinstance(found, Prior):
+                if local := self._heartbeats.find(found.turn_id):
                     return local
-                begun = again(connection, command, begun, self._settings, default)
+                begun: Begun | RunningTurn = again(connection, command, found, self._settings, default)
+            else:
+                begun = found
         if isinstance(begun, RunningTurn):
             return begun
         begun.turn.say("turn.started", {"turn": running_view(begun.turn)})
