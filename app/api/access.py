@@ -6,7 +6,7 @@ from uuid import UUID
 
 from flask import g, request
 from flask_jwt_extended import get_jwt, verify_jwt_in_request
-from flask_jwt_extended.exceptions import JWTExtendedException
+from flask_jwt_extended.exceptions import JWTExtendedException, WrongTokenError
 from jwt import PyJWTError
 
 from app.errors import NotAllowed, NotAuthenticated
@@ -54,6 +54,9 @@ def token_identity(*, refresh: bool) -> Identity:
     try:
         verify_jwt_in_request(refresh=refresh)
         claims = get_jwt()
+        # To Flask-JWT-Extended, whatever is not a refresh token is an access token.
+        if claims["type"] != ("refresh" if refresh else "access"):
+            raise WrongTokenError
         return Identity(UUID(claims["sub"]), UUID(claims["sid"]))
     except (JWTExtendedException, PyJWTError, LookupError, ValueError, TypeError, AttributeError) as error:
         # LookupError: a claim is missing, or the header is a list whose first item is blank.
