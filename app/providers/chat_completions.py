@@ -3,10 +3,9 @@
 import json
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, ClassVar, cast
+from http import HTTPStatus
+from typing import Any, ClassVar
 
-import httpx2
-import openai
 import orjson
 from urllib3.exceptions import HTTPError
 
@@ -15,7 +14,6 @@ from app.providers.answer import Answer, SaidError
 from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent, TextDelta, Timeouts
 from app.providers.deadlines import Deadlines
 from app.providers.failures import Explainer
-from app.providers.sockets import clock
 from app.providers.sse import DONE, EventReader, NotUnderstood, lenient_json
 from app.providers.text import clean_text
 from app.providers.transport import Body, Transport
@@ -27,8 +25,8 @@ AFTER_FINISH_SECONDS = 5
 class ChatCompletions(Provider):
     """A provider at `base_url`. Subclasses say what is particular to theirs.
 
-    Proxies and OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY of the environment are not used: a key goes where the
-    settings say, with what they say, and nowhere else.
+    A key goes where the settings say, with what they say: the openai package's own variables (OPENAI_ORG_ID,
+    OPENAI_CUSTOM_HEADERS and so on) and the proxies of the environment are not used.
     """
 
     headers: ClassVar[dict[str, str]] = {}
@@ -39,21 +37,7 @@ class ChatCompletions(Provider):
         self._timeouts = timeouts
         self._key = api_key or ""
         self._asks_usage = True
-        self._client = openai.OpenAI(
-            api_key=self._key or "none",
-            admin_api_key="",
-            organization="",
-            project="",
-            webhook_secret="",
-            base_url=base_url,
-            max_retries=0,
-            default_headers={"Accept-Encoding": "identity", **self.headers},
-            http_client=httpx2.Client(transport=Transport(base_url), trust_env=False, follow_redirects=False),
-        )
-        # An empty organisation would go out as an empty header; without a key there is nothing to authorise with.
-        self._headers: dict[str, Any] = {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
-        if not self._key:
-            self._headers["Authorization"] = openai.Omit()
+        self._transport = Transport(base_url, self._key, self.headers)
 
     @contextmanager
     def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
@@ -62,8 +46,8 @@ class ChatCompletions(Provider):
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
         explain = Explainer(self.name, model, self._key, texts, deadlines)
-        response = self._open(request, model, deadlines, explain)
-        reading = _Reading(response, Answer(model), deadlines, explain)
+        body = self._open(request, model, deadlines, explain)
+        reading = _Reading(body, Answer(model), deadlines, explain)
         try:
             with closing(reading.events()) as events:
                 yield events
@@ -78,49 +62,35 @@ class ChatCompletions(Provider):
             payload["tools"] = list(request.tools)
         return payload
 
-    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, explain: Explainer) -> httpx2.Response:
-        token = clock.set(deadlines)
+    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, explain: Explainer) -> Body:
+        """Send the request; returns at a 200's headers, and raises a ProviderError for everything else."""
         asks_usage = self._asks_usage
         try:
-            return self._post(_json(self._payload(request, model, asks_usage)))
-        except openai.APIStatusError as error:
-            refusal = error.response
-            if asks_usage and self.usage_is_optional and _refuses_usage(refusal):
-                self._asks_usage = False
-                return self._open(request, model, deadlines, explain)
-            raise explain.status(refusal.status_code, refusal.headers, refusal.content) from None
-        except (HTTPError, OSError, httpx2.HTTPError, openai.OpenAIError) as error:
+            body = self._transport.post("chat/completions", _json(self._payload(request, model, asks_usage)), deadlines)
+        except (HTTPError, OSError, UnicodeError) as error:
             raise explain.broken(error) from None
-        finally:
-            clock.reset(token)
-
-    def _post(self, content: bytes) -> httpx2.Response:
-        response = self._client.post(
-            "/chat/completions",
-            cast_to=cast(Any, httpx2.Response),
-            content=content,
-            options={"headers": self._headers},
-            stream=True,
-            stream_cls=openai.Stream[Any],
-        )
-        return cast(httpx2.Response, response)
+        if body.status == HTTPStatus.OK:
+            return body
+        refusal = body.read_error()
+        body.close()
+        if asks_usage and self.usage_is_optional and _refuses_usage(body.status, refusal):
+            self._asks_usage = False
+            return self._open(request, model, deadlines, explain)
+        raise explain.status(body.status, body.headers, refusal)
 
 
 class _Reading:
     """Reads one answer."""
 
-    def __init__(self, response: httpx2.Response, answer: Answer, deadlines: Deadlines, explain: Explainer) -> None:
-        self._body: Body = response.extensions["body"]
-        self._status = response.status_code
-        self._kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def __init__(self, body: Body, answer: Answer, deadlines: Deadlines, explain: Explainer) -> None:
+        self._body = body
+        self._kind = body.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._answer, self._deadlines, self._explain = answer, deadlines, explain
         self._whole = False
 
     def events(self) -> Generator[StreamEvent]:
         """The answer's events. Every failure is a ProviderError."""
         try:
-            if self._status != httpx2.codes.OK:
-                raise NotUnderstood(f"answered {self._status} instead of 200")
             if self._kind == "application/json":  # some servers do not stream although they were asked to
                 if text := self._answer.take(self._json()):
                     yield TextDelta(text)
@@ -192,9 +162,8 @@ class _Reading:
         return lenient_json(b"".join(parts))
 
 
-def _refuses_usage(refusal: httpx2.Response) -> bool:
-    names = (b"stream_options", b"include_usage")
-    return refusal.status_code in (400, 422) and any(name in refusal.content for name in names)
+def _refuses_usage(status: int, refusal: bytes) -> bool:
+    return status in (400, 422) and any(name in refusal for name in (b"stream_options", b"include_usage"))
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

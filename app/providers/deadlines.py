@@ -28,12 +28,11 @@ class Deadlines:
         self._until(self._first_at, "sent nothing of its answer", self._timeouts.first_token)
 
     def thinking(self) -> None:
-        """Something came, but no piece of the answer: the first-event deadline, or a longer idle one, goes on."""
-        self._until(
-            max(self._first_at, monotonic() + self._timeouts.idle),
-            "sent nothing of its answer",
-            self._timeouts.first_token,
-        )
+        """Something came, but no piece of the answer yet: the later of the first-event and the idle deadline holds."""
+        if monotonic() + self._timeouts.idle > self._first_at:
+            self.continuing()
+        else:
+            self.answering()
 
     def continuing(self) -> None:
         self._until(monotonic() + self._timeouts.idle, "paused its answer", self._timeouts.idle)
