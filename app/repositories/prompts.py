@@ -51,7 +51,8 @@ def tally(session: Session, user_id: UUID, project_id: UUID) -> tuple[int, int |
         .prefix_with("/* prompts.tally */")
         .where(Prompt.user_id == user_id, Prompt.project_id == project_id)
     )
-    return session.execute(statement).one()._tuple()
+    count, last = session.execute(statement).one()
+    return count, last
 
 
 def add(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any]) -> Prompt:
