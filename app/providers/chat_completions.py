@@ -34,7 +34,7 @@ class ChatCompletions(Provider):
 
     def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
         self.default_model = model or self.default_model
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._key = api_key or ""
         self._asks_usage = True
         self._transport = Transport(base_url, self._key, self.headers)
@@ -42,7 +42,7 @@ class ChatCompletions(Provider):
     @contextmanager
     def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
         """See Provider. Bounds: 1 MiB a line, 8 MiB a whole JSON answer, TEXT_CHARS of text (then "length")."""
-        deadlines = Deadlines(self._timeouts, self.name)
+        deadlines = Deadlines(self.timeouts, self.name)
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
         explain = Explainer(self.name, model, self._key, texts, deadlines)

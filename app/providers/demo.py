@@ -25,7 +25,8 @@ class DemoProvider(Provider):
     name = "demo"
     default_model = "demo"
 
-    def __init__(self, delay: float = 0) -> None:
+    def __init__(self, *, model: str | None = None, delay: float = 0) -> None:
+        self.default_model = model or self.default_model
         self._delay = delay
 
     @contextmanager
@@ -54,7 +55,7 @@ def _answer(messages: Sequence[ChatMessage]) -> str:
     last = messages[-1] if messages else ChatMessage("user", "")
     if last.role == "tool":
         return f"This is the demo, without any AI. The tool has answered: {shortened(last.content or 'nothing', 200)}"
-    earlier = len(messages) - 1
+    earlier = sum(message.role != "system" for message in messages[:-1])
     return (
         f"This is the demo, without any AI. You wrote: “{shortened(last.content or '', 80)}” "
         f"I was given {earlier} earlier {'message' if earlier == 1 else 'messages'} of this conversation. "

@@ -96,7 +96,8 @@ class Explainer:
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """For an answer that is not 200."""
         try:
-            error = orjson.loads(body).get("error")
+            answer = orjson.loads(body)
+            error = answer.get("error") or answer  # FastAPI and old vLLM have no object inside
         except (ValueError, AttributeError):
             error = None
         return self._by_status(status, error, retry_after(headers))
@@ -110,7 +111,10 @@ class Explainer:
     def _by_status(self, status: int, error: Any, seconds: int | None) -> ProviderError:
         said, code = "", ""
         if isinstance(error, dict):
-            said, code = str(error.get("message") or ""), f"{error.get('code')} {error.get('type')}"
+            said, code = (
+                str(error.get("message") or error.get("detail") or ""),
+                f"{error.get('code')} {error.get('type')}",
+            )
         elif isinstance(error, str):
             said = error
         if status in (400, 413, 422) and ("context_length" in code or _TOO_LONG.search(said)):

@@ -36,7 +36,8 @@ class ProviderRegistry:
         if name is None:
             return self.default
         if name not in self._providers:
-            raise InvalidInput(f"This server has no such provider; it has: {', '.join(self.names)}.")
+            complaint = f"This server has no such provider; it has: {', '.join(self.names)}."
+            raise InvalidInput(complaint, fields={"provider": [complaint]})
         return self._providers[name]
 
 
@@ -73,7 +74,7 @@ def served_names(settings: ProviderSettings) -> list[ProviderName]:
 
 def _build(name: ProviderName, settings: ProviderSettings, model: str | None) -> Provider:
     if name == "demo":
-        return DemoProvider()
+        return DemoProvider(model=model)
     # Imported here: the openai package costs a second and much memory, and the demo needs none of it.
     from app.providers.compatible import CompatibleProvider
     from app.providers.openai import BASE_URL, OpenAIProvider

@@ -11,6 +11,7 @@ always verified, nothing is tried twice.
 from collections.abc import Mapping
 from contextlib import suppress
 
+import httpx2
 import openai
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
@@ -80,6 +81,7 @@ class Transport:
             project="",
             webhook_secret="",
             base_url=base_url,
+            http_client=httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False),  # never sends anything
         ) as client:
             url = client.base_url
             self._headers = {

@@ -25,7 +25,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self._connected, self._lost, self._spawn = connected, lost, spawn
         self._received = b""
-        self._busy = False
+        self.busy = False
         self.gone = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
 
     def _next_request(self) -> None:
         head, end, rest = self._received.partition(b"\r\n\r\n")
-        if self._busy or not end:
+        if self.busy or not end:
             return
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ", 2)
@@ -60,14 +60,14 @@ class Connection(asyncio.Protocol):
         length = int(headers.get("content-length", "0"))
         if len(rest) < length:
             return
-        self._busy, self._received = True, rest[length:]
+        self.busy, self._received = True, rest[length:]
         self._spawn(Exchange(self, method, path, headers, rest[:length]))
 
     def answered(self, *, keep: bool) -> None:
         if not keep:
             self.transport.close()
             return
-        self._busy = False
+        self.busy = False
         self._next_request()
 
     def abort(self) -> None:

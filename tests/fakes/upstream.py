@@ -82,6 +82,15 @@ class Upstream:
         """The next requests meet these scripts, one each; after them `script` again."""
         self._next.extend(these)
 
+    def drop_idle(self) -> None:
+        """Close every open connection that has no answer running, as servers do after a while."""
+        self._loop.call_soon_threadsafe(self._drop_idle)
+
+    def _drop_idle(self) -> None:
+        for connection in list(self._alive):
+            if not connection.busy:
+                connection.transport.close()
+
     def wait_for(self, predicate: Callable[[], bool], seconds: float = 10) -> None:
         """Return once `predicate` holds; AssertionError after `seconds`."""
         with self._changed:

@@ -1,4 +1,4 @@
-"""A certificate for loopback and its key, for tests only: nobody trusts it who does not name it in SSL_CERT_FILE."""
+"""A certificate for 127.0.0.1 and its key, for tests only: nobody trusts it who does not name it in SSL_CERT_FILE."""
 
 import ssl
 from pathlib import Path

@@ -1,0 +1,107 @@
+"""Which provider a configuration gives, and to whom a key goes."""
+
+from typing import Any
+
+import pytest
+
+from app.config import Provider as ProviderSettings
+from app.errors import InvalidInput, SettingsError
+from app.providers.base import Timeouts
+from app.providers.chat_completions import ChatCompletions
+from app.providers.registry import ProviderRegistry, build_provider
+
+OPENAI = {"OPENAI_API_KEY": "sk-openai"}
+URL = {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+ROUTER = {"OPENROUTER_API_KEY": "sk-router"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AI_PROVIDER", "AI_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENROUTER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(**variables: Any) -> ProviderSettings:
+    return ProviderSettings(**variables)
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({}, ("demo",)),
+        (OPENAI, ("openai", "demo")),
+        (URL, ("compatible", "demo")),
+        (OPENAI | URL, ("compatible", "demo")),
+        (ROUTER, ("openrouter", "demo")),
+        (OPENAI | ROUTER, ("openai", "demo", "openrouter")),
+        (OPENAI | URL | ROUTER, ("compatible", "demo", "openrouter")),
+        ({"AI_PROVIDER": "demo"} | OPENAI, ("demo", "openai")),
+        ({"AI_PROVIDER": "openai"} | OPENAI | URL, ("openai", "compatible", "demo")),
+        ({"AI_PROVIDER": "openrouter"} | OPENAI | ROUTER, ("openrouter", "demo", "openai")),
+    ],
+)
+def test_who_is_served(variables: dict[str, str], names: tuple[str, ...]) -> None:
+    registry = ProviderRegistry(settings(**variables))
+    assert registry.names == names
+    assert registry.default.name == names[0]
+    assert build_provider(settings(**variables)).name == names[0]
+    assert [registry.get(name).name for name in names] == list(names)
+    assert registry.get(None) is registry.default
+
+
+def test_an_unknown_provider_is_refused_by_name() -> None:
+    registry = ProviderRegistry(settings(**ROUTER))
+    for name in ("openai", "", "nonsense"):
+        with pytest.raises(InvalidInput) as caught:
+            registry.get(name)
+        assert "openrouter, demo" in caught.value.detail
+        assert "provider" in (caught.value.fields or {})
+
+
+def test_the_model_belongs_to_the_default_provider() -> None:
+    registry = ProviderRegistry(settings(AI_MODEL="my-model", **OPENAI, **ROUTER))
+    assert registry.default.default_model == "my-model"
+    assert registry.get("openrouter").default_model == "openrouter/auto"
+    assert registry.get("demo").default_model == "demo"
+    assert ProviderRegistry(settings(AI_MODEL="my-demo")).default.default_model == "my-demo"
+
+
+def test_deadlines_come_from_the_settings() -> None:
+    provider = build_provider(
+        settings(AI_CONNECT_TIMEOUT=1, AI_FIRST_TOKEN_TIMEOUT=2, AI_IDLE_TIMEOUT=3, AI_TOTAL_TIMEOUT=4, **ROUTER)
+    )
+    assert isinstance(provider, ChatCompletions)
+    assert provider.timeouts == Timeouts(connect=1, first_token=2, idle=3, total=4)
+
+
+@pytest.mark.parametrize("key", ["sk with space", "sk-line\nbreak", "ключ-ключ", "sk-\x7f"])
+def test_a_key_that_no_key_can_be(key: str) -> None:
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY") as caught:
+        ProviderRegistry(settings(OPENAI_API_KEY=key))
+    assert key not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://user:hunter2@host/v1",
+        "https://host/v1?api-key=hunter2",
+        "https://host/v1#hunter2",
+        "http://host:99999999/v1",
+        "http://[::1/v1",
+        "http://ho st/v1",
+        "http://host/v1\r\nX: y",
+    ],
+)
+def test_a_base_url_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(SettingsError, match="OPENAI_BASE_URL") as caught:
+        ProviderRegistry(settings(OPENAI_BASE_URL=url))
+    assert "hunter2" not in repr(caught.value)
+
+
+def test_no_repr_shows_a_key() -> None:
+    registry = ProviderRegistry(settings(**OPENAI, **ROUTER))
+    shown = repr(vars(registry)) + repr(registry.default) + str(registry.default)
+    assert "sk-openai" not in shown
+    assert "sk-router" not in shown
