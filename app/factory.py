@@ -78,6 +78,8 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
         JWT_DECODE_ISSUER="parley",
         JWT_ENCODE_AUDIENCE="parley",
         JWT_DECODE_AUDIENCE="parley",
+        JWT_COOKIE_CSRF_PROTECT=False,  # no cookies, so no claim for them in every token
+        JWT_DECODE_LEEWAY=10,  # seconds; two hosts' clocks differ, and a token from the future would be refused
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=settings.auth.access_token_minutes),
         JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=settings.auth.refresh_token_days),
         API_TITLE="Parley",

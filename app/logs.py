@@ -12,10 +12,10 @@ from pythonjsonlogger.json import JsonFormatter
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _SECRETS = re.compile(
-    r"(?P<kept>(?:bearer|basic)\s+|://[^:/\s@]*:|"
-    r"[\"']?(?:password|secret|token|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?)"
-    r"(?P<secret>[^\s\"',;&@]+)"
-    r"|(?P<bare>\b(?:sk|pk|prl|ghp|xox[a-z])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)",
+    r"(?P<kept>(?:bearer|basic)\s+|[\"']?(?:password|secret|token|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?)"
+    r"[^\s\"',;&@]+"
+    r"|(?<=://)[^/\s@]+(?=@)"
+    r"|(?:\b(?:sk|pk|prl|ghp|xox[a-z])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)",
     re.IGNORECASE,
 )
 

@@ -8,7 +8,7 @@ from app.api.access import Access, admit
 from app.api.parsing import StrictParser
 
 
-class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest publishes no types
+class Blueprint(flask_smorest.Blueprint):
     """A flask-smorest blueprint with an `access` that holds for each of its routes; there is no default."""
 
     ARGUMENTS_PARSER = StrictParser()

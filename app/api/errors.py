@@ -6,7 +6,7 @@ answered as a plain 500 without any of it.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from flask import Flask, Response
@@ -102,7 +102,7 @@ def _pool_timeout(error: PoolTimeout) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:  # a redirect is no problem
-        return Response.force_type(error.get_response())
+        return cast(Response, error.get_response())
     code = HTTP_STATUS_CODES.get(error.code, "error").lower().replace(" ", "_").replace("-", "_")
     response = problem(error.code, code, error.description or "")
     for name, value in error.get_headers():

@@ -45,7 +45,7 @@ class StrictParser(FlaskParser):
             raise InvalidInput("The query string contains a NUL byte.")
         return super().load_querystring(req, schema)
 
-    def handle_error(  # type: ignore[override]  # ours never returns
+    def handle_error(  # ours never returns
         self, error: ma.ValidationError, req: Request, schema: ma.Schema, **_: Any
     ) -> NoReturn:
         messages = error.messages if isinstance(error.messages, dict) else {"": error.messages}
@@ -57,7 +57,8 @@ def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]
     """`{"a": {"b": [...]}}` as `("a.b", [...])`."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
-            yield from _flatten(inner, f"{path}.{key}" if path else str(key))
+            # marshmallow says "_schema" where a whole value is wrong, not one of its fields.
+            yield from _flatten(inner, path if key == "_schema" else f"{path}.{key}" if path else str(key))
     else:
         yield path, [str(message) for message in messages]
 

@@ -1,4 +1,7 @@
-"""A named SQL statement: the name travels as a comment, so that PostgreSQL's own views and logs speak our names."""
+"""A named SQL statement: the name travels as a comment, so that PostgreSQL's own views and logs speak our names.
+
+The comment stands behind the first word: pg_stat_statements cuts off what stands before it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +19,8 @@ class Statement:
     _text: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_text", f"/* {self.name} */ {self.sql.strip()}")
+        verb, rest = self.sql.split(maxsplit=1)
+        object.__setattr__(self, "_text", f"{verb} /* {self.name} */ {rest}")
 
     def one(self, connection: Connection, parameters: Mapping[str, Any]) -> Row[Any] | None:
         """The first row, or None."""

@@ -62,7 +62,7 @@ def _told_again(connection: Connection, command: ChatCommand, row: Row[Any]) -> 
     turn.say("turn.started", {"turn": running_view(turn)})
     shown = None
     if message is not None:
-        shown = message_view(row.conversation_id, message.position, row.id, message.created_at, message._mapping)
+        shown = message_view(row.conversation_id, message.position, row.id, message.created_at, message._asdict())
         turn.say("message.delta", {"text": message.content})
         turn.say("message.completed", {"message": shown})
     view = turn_view(row)

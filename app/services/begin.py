@@ -24,9 +24,7 @@ from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of, title_of
 
 _TRIES = 4  # of taking the conversation, each after having closed a silent attempt or lost a race
-_STALE_ERROR = (
-    '{"code": "interrupted", "detail": "The process that was answering went silent; send the message again."}'
-)
+_STALE_ERROR = {"code": "interrupted", "detail": "The process that was answering went silent; send the message again."}
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ def _wait_for_a_lock(engine: Engine, user_id: UUID) -> None:
         with engine.connect() as connection:
             waiting = connection.execute(
                 text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :own"),
-                {"own": f"/* turns.begin */%{user_id}%"},
+                {"own": f"WITH /* turns.begin */%{user_id}%"},
             ).scalar_one()
         if waiting:
             return

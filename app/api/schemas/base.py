@@ -24,3 +24,12 @@ class PlainText(fields.String):
         if not self._blank and not text.strip():
             raise ma.ValidationError("May not be blank.")
         return text
+
+
+class Flag(fields.Boolean):
+    """true or false and nothing else: marshmallow would take "yes", "off" and 1 as well."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value

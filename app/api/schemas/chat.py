@@ -1,6 +1,6 @@
 from marshmallow import fields, validate
 
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Flag, PlainText, Schema
 from app.models.message import USER_CONTENT_LIMIT
 
 
@@ -27,10 +27,8 @@ class ChatRequestSchema(Schema):
     model = PlainText(
         longest=200, load_default=None, allow_none=True, metadata={"description": "A model of it, for this turn."}
     )
-    stream = fields.Boolean(
+    stream = Flag(
         load_default=False,
-        truthy={True},
-        falsy={False},
         metadata={"description": "Answer as server-sent events; so does `Accept: text/event-stream`."},
     )
 

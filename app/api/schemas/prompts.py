@@ -1,7 +1,7 @@
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, POSITION, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Flag, PlainText, Schema
 from app.services.prompts import LAST_POSITION
 
 PROMPTS = Pages("prompts.1", lambda item: (item.position, item.id), POSITION, IDENTIFIER)
@@ -17,7 +17,7 @@ class PromptChange(Schema):
         validate=validate.Range(0, LAST_POSITION),
         metadata={"description": "Prompts are told by position; the default is after the last."},
     )
-    enabled = fields.Boolean()
+    enabled = Flag()
 
 
 class PromptCreation(PromptChange):

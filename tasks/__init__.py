@@ -1,0 +1,1 @@
+"""Celery jobs: thin, explicit, each calling one function of `ops` or `app`."""

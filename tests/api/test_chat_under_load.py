@@ -1,0 +1,221 @@
+"""What a turn costs and holds: counted from PostgreSQL's side, with providers that are really slow."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, create_engine, event, text
+from werkzeug.test import TestResponse
+
+from app.config import Settings
+from app.extensions import db
+from tests.api.conftest import events_of
+from tests.factories import Account
+from tests.fakes import scripts
+from tests.fakes.upstream import Upstream
+
+Chat = Callable[..., TestResponse]
+Rows = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def observer(settings: Settings) -> Iterator[Engine]:
+    """Connections that are not the application's."""
+    assert settings.database.url
+    own = create_engine(
+        settings.database.url, isolation_level="AUTOCOMMIT", connect_args={"application_name": "observer"}
+    )
+    yield own
+    own.dispose()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Poll a bounded number of times; for what only another system can tell."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+    pytest.fail("the awaited state never came")
+
+
+def test_a_turn_is_two_statements_and_no_more(
+    chat: Chat, chat_app: Flask, upstream: Upstream, observer: Engine
+) -> None:
+    """pg_stat_statements counts BEGIN and COMMIT as well; SQLAlchemy's own events would not see them."""
+    upstream.script = scripts.words(3)
+    conversation = chat("warm up").get_json()["conversation"]["id"]
+    with observer.connect() as connection:
+        preloaded = connection.execute(text("SHOW shared_preload_libraries")).scalar_one()
+        if "pg_stat_statements" not in preloaded:
+            pytest.skip("this PostgreSQL does not preload pg_stat_statements")
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_stat_statements"))
+
+        def statements() -> dict[str, int]:
+            found = connection.execute(
+                text("""
+                SELECT query, sum(calls)::int FROM pg_stat_statements
+                 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY query""")
+            )
+            return {row[0]: row[1] for row in found}
+
+        for again in (None, conversation):
+            before = statements()
+            chat("hello", conversation_id=again) if again else chat("hello")
+            after = statements()
+            ran = {
+                query.split("*/")[0].split("/* ")[-1].strip(): calls - before.get(query, 0)
+                for query, calls in after.items()
+                if calls != before.get(query, 0) and "pg_stat_statements" not in query
+            }
+            assert ran == {"turns.begin" if again else "turns.begin_new": 1, "turns.finish": 1}
+
+
+def test_no_connection_is_held_while_a_provider_streams(
+    chat: Chat, chat_app: Flask, upstream: Upstream, observer: Engine
+) -> None:
+    upstream.script = scripts.words(20, pause=0.1)
+    with chat_app.app_context():
+        pool: Any = db.engine.pool
+    with ThreadPoolExecutor(10) as threads:
+        pending = [threads.submit(chat, f"slow {number}") for number in range(10)]
+        upstream.wait_for(lambda: upstream.open_streams >= 10)
+        assert pool.checkedout() == 0
+        with observer.connect() as connection:
+            busy = connection.execute(
+                text("""
+                SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'parley'
+                   AND (state <> 'idle' OR xact_start IS NOT NULL AND state LIKE 'idle in%')""")
+            ).scalar_one()
+        assert busy == 0
+        assert {future.result().status_code for future in pending} == {200}
+
+
+def test_two_hundred_slow_chats_share_a_pool_of_ten(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account
+) -> None:
+    upstream.script = scripts.words(5, pause=0.3)
+    chat_app = make_chat_app(database={"pool_size": 10, "max_overflow": 0})
+    peak = 0
+    with chat_app.app_context():
+        pool: Any = db.engine.pool
+
+        @event.listens_for(db.engine, "checkout")
+        def count(*_: Any) -> None:
+            nonlocal peak
+            peak = max(peak, pool.checkedout())
+
+    def one(number: int) -> int:
+        body = {"message": f"chat {number}"}
+        return chat_app.test_client().post("/api/chat", json=body, headers=user.headers).status_code
+
+    with ThreadPoolExecutor(200) as threads:
+        answers = list(threads.map(one, range(200)))
+    assert answers == [200] * 200
+    assert 0 < peak <= 10
+    assert upstream.peak_streams > 50
+
+
+def test_a_second_message_while_one_is_answered_is_a_conflict(chat: Chat, upstream: Upstream) -> None:
+    upstream.script = scripts.words(1)
+    conversation = chat("first").get_json()["conversation"]["id"]
+    upstream.script = scripts.words(10, pause=0.1)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(chat, "slow", conversation_id=conversation)
+        upstream.wait_for(lambda: upstream.open_streams >= 1)
+        refused = chat("too soon", conversation_id=conversation)
+        assert refused.status_code == 409
+        assert refused.get_json()["code"] == "conversation_busy"
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert slow.result().status_code == 200
+
+
+def test_fifty_at_once_in_one_conversation_are_one_after_the_other_or_refused(
+    chat: Chat, upstream: Upstream, user: Account, rows: Rows
+) -> None:
+    upstream.script = scripts.words(1)
+    conversation = chat("first").get_json()["conversation"]["id"]
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(lambda n: chat(f"message {n}", conversation_id=conversation), range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) <= {200, 409}
+    kept = rows("SELECT position, role FROM messages WHERE user_id = :u ORDER BY position", u=user.id)
+    assert [row.position for row in kept] == list(range(1, 2 * (statuses.count(200) + 1) + 1))
+    assert [row.role for row in kept] == ["user", "assistant"] * (statuses.count(200) + 1)
+
+
+def test_the_answer_is_kept_when_the_reader_leaves(chat: Chat, upstream: Upstream, user: Account, rows: Rows) -> None:
+    upstream.script = scripts.words(10, pause=0.05)
+    response = chat("tell me", stream=True)
+    reader = iter(response.response)
+    next(piece for piece in reader if b"message.delta" in piece)
+    response.close()
+    wait_until(lambda: rows("SELECT 1 FROM turns WHERE user_id = :u AND status = 'completed'", u=user.id) != [])
+    [message] = rows("SELECT content FROM messages WHERE user_id = :u AND role = 'assistant'", u=user.id)
+    assert message.content == "".join(f"word{number} " for number in range(10))
+
+
+def test_a_silent_provider_does_not_make_its_turn_stale(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account
+) -> None:
+    upstream.script = scripts.words(1)
+    client = make_chat_app(chat={"stale_seconds": 3}).test_client
+
+    def say(message: str, **body: Any) -> TestResponse:
+        return client().post("/api/chat", json={"message": message, **body}, headers=user.headers)
+
+    conversation = say("first").get_json()["conversation"]["id"]
+    upstream.script = scripts.words(1, first=6)
+    with ThreadPoolExecutor(1) as threads:
+        silent = threads.submit(say, "think long", conversation_id=conversation)
+        upstream.wait_for(lambda: upstream.open_streams >= 1)
+        time.sleep(4.5)  # the point is that real time passes, more of it than makes a turn stale
+        assert say("hello?", conversation_id=conversation).status_code == 409
+        assert silent.result().status_code == 200
+
+
+def test_a_turn_whose_worker_died_is_closed_by_the_next_caller(
+    chat: Chat, upstream: Upstream, user: Account, engine: Engine, rows: Rows
+) -> None:
+    upstream.script = scripts.words(1)
+    body = chat("first").get_json()
+    with engine.begin() as connection:  # what a kill -9 right after begin leaves behind
+        connection.execute(
+            text("""
+            WITH t AS (UPDATE turns SET status = 'running', finished_at = NULL, heartbeat_at = now() - interval '1 min'
+                        WHERE user_id = :u RETURNING user_id, conversation_id, attempt)
+            UPDATE conversations SET running_attempt = t.attempt FROM t
+             WHERE conversations.user_id = t.user_id AND id = t.conversation_id"""),
+            {"u": user.id},
+        )
+    after = chat("second", conversation_id=body["conversation"]["id"])
+    assert after.status_code == 200
+    [turn] = rows("SELECT status, error FROM turns WHERE user_id = :u AND id = :t", u=user.id, t=body["turn"]["id"])
+    assert turn.status == "interrupted"
+    assert turn.error["code"] == "interrupted"
+
+
+def test_an_attempt_closed_by_somebody_else_stops_and_says_so(
+    chat: Chat, upstream: Upstream, user: Account, engine: Engine, rows: Rows
+) -> None:
+    upstream.script = scripts.words(100, pause=0.1)
+    with ThreadPoolExecutor(1) as threads:
+        pending = threads.submit(chat, "long", stream=True)
+        upstream.wait_for(lambda: upstream.open_streams >= 1)
+        seen = upstream.disconnects
+        with engine.begin() as connection:
+            connection.execute(
+                text("""
+                WITH c AS (UPDATE conversations SET running_attempt = NULL WHERE user_id = :u RETURNING user_id)
+                UPDATE turns SET status = 'interrupted', finished_at = now() FROM c WHERE turns.user_id = c.user_id"""),
+                {"u": user.id},
+            )
+        events = events_of(pending.result())
+        upstream.wait_for(lambda: upstream.disconnects > seen)
+    assert events[-1][1] == "turn.interrupted"
+    assert rows("SELECT 1 FROM messages WHERE user_id = :u AND role = 'assistant'", u=user.id) == []
