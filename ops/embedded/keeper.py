@@ -101,6 +101,7 @@ class Keeper:
     def _run(self) -> None:
         command = self.server.command(self.port)
         self.log.begin()
+        self._record()
         try:
             process = subprocess.Popen(  # noqa: S603  # our own list of arguments, no shell
                 command,
@@ -117,11 +118,10 @@ class Keeper:
             raise EmbeddedError(f"{command[0]} cannot be run: {error}") from error
         self.process = process
         born = psutil.Process(process.pid).create_time()
-        state.write(
-            self.site, self.server.name, state.State(self.port, self.version, process.pid, born, keeper=os.getpid())
-        )
+        self._record(pid=process.pid, born=born)
         try:
             self._await_ready(process)
+            self._record(pid=process.pid, born=born, ready=True)
         except BaseException:
             self._stop()
             raise
@@ -158,7 +158,11 @@ class Keeper:
                 break
             except subprocess.TimeoutExpired:
                 self.log.note(f"not stopped by {signal.Signals(number).name} within {seconds} s")
-        state.write(self.site, self.server.name, state.State(self.port, self.version))
+        self._record()
+
+    def _record(self, pid: int | None = None, born: float | None = None, ready: bool = False) -> None:
+        known = state.State(self.port, self.version, os.getpid(), pid, born, ready)
+        state.write(self.site, self.server.name, known)
 
     def _next_event(self) -> bytes:
         while not select.select([self._events], [], [], TRIM_EVERY)[0]:

@@ -77,7 +77,7 @@ class Lease:
             if not locks.is_held(self._site, f"{self._name}.keeper"):
                 start_keeper(self._site, self._name, options)
             known = state.read(self._site, self._name)
-            if known is not None and known.pid is not None and ports.accepts(known.port):
+            if known is not None and known.ready and ports.accepts(known.port):
                 return known.port
             time.sleep(locks.POLL)
         raise EmbeddedError(f"{self._name} does not answer; its log is {self._site.home / 'log' / self._name}.log")

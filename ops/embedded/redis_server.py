@@ -4,6 +4,8 @@ import signal
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ops.embedded.binaries import Program, find_redis
 from ops.embedded.errors import EmbeddedError
@@ -69,7 +71,8 @@ class RedisServer(Server):
 
     def is_ready(self, port: int) -> bool:
         password = kept_secret(self.site, PASSWORD)
-        client = redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5)
+        once = Retry(NoBackoff(), 0)
+        client = redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5, retry=once)
         try:
             return bool(client.ping())
         except redis.AuthenticationError:

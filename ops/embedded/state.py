@@ -12,13 +12,17 @@ from ops.embedded.site import Site, explained
 
 @dataclass(frozen=True)
 class State:
-    """`pid` and `born` (the process's creation time, so that a reused pid is not taken for it) are None if stopped."""
+    """`pid` and `born` (the process's creation time, so that a reused pid is not taken for it) are None if stopped.
+
+    `ready` is true once it has answered; `keeper` is the keeper's process id.
+    """
 
     port: int
     version: str
+    keeper: int | None = None
     pid: int | None = None
     born: float | None = None
-    keeper: int | None = None
+    ready: bool = False
 
     def process(self) -> psutil.Process | None:
         """The server's process, if it still lives."""

@@ -1,0 +1,213 @@
+"""Embedded servers as those who use them see them: there when needed, shared, gone with the last user."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import redis
+
+from ops.embedded import jwt_secret, lease_postgres, lease_redis
+from tests.ops.conftest import (
+    PROJECT,
+    SECONDS,
+    Holder,
+    keeper_process,
+    query,
+    server_process,
+    wait_gone,
+)
+
+pytestmark = pytest.mark.process
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children whose parent ended")
+
+
+def test_postgres_is_what_the_application_needs(home: Path) -> None:
+    with lease_postgres(home, durable=False, max_connections=50) as lease:
+        assert lease.port < 32768
+        settings = dict(query(lease.url, "SELECT name, setting FROM pg_settings"))
+        assert settings["server_version_num"] >= "150000"
+        assert settings["data_checksums"] == "on"
+        assert settings["listen_addresses"] == "127.0.0.1"
+        assert settings["unix_socket_directories"] == ""
+        assert settings["max_connections"] == "50"
+        assert settings["server_encoding"] == "UTF8"
+        assert query(lease.url, "SELECT upper('é'), current_database(), current_user") == [("É", "parley", "parley")]
+        for extension in ("pg_stat_statements", "pgstattuple", "amcheck"):
+            query(lease.url, f"CREATE EXTENSION {extension}")
+        query(lease.url, "CREATE DATABASE another")
+        assert all(host == "127.0.0.1" for host in _listening(server_process(home)))
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            query(lease.url.replace("parley:", "parley:x"), "SELECT 1")
+
+
+def test_redis_is_what_the_queue_needs(home: Path) -> None:
+    with lease_redis(home) as lease:
+        assert lease.port < 32768
+        client = redis.Redis.from_url(lease.url)
+        client.set("kept", "yes")
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        client.close()
+        stranger = redis.Redis(port=lease.port)
+        with pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        stranger.close()
+        assert all(host == "127.0.0.1" for host in _listening(server_process(home, "redis")))
+    with lease_redis(home) as lease, redis.Redis.from_url(lease.url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_secrets_are_private_and_kept(home: Path) -> None:
+    secret = jwt_secret(home)
+    assert len(bytes.fromhex(secret)) == 32
+    assert jwt_secret(home) == secret
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (home / "keys").iterdir()] == [0o600]
+    assert stat.S_IMODE((home / "keys").stat().st_mode) == 0o700
+
+
+def test_two_processes_share_one_server_and_the_last_one_stops_it(home: Path, hold: Callable[..., Holder]) -> None:
+    first, second = hold(), hold()
+    assert first.url == second.url
+    server, keeper = server_process(home), keeper_process(home)
+    first.close()
+    assert query(second.url, "SELECT 1") == [(1,)]
+    second.close()  # returns when the server has stopped
+    assert not server.is_running()
+    wait_gone(keeper)
+
+
+def test_closing_the_last_lease_waits_for_the_end_and_may_be_repeated(home: Path) -> None:
+    lease = lease_postgres(home, durable=False)
+    server = server_process(home)
+    lease.close()
+    assert not server.is_running()
+    lease.close()
+
+
+def test_a_killed_user_counts_no_longer(home: Path, hold: Callable[..., Holder]) -> None:
+    first, second = hold(), hold()
+    server, keeper = server_process(home), keeper_process(home)
+    first.kill()
+    assert query(second.url, "SELECT 1") == [(1,)]
+    second.kill()
+    wait_gone(server, keeper)
+
+
+def test_a_forked_child_is_no_user(home: Path, hold: Callable[..., Holder]) -> None:
+    script = """
+import json, os, sys, time
+from pathlib import Path
+from ops import embedded
+
+lease = embedded.lease_postgres(Path(sys.argv[2]), durable=False)
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, b"x")
+    os.close(1)
+    time.sleep(600)
+os.read(reading, 1)
+print(json.dumps({"url": lease.url, "port": lease.port}), flush=True)
+sys.stdin.read()
+"""
+    holder = hold(script=script)
+    [child] = psutil.Process(holder.process.pid).children()
+    server = server_process(home)
+    try:
+        holder.kill()
+        wait_gone(server)
+        assert child.is_running()
+    finally:
+        child.kill()
+
+
+@linux_only
+def test_a_killed_keeper_takes_its_server_along_and_the_next_one_starts(
+    home: Path, hold: Callable[..., Holder]
+) -> None:
+    holder = hold()
+    query(holder.url, "CREATE TABLE kept AS SELECT 42 AS number")
+    server = server_process(home)
+    keeper_process(home).kill()
+    newcomer = hold()  # the old server may still be stopping
+    wait_gone(server)
+    assert query(newcomer.url, "SELECT number FROM kept") == [(42,)]
+
+
+def test_data_is_there_after_everything_was_killed(home: Path, hold: Callable[..., Holder]) -> None:
+    holder, queue = hold(), hold("redis")
+    query(holder.url, "CREATE TABLE kept AS SELECT 42 AS number")
+    with redis.Redis.from_url(queue.url) as client:
+        client.set("kept", "yes")
+    victims = [find(home, name) for find in (keeper_process, server_process) for name in ("postgres", "redis")]
+    for victim in victims:
+        victim.kill()
+    holder.kill()
+    queue.kill()
+    with lease_postgres(home, durable=False) as lease:
+        assert query(lease.url, "SELECT number FROM kept") == [(42,)]
+    with lease_redis(home) as lease, redis.Redis.from_url(lease.url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_a_server_that_dies_is_started_again_at_the_same_port(home: Path) -> None:
+    with lease_postgres(home, durable=False) as lease:
+        first = server_process(home)
+        first.kill()
+        wait_gone(first)
+        with lease_postgres(home) as again:  # returns when the server answers again
+            assert again.url == lease.url
+            assert query(lease.url, "SELECT 1") == [(1,)]
+        assert server_process(home).pid != first.pid
+
+
+def test_many_come_and_go_at_once(home: Path) -> None:
+    """Starts meet stops in every order; each user finds a server that answers for as long as it is used."""
+    script = """
+import sys
+from pathlib import Path
+from ops.embedded import lease_postgres
+from tests.ops.conftest import query
+
+for _ in range(3):
+    with lease_postgres(Path(sys.argv[1]), durable=False) as lease:
+        assert query(lease.url, "SELECT 1") == [(1,)]
+"""
+    users = [subprocess.Popen([sys.executable, "-c", script, str(home)], cwd=PROJECT) for _ in range(4)]
+    try:
+        assert [user.wait(2 * SECONDS) for user in users] == [0, 0, 0, 0]
+    finally:
+        for user in users:
+            user.kill()
+
+
+def test_two_homes_do_not_disturb_each_other(home: Path, hold: Callable[..., Holder]) -> None:
+    other = home.with_name("other")
+    with lease_postgres(home, durable=False) as lease:
+        neighbour = hold(at=other)
+        assert neighbour.port != lease.port
+        neighbour_server = server_process(other)
+        query(lease.url, "CREATE TABLE mine AS SELECT 1")
+        with pytest.raises(psycopg2.errors.UndefinedTable):
+            query(neighbour.url, "SELECT * FROM mine")
+        neighbour.kill()
+        wait_gone(neighbour_server)
+        assert query(lease.url, "SELECT count(*) FROM mine") == [(1,)]
+
+
+def test_a_terminated_keeper_stops_its_server_cleanly(home: Path, hold: Callable[..., Holder]) -> None:
+    holder = hold()
+    server, keeper = server_process(home), keeper_process(home)
+    os.kill(keeper.pid, signal.SIGTERM)
+    wait_gone(keeper, server)
+    assert "database system is shut down" in (home / "log" / "postgres.log").read_text()
+    holder.close()
+
+
+def _listening(process: psutil.Process) -> list[str]:
+    return [one.laddr.ip for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
