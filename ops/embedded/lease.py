@@ -116,7 +116,7 @@ def start_keeper(site: Site, name: str, options: Options) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=PROJECT,
-        env=plain_environment() | {"PYTHONPATH": str(PROJECT)},
+        env=plain_environment() | {"PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, sys.path)])},
         start_new_session=True,
     ) as process:
         assert process.stdout is not None  # noqa: S101  # for the type checker: it is a pipe

@@ -18,7 +18,7 @@ from ops.embedded.server import Server
 from ops.embedded.site import explained
 
 STOP_SECONDS = 60
-ORPHAN_SECONDS = 10
+ORPHAN_SECONDS = 5
 POLL = 0.05
 
 

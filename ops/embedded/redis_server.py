@@ -3,10 +3,6 @@
 import signal
 from pathlib import Path
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from ops.embedded.binaries import Program, find_redis
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.keys import kept_secret
@@ -70,6 +66,10 @@ class RedisServer(Server):
         return [str(self._program.folder / "redis-server"), str(path)]
 
     def is_ready(self, port: int) -> bool:
+        import redis  # not cheap, and who only leases the server does not need it
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         password = kept_secret(self.site, PASSWORD)
         once = Retry(NoBackoff(), 0)
         client = redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=5, retry=once)

@@ -1,14 +1,18 @@
 """Homes for embedded servers, and helper processes that use them and can be killed."""
 
+import contextlib
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -24,6 +28,7 @@ SECONDS = 60  # bound of every wait: generous, because it is only reached by a f
 HOLDER = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from ops import embedded
 
 name, home = sys.argv[1:]
@@ -118,6 +123,46 @@ def wait_gone(*processes: psutil.Process) -> None:
     assert not wait_ended(processes, SECONDS)
 
 
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until it is so. For what no event tells of, such as a file that another program makes."""
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def run_as_ordinary_user(script: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run a Python script as a user who is not root: ourselves, or `nobody`. Skips where that user has no Python."""
+    if os.geteuid() != 0:
+        return _run_script(sys.executable, script, arguments, {})
+    entry = pwd.getpwnam("nobody")
+    who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for python in (sys.executable, f"/usr/bin/python{version}"):
+        try:
+            if _run_script(python, "import psycopg2", (), who).returncode == 0:
+                return _run_script(python, script, arguments, who)
+        except OSError:
+            continue
+    return pytest.skip(f"user nobody can run no Python {version} here")
+
+
+def _run_script(
+    python: str, script: str, arguments: Sequence[str | Path], who: dict[str, Any]
+) -> "subprocess.CompletedProcess[str]":
+    paths = os.pathsep.join([str(PROJECT), *filter(None, sys.path)])
+    return subprocess.run(
+        [python, "-c", script, *map(str, arguments)],
+        cwd="/",
+        env=own_environment(PYTHONPATH=paths, HOME="/nonexistent"),
+        capture_output=True,
+        text=True,
+        timeout=2 * SECONDS,
+        check=False,
+        **who,
+    )
+
+
 def own_environment(**more: str) -> dict[str, str]:
     """The environment for a program under test: nothing of the developer's settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
@@ -129,6 +174,7 @@ def _end_servers(site: Site) -> None:
         known = state.read(site, name)
         process = known.process() if known else None
         if locks.is_held(site, f"{name}.keeper") and known and known.keeper:
-            psutil.Process(known.keeper).terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(known.keeper).terminate()
         if process is not None:
             wait_ended([process], SECONDS)

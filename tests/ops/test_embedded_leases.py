@@ -12,6 +12,8 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ops.embedded import jwt_secret, lease_postgres, lease_redis
 from tests.ops.conftest import (
@@ -31,7 +33,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sign
 def test_postgres_is_what_the_application_needs(home: Path) -> None:
     with lease_postgres(home, durable=False, max_connections=50) as lease:
         assert lease.port < 32768
-        settings = dict(query(lease.url, "SELECT name, setting FROM pg_settings"))
+        settings = _settings(query(lease.url, "SELECT name, setting FROM pg_settings"))
         assert settings["server_version_num"] >= "150000"
         assert settings["data_checksums"] == "on"
         assert settings["listen_addresses"] == "127.0.0.1"
@@ -54,7 +56,7 @@ def test_redis_is_what_the_queue_needs(home: Path) -> None:
         client.set("kept", "yes")
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         client.close()
-        stranger = redis.Redis(port=lease.port)
+        stranger = redis.Redis(port=lease.port, retry=Retry(NoBackoff(), 0))
         with pytest.raises(redis.AuthenticationError):
             stranger.ping()
         stranger.close()
@@ -207,6 +209,10 @@ def test_a_terminated_keeper_stops_its_server_cleanly(home: Path, hold: Callable
     wait_gone(keeper, server)
     assert "database system is shut down" in (home / "log" / "postgres.log").read_text()
     holder.close()
+
+
+def _settings(rows: list[tuple[object, ...]]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in rows}
 
 
 def _listening(process: psutil.Process) -> list[str]:
