@@ -22,10 +22,12 @@ class Deadlines:
         self.answering()
 
     def connecting(self) -> None:
-        self._until(monotonic() + self._timeouts.connect, "accepted no connection", self._timeouts.connect)
+        self._until(
+            monotonic() + self._timeouts.connect, "accepted no connection within {:g} seconds", self._timeouts.connect
+        )
 
     def answering(self) -> None:
-        self._until(self._first_at, "sent nothing of its answer", self._timeouts.first_token)
+        self._until(self._first_at, "sent nothing of its answer within {:g} seconds", self._timeouts.first_token)
 
     def thinking(self) -> None:
         """Something came, but no piece of the answer yet: the later of the first-event and the idle deadline holds."""
@@ -35,11 +37,15 @@ class Deadlines:
             self.answering()
 
     def continuing(self) -> None:
-        self._until(monotonic() + self._timeouts.idle, "paused its answer", self._timeouts.idle)
+        self._until(
+            monotonic() + self._timeouts.idle,
+            "fell silent for {:g} seconds in the middle of its answer",
+            self._timeouts.idle,
+        )
 
     def ending(self, seconds: float) -> None:
         """The answer is whole; what may still come is worth so many seconds."""
-        self._until(monotonic() + seconds, "did not end its answer", seconds)
+        self._until(monotonic() + seconds, "did not end its answer within {:g} seconds", seconds)
 
     def left(self) -> float:
         """Seconds until the nearest deadline, more than 0; raises ProviderTimedOut once it has passed."""
@@ -51,9 +57,9 @@ class Deadlines:
     def passed(self) -> ProviderTimedOut:
         """The error that says which deadline it was."""
         what, seconds = self._what
-        return ProviderTimedOut(f"The provider {self._provider} {what} within {seconds:g} seconds.")
+        return ProviderTimedOut(f"The provider {self._provider} {what.format(seconds)}.")
 
     def _until(self, at: float, what: str, seconds: float) -> None:
         if self._total_at < at:
-            at, what, seconds = self._total_at, "did not finish its answer", self._timeouts.total
+            at, what, seconds = self._total_at, "did not finish its answer within {:g} seconds", self._timeouts.total
         self._at, self._what = at, (what, seconds)

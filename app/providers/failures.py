@@ -102,11 +102,16 @@ class Explainer:
             error = None
         return self._by_status(status, error, retry_after(headers))
 
-    def inside(self, error: Any, seconds: int | None = None) -> ProviderError:
-        """For an error object inside a 200: its `code` is often an HTTP status, and as often it is not."""
-        code = error.get("code") if isinstance(error, dict) else None
-        status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code)) else 500
-        return self._by_status(status, error, seconds)
+    def inside(self, error: Any) -> ProviderError:
+        """For an error object inside a 200: its code may be an HTTP status, a word, or nothing."""
+        fields = error if isinstance(error, dict) else {}
+        code = f"{fields.get('code')} {fields.get('type')}"
+        if status := re.match(r"[45]\d\d\b", code):
+            return self._by_status(int(status[0]), error, None)
+        for word, meant in (("rate_limit", 429), ("overloaded", 503), ("context_length", 400)):
+            if word in code:
+                return self._by_status(meant, error, None)
+        return self.bad_answer("reports a failure", str(fields.get("message") or ""))
 
     def _by_status(self, status: int, error: Any, seconds: int | None) -> ProviderError:
         said, code = "", ""

@@ -21,6 +21,8 @@ class ProviderRegistry:
         """Raises SettingsError for a key or a base URL that cannot be used."""
         self._settings = settings
         chosen = default_name(settings)
+        if chosen not in served_names(settings):
+            raise SettingsError(f"AI_PROVIDER: {chosen} lacks its key or base URL; set it or unset AI_PROVIDER")
         self._providers: dict[str, Provider] = {
             name: _build(name, settings, settings.model if name == chosen else None) for name in served_names(settings)
         }

@@ -91,7 +91,7 @@ def test_idle(upstream: Upstream, make_provider: MakeProvider) -> None:
     upstream.script = scripts.hang(after=3)
     heard = Heard()
     assert timed_out(make_provider(idle=SHORT), heard) == (
-        "The provider compatible paused its answer within 0.25 seconds."
+        "The provider compatible fell silent for 0.25 seconds in the middle of its answer."
     )
     assert heard.text == "word0 word1 word2 "
     upstream.wait_for(lambda: upstream.disconnects == 1)
@@ -107,7 +107,7 @@ def test_idle_against_a_drip(upstream: Upstream, make_provider: MakeProvider, pi
             await exchange.pause(0.02)
 
     upstream.script = script
-    assert "paused its answer" in timed_out(make_provider(idle=SHORT))
+    assert "fell silent" in timed_out(make_provider(idle=SHORT))
 
 
 def test_total(upstream: Upstream, make_provider: MakeProvider) -> None:
@@ -126,7 +126,7 @@ def test_total_comes_before_the_others(upstream: Upstream, make_provider: MakePr
 
 
 def test_thinking_is_no_silence(upstream: Upstream, make_provider: MakeProvider) -> None:
-    """Events without text hold the first-event deadline off as long as they come, but no longer."""
+    """Events without text hold the first-event deadline off as long as they come."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -141,14 +141,14 @@ def test_thinking_is_no_silence(upstream: Upstream, make_provider: MakeProvider)
 
 
 def test_a_slow_reader_is_not_the_provider_s_fault(upstream: Upstream, make_provider: MakeProvider) -> None:
-    upstream.script = scripts.words(count=3, pause=0.05)
+    upstream.script = scripts.words(count=2, pause=0.05)
     pause = threading.Event()
     pieces = []
     with make_provider(idle=SHORT).stream(HELLO) as events:
         for event in events:
             pause.wait(SHORT * 1.5)
             pieces.append(event)
-    assert len([piece for piece in pieces if isinstance(piece, TextDelta)]) == 3
+    assert len([piece for piece in pieces if isinstance(piece, TextDelta)]) == 2
 
 
 def test_an_answer_whose_end_does_not_come_is_whole(
@@ -165,6 +165,7 @@ def test_an_answer_whose_end_does_not_come_is_whole(
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
+@pytest.mark.timeout(30)
 def test_an_error_whose_body_does_not_end_is_still_told(
     upstream: Upstream, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +180,7 @@ def test_an_error_whose_body_does_not_end_is_still_told(
     monkeypatch.setattr("app.providers.transport.ERROR_SECONDS", 0.1)
     upstream.script = script
     with pytest.raises(ProviderOverloaded) as caught:
-        listen(make_provider())
+        listen(make_provider(first_token=100, total=100))
     assert caught.value.retry_after == 3
     upstream.wait_for(lambda: upstream.disconnects == 1)
 

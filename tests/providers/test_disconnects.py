@@ -72,6 +72,16 @@ def test_the_provider_sees_its_reader_leave(
     upstream.wait_for(lambda: upstream.disconnects == 1 and upstream.open_connections == 0)
 
 
+@pytest.mark.timeout(30)
+def test_leaving_waits_for_nothing(
+    upstream: Upstream, provider: ChatCompletions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.providers.transport.LINGER_SECONDS", 100)
+    upstream.script = scripts.hang(after=1)
+    leave_after_a_word(provider)
+    upstream.wait_for(lambda: upstream.disconnects == 1)
+
+
 def test_a_stream_that_never_ends_is_cut_at_its_length(upstream: Upstream, provider: ChatCompletions) -> None:
     upstream.script = scripts.endless(size=7_777)
     heard = listen(provider)

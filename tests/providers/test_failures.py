@@ -81,7 +81,11 @@ STATUSES: list[tuple[Script, type[ProviderError], str]] = [
     (scripts.not_http(), ProviderBadAnswer, "not HTTP"),
     (scripts.reset(), ProviderUnreachable, "broke the connection"),
     (scripts.error_in_stream(429, after=0), ProviderOverloaded, "429"),
-    (scripts.error_in_stream("server_error"), ProviderBadAnswer, "500"),
+    (scripts.error_in_stream("server_error"), ProviderBadAnswer, "reports a failure"),
+    (scripts.error_in_stream(None, "out of luck"), ProviderBadAnswer, "out of luck"),
+    (scripts.error_in_stream("rate_limit_exceeded"), ProviderOverloaded, "limiting"),
+    (scripts.raw(b'data: {"error": "just words"}\n\n'), ProviderBadAnswer, "reports a failure"),
+    (scripts.raw(b'data: {"choices":[{"delta":{},"finish_reason":"error"}]}\n\n'), ProviderBadAnswer, "reports"),
     (scripts.error_in_stream(401), ProviderMisconfigured, "key"),
 ]
 

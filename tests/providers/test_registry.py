@@ -58,6 +58,12 @@ def test_an_unknown_provider_is_refused_by_name() -> None:
         assert "provider" in (caught.value.fields or {})
 
 
+@pytest.mark.parametrize("name", ["openai", "openrouter", "compatible"])
+def test_a_named_provider_needs_its_key_or_url(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"AI_PROVIDER: {name}"):
+        ProviderRegistry(settings(AI_PROVIDER=name))
+
+
 def test_the_model_belongs_to_the_default_provider() -> None:
     registry = ProviderRegistry(settings(AI_MODEL="my-model", **OPENAI, **ROUTER))
     assert registry.default.default_model == "my-model"
