@@ -49,7 +49,11 @@ def migrate(environment: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        raise DatabaseUnavailable(
-            f"`flask db upgrade` failed, nothing was started: {lines[-1].removeprefix('parley: ')}"
-        )
+        raise DatabaseUnavailable(f"`flask db upgrade` failed, so nothing was started: {_reason(done.stderr)}")
+
+
+def _reason(stderr: str) -> str:
+    """The last line that names an exception, else the last line; without the names of classes before the message."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()] or ["it said nothing"]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\w*: ", line)]
+    return re.sub(r"^[\w.]+: (\([\w.]+\) )?", "", (named or lines)[-1])
