@@ -14,6 +14,7 @@
     │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
     ├── IdempotencyMismatch      the key was used before with another body
     ├── Unavailable              try again later
+    │   ├── TurnInterrupted      the process that was answering had to stop
     │   ├── Overloaded           a bounded queue or pool is full
     │   └── DatabaseUnavailable
     └── ProviderError            the AI provider did not answer
@@ -118,6 +119,11 @@ class IdempotencyMismatch(ParleyError):
 class Unavailable(ParleyError):
     code = "unavailable"
     default_detail = "The server cannot do this just now; try again shortly."
+
+
+class TurnInterrupted(Unavailable):
+    code = "interrupted"
+    default_detail = "The process that was answering had to stop; send the message again."
 
 
 class Overloaded(Unavailable):

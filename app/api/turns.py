@@ -21,3 +21,11 @@ class Turn(MethodView):
     def get(self, turn_id: UUID) -> dict[str, Any]:
         """A turn as it stands"""
         return services().turns.get(caller(), turn_id)
+
+
+@blueprint.route("/<uuid:turn_id>/cancel")
+class TurnCancel(MethodView):
+    @blueprint.response(202, TurnSchema)
+    def post(self, turn_id: UUID) -> dict[str, Any]:
+        """Stop a running turn, keeping what there is of its answer; a turn that has ended stays as it is"""
+        return services().turns.cancel(caller(), turn_id)

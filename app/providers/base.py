@@ -1,7 +1,8 @@
 """What a provider is to the rest of Parley: one method that streams an answer."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,37 @@ class ChatMessage:
     tool_call_id: str | None = None
 
 
+class Hangup:
+    """Ends a stream from outside: called in any thread, it closes what the stream's reader is waiting for.
+
+    A provider attaches the closing of whatever it waits on, as soon as there is something; calling before that closes
+    it when it comes. The reader then gets a `ProviderError`, and knows by `done` that it was meant.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._close: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def attach(self, close: Callable[[], None]) -> None:
+        """Call `close`, which must not wait, on hanging up; at once if that was before. Replaces what was attached."""
+        with self._lock:
+            self._close = close
+            if self.done:
+                close()
+
+    def detach(self) -> None:
+        """The stream is over: what it used belongs to somebody else from now on."""
+        with self._lock:
+            self._close = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.done = True
+            if self._close is not None:
+                self._close()
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """What to answer. `tools` are OpenAI function definitions; `model` None means the provider's default.
@@ -31,6 +63,7 @@ class ChatRequest:
     model: str | None = None
     tools: Sequence[dict[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    hangup: Hangup = field(default_factory=Hangup)
 
 
 @dataclass(frozen=True, slots=True)

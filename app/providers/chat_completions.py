@@ -42,16 +42,21 @@ class ChatCompletions(Provider):
     @contextmanager
     def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
         """See Provider. Bounds: 1 MiB a line, 8 MiB a whole JSON answer, TEXT_CHARS of text (then "length")."""
-        deadlines = Deadlines(self.timeouts, self.name)
+        deadlines = Deadlines(self.timeouts, self.name, request.hangup)
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
         explain = Explainer(self.name, model, self._key, texts, deadlines)
-        body = self._open(request, model, deadlines, explain)
+        try:
+            body = self._open(request, model, deadlines, explain)
+        except BaseException:
+            request.hangup.detach()
+            raise
         reading = _Reading(body, Answer(model), deadlines, explain)
         try:
             with closing(reading.events()) as events:
                 yield events
         finally:
+            request.hangup.detach()  # before the connection goes back to the pool
             reading.leave()
 
     def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from time import monotonic
 
 from app.errors import ProviderTimedOut
-from app.providers.base import Timeouts
+from app.providers.base import Hangup, Timeouts
 
 
 class Deadlines:
@@ -13,10 +13,11 @@ class Deadlines:
     The total deadline holds in all of them. Times are seconds of the monotonic clock. One call, one thread at a time.
     """
 
-    __slots__ = ("_at", "_first_at", "_provider", "_timeouts", "_total_at", "_what")
+    __slots__ = ("_at", "_first_at", "_provider", "_timeouts", "_total_at", "_what", "hangup")
 
-    def __init__(self, timeouts: Timeouts, provider: str) -> None:
+    def __init__(self, timeouts: Timeouts, provider: str, hangup: Hangup | None = None) -> None:
         now = monotonic()
+        self.hangup = hangup or Hangup()
         self._timeouts, self._provider = timeouts, provider
         self._first_at, self._total_at = now + timeouts.first_token, now + timeouts.total
         self.answering()

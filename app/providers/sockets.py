@@ -84,7 +84,15 @@ class _Receiver(io.RawIOBase):
 class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
+        # Made before the headers are read: whoever waits for them, or for anything after, can be hung up on.
+        clock.get().hangup.attach(partial(_cut, sock))
         self.fp = io.BufferedReader(_Receiver(sock, self.fp.detach(), clock.get()))
+
+
+def _cut(sock: socket.socket) -> None:
+    """Wake whoever reads from `sock`. Below TLS, whose state belongs to the thread that reads."""
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _TlsContext(ssl.SSLContext):

@@ -180,6 +180,13 @@ UPDATE turns SET heartbeat_at = now()
 RETURNING turns.attempt, turns.cancel_requested_at""",
 )
 
+REQUEST_CANCEL = Statement(
+    "turns.request_cancel",
+    """
+UPDATE turns SET cancel_requested_at = coalesce(cancel_requested_at, now())
+ WHERE user_id = %(user_id)s AND id = %(turn_id)s AND status = 'running' RETURNING id""",
+)
+
 GET = Statement(
     "turns.get",
     f"""SELECT {_COLUMNS}, turns.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale

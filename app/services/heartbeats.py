@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.models.turn import TurnStatus
 from app.repositories import turns as sql
 from app.services.running_turn import RunningTurn
 
@@ -41,6 +42,11 @@ class Heartbeats:
         with self._lock:
             self._running.pop(turn.attempt, None)
 
+    def all(self) -> list[RunningTurn]:
+        """The running turns of this process."""
+        with self._lock:
+            return list(self._running.values())
+
     def find(self, turn_id: UUID) -> RunningTurn | None:
         """The running attempt of turn `turn_id`, if it is this process that answers it."""
         with self._lock:
@@ -74,5 +80,7 @@ class Heartbeats:
                 )
             }
         for turn in turns:
-            turn.fenced = turn.attempt not in alive and turn.outcome is None
-            turn.cancel_requested = alive.get(turn.attempt) is not None
+            if turn.attempt not in alive:
+                turn.stop(TurnStatus.INTERRUPTED, fenced=True)
+            elif alive[turn.attempt] is not None:
+                turn.stop(TurnStatus.CANCELLED)

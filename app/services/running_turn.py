@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.errors import ParleyError
 from app.models.turn import TurnStatus
+from app.providers.base import Hangup
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Outcome:
 
 @dataclass(eq=False)
 class RunningTurn:
-    """The attempt `attempt` of turn `id`. `closed` is set when somebody else has closed or cancelled the attempt."""
+    """The attempt `attempt` of turn `id`, which this process answers."""
 
     user_id: UUID
     id: UUID
@@ -47,15 +48,21 @@ class RunningTurn:
     started_at: datetime
     title: str | None = None
     outcome: Outcome | None = None
+    # Why it should not go on: cancelled by its owner, interrupted by this process, or fenced: closed by somebody else.
+    stop_status: TurnStatus | None = None
     fenced: bool = False
-    cancel_requested: bool = False
+    hangup: Hangup = field(default_factory=Hangup)
     _events: list[TurnEvent] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether going on with the answer has become pointless."""
-        return self.fenced or self.cancel_requested
+    def stop(self, status: TurnStatus, *, fenced: bool = False) -> None:
+        """End the answer where it is: the attempt closes as `status`, and keeps what there is. Thread-safe.
+
+        Only the first reason counts, and none does once the attempt has ended.
+        """
+        if self.outcome is None and self.stop_status is None:
+            self.stop_status, self.fenced = status, fenced
+            self.hangup()
 
     def say(self, kind: str, data: dict[str, Any]) -> None:
         """Append an event and wake the readers."""

@@ -17,9 +17,9 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from app.config import Chat
-from app.errors import DatabaseUnavailable, NotFound, ParleyError, TurnFenced
+from app.errors import DatabaseUnavailable, NotFound, ParleyError, ProviderBadAnswer, TurnFenced, TurnInterrupted
 from app.models.turn import TurnStatus
-from app.providers.base import ChatRequest, Completed, Provider, TextDelta
+from app.providers.base import ChatRequest, Completed, Provider
 from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
 from app.services.again import again
@@ -73,6 +73,23 @@ class TurnEngine:
         threading.Thread(target=context.run, args=(self._answer, begun), name="turn", daemon=True).start()
         return begun.turn
 
+    def cancel(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
+        """Ask for the end of a running turn, on whichever process answers it; heard there within about a second.
+
+        Returns the turn as it stands: still running, or ended already, which is no error. Raises `NotFound`.
+        """
+        with self._engine.connect() as connection:
+            sql.REQUEST_CANCEL.one(connection, {"user_id": caller.user_id, "turn_id": turn_id})
+        local = self._heartbeats.find(turn_id)
+        if local is not None and local.user_id == caller.user_id:
+            local.stop(TurnStatus.CANCELLED)
+        return self.get(caller, turn_id)
+
+    def interrupt_all(self) -> None:
+        """End every running turn of this process as `interrupted`, keeping what there is: the process must go."""
+        for turn in self._heartbeats.all():
+            turn.stop(TurnStatus.INTERRUPTED)
+
     def get(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
         """A turn of the caller's, as it stands in the database. Raises `NotFound`."""
         with self._engine.connect() as connection:
@@ -89,6 +106,8 @@ class TurnEngine:
         turn = begun.turn
         try:
             status, answer, error = self._ask(begun)
+            if turn.fenced:
+                raise TurnFenced
             self._end(turn, status, answer, error)
         except ParleyError as error:
             self._give_up(turn, error)
@@ -105,30 +124,33 @@ class TurnEngine:
         completed: Completed | None = None
         first: float | None = None
         error: ParleyError | None = None
+        request = ChatRequest(begun.context, turn.model, options=begun.options, hangup=turn.hangup)
         try:
             provider: Provider = self._providers.get(turn.provider)
-            with provider.stream(ChatRequest(begun.context, turn.model, options=begun.options)) as events:
+            with provider.stream(request) as events:
                 for event in events:
-                    if turn.stopped:
-                        break
                     first = first or time.monotonic()
-                    if isinstance(event, TextDelta):
+                    if isinstance(event, Completed):
+                        completed = event
+                    elif turn.stop_status is None:
                         parts.append(event.text)
                         turn.say("message.delta", {"text": event.text})
                     else:
-                        completed = event
+                        break
         except ParleyError as caught:  # of the provider, or because a project names one that is no longer configured
             error = caught
         except Exception:
             _log.exception("a turn met an unforeseen error", extra={"turn_id": str(turn.id)})
             error = ParleyError()
         answer = Answer("".join(parts), completed, time.monotonic() - first if first else None)
-        if error is not None:
-            _log.warning("provider failed: %s", error.code, extra={"provider": turn.provider, "turn_id": str(turn.id)})
-            return TurnStatus.FAILED, answer, error
-        if completed is None:
-            return TurnStatus.CANCELLED, answer, None
-        return TurnStatus.COMPLETED, answer, None
+        if completed is not None:
+            return TurnStatus.COMPLETED, answer, None
+        if turn.stop_status is not None:
+            interrupted = turn.stop_status is TurnStatus.INTERRUPTED
+            return turn.stop_status, answer, TurnInterrupted() if interrupted else None
+        error = error or ProviderBadAnswer()
+        _log.warning("provider failed: %s", error.code, extra={"provider": turn.provider, "turn_id": str(turn.id)})
+        return TurnStatus.FAILED, answer, error
 
     def _end(self, turn: RunningTurn, status: TurnStatus, answer: Answer, error: ParleyError | None) -> None:
         row, message = finish(self._engine, turn, status, answer, error)

@@ -1,0 +1,38 @@
+"""The web worker: gunicorn's gevent worker, which also waits for the turns that nobody is reading any more.
+
+gunicorn waits for requests only. A turn whose reader has left is no request, so without this it died with the worker:
+on SIGTERM, and each time a worker is replaced after `max_requests`.
+"""
+
+import gevent
+from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
+
+from app.services.turns import TurnEngine
+
+# Seconds before the arbiter's SIGKILL at which what still runs is closed as `interrupted`, with what there is of it.
+LAST_CALL = 5.0
+_LOOK_AGAIN = 0.2
+
+
+class DrainingGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn comes without types
+    """Stops in three steps: no new requests; the requests and the turns under way end; the rest is interrupted."""
+
+    def run(self) -> None:
+        turns: TurnEngine = self.wsgi.extensions["parley"].turns
+        watchdog = gevent.spawn(self._interrupt_in_time, turns)
+        super().run()  # returns once the requests under way have ended
+        while turns.running and not watchdog.dead:
+            self.notify()  # the arbiter takes a silent worker for a hung one
+            gevent.sleep(_LOOK_AGAIN)
+        with gevent.Timeout(LAST_CALL, False):  # the interrupted ones are being stored
+            while turns.running:
+                self.notify()
+                gevent.sleep(_LOOK_AGAIN)
+
+    def _interrupt_in_time(self, turns: TurnEngine) -> None:
+        while self.alive:
+            gevent.sleep(_LOOK_AGAIN)
+        gevent.sleep(max(0.0, self.cfg.graceful_timeout - LAST_CALL))
+        if turns.running:
+            self.log.warning("interrupting %s turns that did not end in time", turns.running)
+            turns.interrupt_all()
