@@ -1,6 +1,7 @@
 """What the processes need to find: servers, secrets, and a database with the newest tables."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
