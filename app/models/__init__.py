@@ -1,6 +1,8 @@
 """One file per entity. Importing this package imports all of them, which is what Alembic compares the database with."""
 
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
+from app.models.idempotency_key import IdempotencyKey
+from app.models.job_run import JobRun, JobRunStatus
 from app.models.message import Message, MessageRole
 from app.models.project import Project
 from app.models.prompt import Prompt
@@ -13,6 +15,9 @@ __all__ = [
     "Conversation",
     "ConversationStatus",
     "ConversationStorage",
+    "IdempotencyKey",
+    "JobRun",
+    "JobRunStatus",
     "Message",
     "MessageRole",
     "Project",

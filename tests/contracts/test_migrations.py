@@ -140,7 +140,7 @@ def test_a_migration_gives_up_soon_when_a_table_is_locked(settings: Settings, em
     holder = create_engine(empty)
     with holder.connect() as connection:
         connection.execute(text("LOCK TABLE turns IN ACCESS SHARE MODE"))
-        process = _flask_db(empty, "downgrade")
+        process = _flask_db(empty, "downgrade", "0002")
         printed = process.communicate(timeout=60)[0]
     holder.dispose()
     assert process.returncode != 0
