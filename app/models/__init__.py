@@ -1,5 +1,6 @@
 """One file per entity. Importing this package imports all of them, which is what Alembic compares the database with."""
 
+from app.models.api_key import ApiKey, KeyScope
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_run import JobRun, JobRunStatus
@@ -12,12 +13,14 @@ from app.models.turn import Turn, TurnStatus
 from app.models.user import User, UserRole, UserStatus
 
 __all__ = [
+    "ApiKey",
     "Conversation",
     "ConversationStatus",
     "ConversationStorage",
     "IdempotencyKey",
     "JobRun",
     "JobRunStatus",
+    "KeyScope",
     "Message",
     "MessageRole",
     "Project",

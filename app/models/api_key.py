@@ -1,0 +1,45 @@
+import enum
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, DateTime, LargeBinary, String, Text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.extensions import Base
+from app.models.columns import CreatedAt, OwnId, UserOwned
+
+
+class KeyScope(enum.StrEnum):
+    CHAT = "chat"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+_SCOPES = ", ".join(f"'{scope}'" for scope in KeyScope)
+
+
+class ApiKey(Base):
+    """What a program calls with in its owner's place. Holds the SHA-256 of the key, never the key.
+
+    The key names its owner and its row, so it is found by the primary key; no index over the hashes is needed.
+    `last_used_at` lags behind by a minute or so.
+    """
+
+    __tablename__ = "api_keys"
+
+    user_id: Mapped[UserOwned]
+    id: Mapped[OwnId]
+    name: Mapped[str] = mapped_column(String(100))
+    prefix: Mapped[str] = mapped_column(String(16))  # how the key begins, for people to tell it by
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="key_hash"),
+        CheckConstraint(f"cardinality(scopes) > 0 AND scopes <@ ARRAY[{_SCOPES}]", name="scopes"),
+    )
