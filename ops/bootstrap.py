@@ -82,7 +82,7 @@ def bootstrap(lock: Path) -> None:
     digests = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in {lock.name, RUNTIME_LOCK}}
     wanted = {"python": asked(Path(sys.executable)), "place": str(VENV)}
     stamp = read_stamp()
-    if asked(PYTHON) != wanted["python"] or stamp.get("place", str(VENV)) != str(VENV):
+    if not is_usable(stamp, wanted):
         say(f"Making {VENV.name} with {sys.executable} ...")
         run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)], "make .venv", VENV_ADVICE)
         stamp = {}
@@ -94,6 +94,14 @@ def bootstrap(lock: Path) -> None:
         STAMP.write_text(json.dumps({**wanted, **digests}))
     if sys.version_info >= (3, 13) and not shutil.which("redis-server") and not FETCHED_REDIS.exists():
         fetch_redis()
+
+
+def is_usable(stamp: dict[str, str], wanted: dict[str, str]) -> bool:
+    """Whether `.venv` is of the wanted Python and was not moved: its scripts name the place where it was made.
+
+    One without a stamp was made by hand, or its installation was interrupted; either can be gone on with.
+    """
+    return asked(PYTHON) == wanted["python"] and stamp.get("place", wanted["place"]) == wanted["place"]
 
 
 def asked(python: Path) -> str:
