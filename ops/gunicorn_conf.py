@@ -19,11 +19,13 @@ except SettingsError as error:
 
 bind = f"[{_server.host}]:{_server.port}" if ":" in _server.host else f"{_server.host}:{_server.port}"
 workers = _server.workers
-worker_class = "gevent"  # the place for a subclass of gunicorn.workers.ggevent.GeventWorker
+worker_class = "ops.web_worker.DrainingGeventWorker"
 # An idle kept connection holds up a stop for as long as this, in seconds.
 keepalive = 5
 # What is under way when a stop is asked for gets this long, in seconds; ops.up waits a little longer before it kills.
-graceful_timeout = 25
+graceful_timeout = _server.grace_seconds
+max_requests = _server.max_requests
+max_requests_jitter = _server.max_requests // 10  # so that the workers are not replaced all at once
 # The heartbeat file of each worker is unlinked as soon as it is made; in memory, a slow disk does not look like a hang.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # not a name that others could guess
 # No second door into the process, and no socket in the home folder of whoever starts it.

@@ -4,10 +4,13 @@ gunicorn waits for requests only. A turn whose reader has left is no request, so
 on SIGTERM, and each time a worker is replaced after `max_requests`.
 """
 
+from typing import TYPE_CHECKING
+
 import gevent
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
-from app.services.turns import TurnEngine
+if TYPE_CHECKING:  # the arbiter imports this file; the application comes later, once the worker has patched the sockets
+    from app.services.turns import TurnEngine
 
 # Seconds before the arbiter's SIGKILL at which what still runs is closed as `interrupted`, with what there is of it.
 LAST_CALL = 5.0
@@ -24,12 +27,12 @@ class DrainingGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn come
         while turns.running and not watchdog.dead:
             self.notify()  # the arbiter takes a silent worker for a hung one
             gevent.sleep(_LOOK_AGAIN)
-        with gevent.Timeout(LAST_CALL, False):  # the interrupted ones are being stored
+        with gevent.Timeout(LAST_CALL, False):  # type: ignore[arg-type]  # False: just go on; the stubs do not know it
             while turns.running:
                 self.notify()
                 gevent.sleep(_LOOK_AGAIN)
 
-    def _interrupt_in_time(self, turns: TurnEngine) -> None:
+    def _interrupt_in_time(self, turns: "TurnEngine") -> None:
         while self.alive:
             gevent.sleep(_LOOK_AGAIN)
         gevent.sleep(max(0.0, self.cfg.graceful_timeout - LAST_CALL))

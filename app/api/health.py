@@ -15,3 +15,10 @@ class Health(MethodView):
         """200 once the database answers and its migrations are current, else 503"""
         report = health.check()
         return {"status": "ok" if report.ok else "unavailable", "detail": report.detail}, 200 if report.ok else 503
+
+
+@blueprint.route("/health/live")
+class Live(MethodView):
+    def get(self) -> dict[str, str]:
+        """200 as long as the process answers at all; asks nobody else"""
+        return {"status": "ok"}

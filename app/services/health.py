@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from app.extensions import db
 
@@ -29,17 +29,33 @@ def expected_revision() -> str:
 
 def check() -> HealthReport:
     """Ask the database for its revision; one statement. Never raises."""
+    report = _check()
+    if not report.ok:
+        _log.warning(report.detail)
+    return report
+
+
+def _check() -> HealthReport:
     try:
-        with db.engine.connect() as connection:
-            if connection.execute(text("SELECT to_regclass('alembic_version') IS NULL")).scalar():
-                return HealthReport(False, "The database is empty; run `flask db upgrade`.")
-            current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            current = connection.execute(text("SELECT /* health.revision */ version_num FROM alembic_version")).scalar()
+    except ProgrammingError:  # no such table
+        current = None
     except SQLAlchemyError as error:
-        _log.warning("the database does not answer: %s", type(error).__name__)
-        return HealthReport(False, "The database does not answer.")
+        return HealthReport(False, f"The database does not answer ({type(error).__name__}).")
+    if current is None:
+        return HealthReport(False, "The database is empty; run `flask db upgrade`.")
     if current != expected_revision():
         return HealthReport(
             False,
-            f"The database is at migration {current}, this code at {expected_revision()}; run `flask db upgrade`.",
+            f"The database is at migration {current}, this code at {expected_revision()}; "
+            f"{_mend(str(current), expected_revision())}.",
         )
     return HealthReport(True, "The database answers and its migrations are current.")
+
+
+def _mend(current: str, expected: str) -> str:
+    """Revisions are numbered, so that their order can be told without asking Alembic."""
+    return (
+        "run `flask db upgrade`" if current < expected else "this server is older than its database: deploy the newer"
+    )

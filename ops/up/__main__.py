@@ -9,7 +9,7 @@ on standard error says what. Ctrl-C a second time does not wait for what is unde
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +22,7 @@ from ops.up.processes import Processes, prepare_forking
 from ops.up.welcome import welcome
 
 PROCFILE = Path("Procfile")
+STOP_MARGIN = 5.0  # seconds beyond the web server's own grace before a process is killed
 
 
 def main() -> int:
@@ -47,7 +48,7 @@ def run(settings: Settings) -> int:
         environment = prepare_environment(settings, servers)
         _say("Bringing the database up to date ...")
         migrate(environment)
-        processes = Processes()
+        processes = Processes(grace_seconds=settings.server.grace_seconds + STOP_MARGIN)
         processes.add_procfile(PROCFILE, environment)
 
         def greet() -> None:
@@ -71,8 +72,9 @@ def _end_with_make() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # nobody may be listening any more
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ has the kernel signal it when the one above it ends. What is under way when a st
 process that ends by itself is named. honcho's own loop does none of this, so it is replaced; the rest of it is used.
 """
 
+import os
 import queue
 import signal
 import sys
@@ -21,7 +22,7 @@ from honcho.process import Popen, Process
 from app.errors import SettingsError
 from ops.embedded.parent_death import dying_with_parent
 
-GRACE_SECONDS = 30.0  # a little longer than gunicorn's graceful_timeout
+GRACE_SECONDS = 30.0
 POLL = 0.1
 
 
@@ -100,7 +101,11 @@ class Processes(Manager):  # type: ignore[misc]
             self._note_lost_relays()
             return False
         if event.type == "line":
-            self._printer.write(event)
+            try:
+                self._printer.write(event)
+            except OSError:  # the terminal is gone, or the program that read our output
+                self._printer.output = Path(os.devnull).open("w")
+                self._ask()
         else:
             self._processes[event.name] |= event.data  # pid or returncode
         return True
@@ -114,7 +119,7 @@ class Processes(Manager):  # type: ignore[misc]
         for name, known in self._processes.items():
             code = known.get("returncode")
             if code is not None:
-                how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+                how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
                 return f"{name} ended by itself ({how})"
         return None
 

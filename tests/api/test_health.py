@@ -1,0 +1,71 @@
+"""`/health` says whether this server can do its work, and says why not."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, create_engine, text
+
+from app.config import Settings
+from app.extensions import db
+from app.factory import create_app
+from tests.database import fresh_database
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Iterator[Callable[[str], Flask]]:
+    made: list[Flask] = []
+
+    def serve(url: str) -> Flask:
+        made.append(create_app(replace(settings, database=settings.database.model_copy(update={"url": url}))))
+        return made[-1]
+
+    yield serve
+    for flask_app in made:
+        with flask_app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def empty(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}_health") as url:
+        yield url
+
+
+def revision(url: str, number: str) -> None:
+    engine: Engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(32) PRIMARY KEY)"))
+        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:number)"), {"number": number})
+    engine.dispose()
+
+
+def test_it_is_well_when_the_database_answers_and_is_current(flask_app: Flask) -> None:
+    response = flask_app.test_client().get("/health")
+    assert (response.status_code, response.get_json()["status"]) == (200, "ok")
+
+
+def test_an_empty_an_older_and_a_newer_database_are_told_apart(serve: Callable[[str], Flask], empty: str) -> None:
+    client = serve(empty).test_client()
+    said = [client.get("/health")]
+    for number in ("0001", "9999"):
+        revision(empty, number)
+        said.append(client.get("/health"))
+    assert [response.status_code for response in said] == [503] * 3
+    details = [response.get_json()["detail"] for response in said]
+    assert "is empty; run `flask db upgrade`" in details[0]
+    assert "at migration 0001" in details[1]
+    assert "run `flask db upgrade`" in details[1]
+    assert "older than its database" in details[2]
+
+
+def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callable[[str], Flask]) -> None:
+    client = serve("postgresql+psycopg2://somebody:s3cret@127.0.0.1:1/none").test_client()
+    response = client.get("/health")
+    assert response.status_code == 503
+    assert "does not answer" in response.get_json()["detail"]
+    assert "s3cret" not in response.text
+    assert "127.0.0.1" not in response.text
+    assert client.get("/health/live").status_code == 200
