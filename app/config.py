@@ -38,6 +38,19 @@ class Server(Group):
     host: str = Field("127.0.0.1", validation_alias="HOST", description="Address the web server listens on.")
     port: int = Field(8000, ge=1, le=65535, validation_alias="PORT", description="Port the web server listens on.")
     workers: int = Field(2, ge=1, le=64, validation_alias="WEB_WORKERS", description="Web worker processes.")
+    grace_seconds: int = Field(
+        25,
+        ge=6,
+        le=3600,
+        validation_alias="WEB_GRACE_SECONDS",
+        description="Seconds for turns under way when the server stops; what is left is closed as interrupted.",
+    )
+    max_requests: int = Field(
+        0,
+        ge=0,
+        validation_alias="WEB_MAX_REQUESTS",
+        description="Requests after which a web worker is replaced, once its turns have ended; 0 is never.",
+    )
     home: Path = Field(
         Path(".parley"), validation_alias="PARLEY_HOME", description="Folder of the embedded servers' data and keys."
     )
