@@ -30,6 +30,7 @@ class ChatCompletions(Provider):
     """
 
     headers: ClassVar[dict[str, str]] = {}
+    max_tokens = "max_tokens"  # what the server calls `max_output_tokens`
     usage_is_optional = False  # whether the server may not know `stream_options`; found out with the first request
 
     def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
@@ -46,17 +47,12 @@ class ChatCompletions(Provider):
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
         explain = Explainer(self.name, model, self._key, texts, deadlines)
-        try:
-            body = self._open(request, model, deadlines, explain)
-        except BaseException:
-            request.hangup.detach()
-            raise
+        body = self._open(request, model, deadlines, explain)
         reading = _Reading(body, Answer(model), deadlines, explain)
         try:
             with closing(reading.events()) as events:
                 yield events
         finally:
-            request.hangup.detach()  # before the connection goes back to the pool
             reading.leave()
 
     def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:
@@ -65,6 +61,13 @@ class ChatCompletions(Provider):
             payload["stream_options"] = {"include_usage": True}
         if request.tools:
             payload["tools"] = list(request.tools)
+        for option, theirs in (
+            ("temperature", "temperature"),
+            ("top_p", "top_p"),
+            ("max_output_tokens", self.max_tokens),
+        ):
+            if request.options.get(option) is not None:
+                payload[theirs] = request.options[option]
         return payload
 
     def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, explain: Explainer) -> Body:

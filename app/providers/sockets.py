@@ -77,6 +77,8 @@ class _Receiver(io.RawIOBase):
             raise self._deadlines.passed() from None
 
     def close(self) -> None:
+        if not self.closed:  # from here on the connection may be somebody else's
+            self._deadlines.hangup.detach()
         self._raw.close()
         super().close()
 

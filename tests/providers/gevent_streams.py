@@ -1,6 +1,6 @@
 """Run as a process: many chats at once through one provider under gevent, as in a web worker; prints what came as JSON.
 
-python -m tests.providers.gevent_streams URL COUNT IDLE_SECONDS CONNECT_SECONDS
+python -m tests.providers.gevent_streams URL COUNT IDLE_SECONDS CONNECT_SECONDS [HANG_UP_AFTER_SECONDS]
 """
 
 from gevent import monkey
@@ -18,13 +18,16 @@ from app.providers.base import ChatMessage, ChatRequest, TextDelta, Timeouts  # 
 from app.providers.compatible import CompatibleProvider  # noqa: E402
 
 
-def main(url: str, count: str, idle: str, connect: str) -> None:
+def main(url: str, count: str, idle: str, connect: str, hang_up: str | None = None) -> None:
     timeouts = Timeouts(connect=float(connect), first_token=20, idle=float(idle), total=30)
     provider = CompatibleProvider(base_url=url, api_key="k", model="m", timeouts=timeouts)
 
     def chat(number: int) -> str:
+        request = ChatRequest([ChatMessage("user", f"chat {number}")])
+        if hang_up is not None:
+            gevent.spawn_later(float(hang_up), request.hangup)
         try:
-            with provider.stream(ChatRequest([ChatMessage("user", f"chat {number}")])) as events:
+            with provider.stream(request) as events:
                 return "".join(event.text for event in events if isinstance(event, TextDelta))
         except ProviderError as error:
             return error.detail

@@ -42,8 +42,11 @@ def test_fifty_threads_share_one_provider(upstream: Upstream, provider: ChatComp
 
 @pytest.fixture
 def under_gevent() -> Callable[..., dict[str, int]]:
-    def run(url: str, count: int, idle: float = 20, connect: float = 10, **environment: str) -> dict[str, int]:
-        command = [sys.executable, "-m", "tests.providers.gevent_streams", url, str(count), str(idle), str(connect)]
+    def run(
+        url: str, count: int, *, idle: float = 20, connect: float = 10, hang_up: float | None = None, **environment: str
+    ) -> dict[str, int]:
+        numbers = [count, idle, connect] if hang_up is None else [count, idle, connect, hang_up]
+        command = [sys.executable, "-m", "tests.providers.gevent_streams", url, *map(str, numbers)]
         done = subprocess.run(
             command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -92,3 +95,12 @@ def test_tls_that_drips_under_gevent(
         said = under_gevent(f"https://127.0.0.1:{proxy.port}/v1", 1, SSL_CERT_FILE=str(CERTIFICATE), **deadlines)
     assert list(said.values()) == [1]
     assert says in next(iter(said))
+
+
+@pytest.mark.process
+def test_hanging_up_under_gevent(under_gevent: Callable[..., dict[str, int]]) -> None:
+    with Upstream(scripts.hang(after=1), tls=server_context()) as upstream:
+        said = under_gevent(upstream.base_url, 5, hang_up=0.5, SSL_CERT_FILE=str(CERTIFICATE))
+        upstream.wait_for(lambda: upstream.disconnects == 5)
+    assert sum(said.values()) == 5
+    assert all("connection" in detail for detail in said)

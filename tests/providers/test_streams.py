@@ -9,6 +9,7 @@ import pytest
 from app.providers.answer import Answer
 from app.providers.base import ChatMessage, ChatRequest
 from app.providers.chat_completions import ChatCompletions
+from app.providers.compatible import CompatibleProvider
 from app.providers.openai import OpenAIProvider
 from app.providers.openrouter import OpenRouterProvider
 from app.providers.sse import DONE, EventReader
@@ -129,6 +130,24 @@ def test_what_is_asked(upstream: Upstream, make_provider: MakeProvider) -> None:
     assert seen.headers["authorization"] == f"Bearer {KEY}"
     assert seen.headers["content-type"] == "application/json"
     assert "x-title" not in seen.headers
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [
+        (OpenAIProvider, "max_completion_tokens"),
+        (OpenRouterProvider, "max_tokens"),
+        (CompatibleProvider, "max_tokens"),
+    ],
+)
+def test_options_go_under_the_name_that_the_server_knows(
+    upstream: Upstream, make_provider: MakeProvider, kind: type[ChatCompletions], limit: str
+) -> None:
+    options = {"temperature": 0, "max_output_tokens": 50, "top_p": None, "nonsense": 1}
+    listen(make_provider(kind), ChatRequest([ChatMessage("user", "hi")], options=options))
+    body = upstream.requests[0].body
+    assert (body["temperature"], body[limit]) == (0, 50)
+    assert not {"max_output_tokens", "top_p", "nonsense"} & set(body)
 
 
 def test_what_only_json_can_carry_is_still_sent(upstream: Upstream, provider: ChatCompletions) -> None:
