@@ -122,7 +122,7 @@ def _readable(site: Site, wheel: Path, part: str, program: str) -> Path:
     account, original = site.account, wheel / part
     if account is None or (account.may_enter((original / program).parent) and account.may(original / program, 0o5)):
         return wheel
-    with explained():
+    with explained(site.home):
         copy = site.home / "programs" / f"{wheel.name}-{original.stat().st_mtime_ns}"
         if not copy.is_dir():
             draft = copy.with_name(f"{copy.name}.{os.getpid()}")

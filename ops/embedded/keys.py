@@ -1,5 +1,6 @@
 """Secrets that Parley makes for itself: random, made once, kept in 0600 files under the home."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -20,7 +21,7 @@ def jwt_secret(home: Path) -> str:
 
 def kept_secret(site: Site, name: str) -> str:
     """The secret of that name, made on first use. Safe against several processes asking at once."""
-    with explained():
+    with explained(site.home):
         path = site.folder("keys") / name
         if not path.exists():
             _make(site, path)
@@ -33,16 +34,13 @@ def kept_secret(site: Site, name: str) -> str:
 def _make(site: Site, path: Path) -> None:
     """Write beside, then link: the file appears whole, and the first of two writers wins."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, secrets.token_hex(BYTES).encode() + b"\n")
-        os.fsync(descriptor)
-        site.give_to_owner(descriptor)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            site.give_to_owner(file.fileno())
+            file.write(f"{secrets.token_hex(BYTES)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first; its secret counts
+            path.hardlink_to(draft)
     finally:
-        os.close(descriptor)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process was first; its secret counts
-    finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def clear(server: Server) -> None:
         left = _end(left, server.force_signal, ORPHAN_SECONDS)
         _end(left, signal.SIGKILL, ORPHAN_SECONDS)
     lock_file = server.data / "postmaster.pid"
-    with explained():
+    with explained(server.data):
         if lock_file.exists():
             _clear_postmaster(server.data, lock_file)
 

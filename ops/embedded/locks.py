@@ -13,7 +13,7 @@ POLL = 0.05  # seconds between two attempts; flock itself knows no deadline
 
 def open_lock(site: Site, name: str) -> int:
     """Open `<home>/run/<name>` for locking. The descriptor is not inherited over an exec."""
-    with explained():
+    with explained(site.home):
         path = site.folder("run") / name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(descriptor).st_uid == os.geteuid():

@@ -1,5 +1,6 @@
 """The log of an embedded server: `<home>/log/<server>.log`, kept small."""
 
+import contextlib
 import os
 import time
 
@@ -13,7 +14,7 @@ class ServerLog:
     """The server writes through `descriptor`, in append mode, so that the file can be cut while it runs."""
 
     def __init__(self, site: Site, name: str) -> None:
-        with explained():
+        with explained(site.home):
             self.path = site.folder("log") / f"{name}.log"
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             site.give_to_owner(self.descriptor)
@@ -35,8 +36,10 @@ class ServerLog:
         os.write(self.descriptor, f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper: {line}\n".encode())
 
     def trim(self) -> None:
+        """Cut the file if it has grown too large. On a full disk the oldest lines are simply lost."""
         size = os.fstat(self.descriptor).st_size
         if size > LARGEST:
             newest = os.pread(self.descriptor, KEPT, size - KEPT)
             os.ftruncate(self.descriptor, 0)
-            os.write(self.descriptor, newest)
+            with contextlib.suppress(OSError):
+                os.write(self.descriptor, newest)

@@ -47,7 +47,6 @@ pg_stat_statements.max = 2000
 """
 NOT_DURABLE = """\
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 """
 
@@ -106,7 +105,7 @@ class PostgresServer(Server):
 
     def _major_of_data(self) -> int | None:
         """The major version that made the data folder; None when there is no folder yet."""
-        with explained():
+        with explained(self.data):
             if not self.data.is_dir() or not any(self.data.iterdir()):
                 return None
             try:
@@ -119,7 +118,7 @@ class PostgresServer(Server):
     def _make_data(self) -> None:
         """initdb beside, then rename: an interrupted one is never mistaken for data."""
         draft = self.data.with_suffix(".new")
-        with explained():
+        with explained(self.data):
             if draft.exists():
                 shutil.rmtree(draft)
             draft.mkdir(mode=0o700)
@@ -136,7 +135,7 @@ class PostgresServer(Server):
         if done.returncode != 0:
             reason = last_line(done.stderr, "error:", "FATAL:")
             raise EmbeddedError(f"PostgreSQL could not make its data folder {draft}: {reason}")
-        with explained():
+        with explained(self.data):
             draft.rename(self.data)
 
     def _initdb(self, folder: Path, password: Path) -> subprocess.CompletedProcess[str]:
@@ -165,7 +164,7 @@ class PostgresServer(Server):
             text += PRELOAD
         if not self.options.durable:
             text += NOT_DURABLE
-        with explained():
+        with explained(self.data):
             path = folder / "postgresql.conf"
             path.write_text(text)
             path.chmod(0o600)

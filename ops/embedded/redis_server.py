@@ -45,7 +45,7 @@ class RedisServer(Server):
 
     def prepare(self) -> str:
         self._program = find_redis(self.site)
-        with explained():
+        with explained(self.data):
             self.data.mkdir(mode=0o700, exist_ok=True)
             self.site.give_to_server(self.data)
         return self._program.version
@@ -54,12 +54,12 @@ class RedisServer(Server):
         text = CONFIGURATION.format(
             port=port,
             password=kept_secret(self.site, PASSWORD),
-            data=self.data,
+            data=str(self.data).replace("\\", "\\\\").replace('"', '\\"'),
             fsync="everysec" if self.options.durable else "no",
             max_connections=self.options.max_connections,
         )
         path = self.data / "redis.conf"
-        with explained():
+        with explained(self.data):
             path.touch(mode=0o600)
             path.write_text(text)
             self.site.give_to_server(path)

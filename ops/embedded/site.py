@@ -87,15 +87,14 @@ class Site:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the file system refuses into one line that names the path."""
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line that names the path, or at least the folder it is in."""
     try:
         yield
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
         raise EmbeddedError(
-            f"{where}{error.strerror or error}: Parley keeps its embedded servers there; make room or give this user "
-            "the folder, or set PARLEY_HOME to another one"
+            f"{error.filename or folder}: {error.strerror or error}: Parley keeps its embedded servers there; "
+            "make room or give this user the folder, or set PARLEY_HOME to another one"
         ) from error
 
 
@@ -104,7 +103,7 @@ def open_site(home: Path) -> Site:
 
     Raises `EmbeddedError` when the folder cannot be made or, for root, when no ordinary account can be found.
     """
-    with explained():
+    with explained(home):
         home = home.expanduser().resolve()
         if os.geteuid() != 0:
             _make(home, 0o700)

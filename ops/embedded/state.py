@@ -42,7 +42,7 @@ def path_of(site: Site, name: str) -> Path:
 
 def read(site: Site, name: str) -> State | None:
     """The last state written, or None when there is none that can be understood."""
-    with explained():
+    with explained(site.home):
         try:
             return State(**json.loads(path_of(site, name).read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -51,7 +51,7 @@ def read(site: Site, name: str) -> State | None:
 
 def write(site: Site, name: str, state: State) -> None:
     """Replace the state in one step; readers see the old one or the new one."""
-    with explained():
+    with explained(site.home):
         path = path_of(site, name)
         draft = path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

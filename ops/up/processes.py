@@ -104,7 +104,7 @@ class Processes(Manager):  # type: ignore[misc]
             try:
                 self._printer.write(event)
             except OSError:  # the terminal is gone, or the program that read our output
-                self._printer.output = Path(os.devnull).open("w")
+                self._printer.output = Path(os.devnull).open("w")  # noqa: SIM115  # open as long as we are
                 self._ask()
         else:
             self._processes[event.name] |= event.data  # pid or returncode

@@ -59,7 +59,7 @@ class Holder:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home for embedded servers in a folder that every user may enter. What still runs there at the end is ended."""
-    folder = Path(tempfile.mkdtemp(prefix="parley-ops-"))
+    folder = Path(tempfile.mkdtemp(prefix='parley öps "1"-'))
     folder.chmod(0o755)
     home = folder / "home"
     yield home

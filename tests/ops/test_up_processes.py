@@ -91,7 +91,7 @@ def test_a_signal_in_the_first_moment_stops_them_too(run: Callable[..., Run]) ->
 
 
 @pytest.mark.parametrize(
-    ("end", "how"), [("exit 3", "exit code 3"), ("exit 0", "exit code 0"), ("kill -9 $$", "killed by SIGKILL")]
+    ("end", "how"), [("exit 3", "exit code 3"), ("exit 0", "exit code 0"), ("kill -9 $$", "killed by signal 9")]
 )
 def test_one_that_ends_by_itself_is_named_and_ends_the_others(run: Callable[..., Run], end: str, how: str) -> None:
     running = run(f"one: {POLITE}\ntwo: sleep 0.3; {end}\n")
@@ -108,7 +108,7 @@ def test_a_lost_relay_is_noticed(run: Callable[..., Run]) -> None:
     tree = running.tree()
     [relay] = psutil.Process(running.process.pid).children()
     relay.kill()
-    assert running.outcome() == "one ended by itself (killed by SIGKILL)"
+    assert running.outcome() == "one ended by itself (killed by signal 9)"
     wait_gone(*tree)
 
 
@@ -148,3 +148,21 @@ def test_a_procfile_that_is_not_there_or_names_nothing(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text("# nothing\n")
     with pytest.raises(SettingsError, match="names no process"):
         Processes().add_procfile(tmp_path / "Procfile", {})
+
+
+def test_output_that_nobody_reads_any_more_stops_them(tmp_path: Path) -> None:
+    """The terminal was closed, or `make up | head`: nothing is left behind."""
+    (tmp_path / "Procfile").write_text("one: while :; do echo line; sleep 0.02; done\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(tmp_path / "Procfile"), "60"],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert b"line" in process.stdout.readline()
+    root = psutil.Process(process.pid)
+    tree = [root, *root.children(recursive=True)]
+    process.stdout.close()
+    process.wait(SECONDS)
+    wait_gone(*tree)
