@@ -4,13 +4,14 @@ The environment wins over `.env`; an empty value counts as unset. `load_settings
 per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceback shows them.
 """
 
+import re
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
 
@@ -26,6 +27,47 @@ def _psycopg2_url(url: str) -> str:
 
 
 PostgresUrl = Annotated[str, AfterValidator(_psycopg2_url)]
+
+
+def _split(value: Any) -> Any:
+    """`a, b` as its parts; what is a list already stays one."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < 32:
+        raise ValueError("must have at least 32 characters; a comma ends a key")
+    return key
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _origin(origin: str) -> str:
+    """Browsers send origins in one spelling; any other would never match, and nobody would see why."""
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError("must look like https://host or http://host:port, in small letters, with nothing behind it")
+    if re.fullmatch("http://.*:80|https://.*:443", origin):
+        raise ValueError("must leave out the port that its scheme has anyway, as browsers do")
+    return origin
+
+
+def _not_with_all(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in origins and len(origins) > 1:
+        raise ValueError("* stands for every origin, so it stands alone")
+    return origins
+
+
+# pydantic-settings would read a list as JSON.
+PreviousKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode, BeforeValidator(_split)
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    AfterValidator(_not_with_all),
+]
 
 
 class Group(BaseSettings):
@@ -56,6 +98,18 @@ class Server(Group):
     )
     max_body_bytes: int = Field(
         1_048_576, ge=65_536, validation_alias="MAX_BODY_BYTES", description="Largest request body, in bytes."
+    )
+    cors_origins: Origins = Field(
+        (),
+        validation_alias="CORS_ORIGINS",
+        description="Origins whose pages may call from a browser, with commas between; * is every one, unset none.",
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        validation_alias="TRUSTED_PROXIES",
+        description="Proxies in front of the server whose X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="Least severe log line that is written."
@@ -107,6 +161,11 @@ class Auth(Group):
         min_length=32,
         validation_alias="JWT_SECRET_KEY",
         description="Signs tokens; at least 32 characters. Made and kept in PARLEY_HOME when the database is embedded.",
+    )
+    jwt_previous_keys: PreviousKeys = Field(
+        (),
+        validation_alias="JWT_PREVIOUS_KEYS",
+        description="Keys that signed before JWT_SECRET_KEY and still verify, with commas between.",
     )
     access_token_minutes: int = Field(
         15, ge=1, le=1440, validation_alias="ACCESS_TOKEN_MINUTES", description="Life of an access token, in minutes."
