@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -120,6 +120,11 @@ class Database(Group):
     url: PostgresUrl | None = Field(
         None, validation_alias="DATABASE_URL", description="PostgreSQL 15 or newer; unset starts the embedded one."
     )
+    direct_url: PostgresUrl | None = Field(
+        None,
+        validation_alias="DATABASE_DIRECT_URL",
+        description="The same database past a pooler such as PgBouncer, for locks; unset: DATABASE_URL.",
+    )
     pool_size: int = Field(10, ge=1, validation_alias="DB_POOL_SIZE", description="Connections kept per process.")
     max_overflow: int = Field(
         20, ge=0, validation_alias="DB_MAX_OVERFLOW", description="Connections beyond the pool, closed after use."
@@ -153,6 +158,24 @@ class Jobs(Group):
         validation_alias="CELERY_BROKER_URL",
         description="Redis or RabbitMQ for Celery; unset starts the embedded Redis.",
     )
+    worker_concurrency: int = Field(
+        2, ge=1, le=64, validation_alias="WORKER_CONCURRENCY", description="Jobs that a worker runs at the same time."
+    )
+    runs_keep_days: int = Field(
+        90, ge=1, validation_alias="JOB_RUNS_KEEP_DAYS", description="Days for which the history of jobs is kept."
+    )
+    sessions_keep_days: int = Field(
+        30, ge=0, validation_alias="SESSIONS_KEEP_DAYS", description="Days for which an ended session is kept."
+    )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        """Only brokers that give a dead worker's messages to another one; kombu's file and SQL transports do not."""
+        scheme, separator, _ = url.get_secret_value().partition("://") if url else ("redis", "://", "")
+        if not separator or scheme not in ("redis", "rediss", "amqp", "amqps"):
+            raise ValueError("must look like redis://:password@host:port/0 or amqp://user:password@host:port/vhost")
+        return url
 
 
 class Auth(Group):
