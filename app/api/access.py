@@ -1,4 +1,8 @@
-"""Who may enter: each blueprint declares one `Access`, and `admit` enforces it before any of its views runs."""
+"""Who may enter: each blueprint declares one `Access`, and `admit` enforces it before any of its views runs.
+
+A caller is a person with the access token of a session, or a program with an API key. A key opens what its owner's
+token would, as far as its scopes go: `scope_for` says which of them a request needs.
+"""
 
 import enum
 from typing import cast
@@ -10,17 +14,19 @@ from flask_jwt_extended.exceptions import JWTExtendedException, WrongTokenError
 from jwt import PyJWTError
 
 from app.errors import NotAllowed, NotAuthenticated
-from app.models import UserRole
-from app.services import sessions
+from app.models import KeyScope, UserRole
+from app.services import api_keys, sessions
+from app.services.container import services
 from app.services.identity import Identity
 
 
 class Access(enum.Enum):
-    """PUBLIC anybody; USER a live session; TURN a valid token, whose session **begin** checks in its own statement;
-    OPERATOR and ADMIN a live session of at least that role."""
+    """PUBLIC anybody; USER a live session or key; PERSON a live session, for what no program may do; TURN a valid token
+    or a key, whose life **begin** checks in its own statement; OPERATOR and ADMIN as USER, of at least that role."""
 
     PUBLIC = "public"
     USER = "user"
+    PERSON = "person"
     TURN = "turn"
     OPERATOR = "operator"
     ADMIN = "admin"
@@ -30,6 +36,21 @@ _ROLES = {
     Access.OPERATOR: {UserRole.OPERATOR, UserRole.ADMIN},
     Access.ADMIN: {UserRole.ADMIN},
 }
+_READING = {"GET", "HEAD"}
+
+
+def scope_for(access: Access, method: str, chosen: KeyScope | None = None) -> KeyScope | None:
+    """The scope that an API key needs for `method`; None where no key opens anything, or anybody may enter anyway.
+
+    `chosen` is a blueprint's own, for all its methods.
+    """
+    if access in (Access.PUBLIC, Access.PERSON):
+        return None
+    if access in _ROLES:
+        return KeyScope.ADMIN
+    if access is Access.TURN:
+        return KeyScope.CHAT
+    return chosen or (KeyScope.READ if method in _READING else KeyScope.WRITE)
 
 
 def caller() -> Identity:
@@ -37,16 +58,22 @@ def caller() -> Identity:
     return cast(Identity, g.identity)
 
 
-def admit(access: Access) -> None:
+def admit(access: Access, scope: KeyScope | None) -> None:
     """Let the request pass or raise `NotAuthenticated` or `NotAllowed`. A preflight carries no token by design."""
     if access is Access.PUBLIC or request.method == "OPTIONS":
         return
-    identity = token_identity(refresh=False)
+    sent = _sent_key()
+    identity = token_identity(refresh=False) if sent is None else api_keys.read(sent)
     if access is not Access.TURN:
-        identity = sessions.identify(identity)
+        identity = _identified(identity, scope)
         if access in _ROLES and identity.role not in _ROLES[access]:
             raise NotAllowed("This needs the role of an operator or admin.")
     g.identity = identity
+
+
+def note_use() -> None:
+    """The caller's API key, if it came with one, has been verified: this goes into `last_used_at`, a moment later."""
+    services().key_uses.note(caller())
 
 
 def token_identity(*, refresh: bool) -> Identity:
@@ -63,10 +90,27 @@ def token_identity(*, refresh: bool) -> Identity:
         raise NotAuthenticated(_say(error)) from None
 
 
+def _sent_key() -> str | None:
+    """The API key in the request's header, as it was sent; None where the header holds something else, or nothing."""
+    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
+    credential = credential.strip(" ")
+    return credential if scheme.lower() == "bearer" and credential.startswith(api_keys.MARK) else None
+
+
+def _identified(identity: Identity, scope: KeyScope | None) -> Identity:
+    if identity.key is None:
+        return sessions.identify(identity)
+    identity = api_keys.identify(identity, scope)
+    services().key_uses.note(identity)
+    return identity
+
+
 def _say(error: Exception) -> str | None:
     name = type(error).__name__
     if name == "ExpiredSignatureError":
         return "The token has expired; get a new one from `POST /api/auth/refresh` or log in."
+    if name == "UnknownSigningKey":
+        return "The token was signed by a key that this server does not use or no longer accepts; log in again."
     if name == "WrongTokenError":
         return (
             "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."

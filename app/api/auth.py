@@ -25,7 +25,7 @@ public_blueprint = Blueprint(
     "login", __name__, access=Access.PUBLIC, url_prefix="/api/auth", description="Getting tokens"
 )
 blueprint = Blueprint(
-    "account", __name__, access=Access.USER, url_prefix="/api/auth", description="The caller's own account"
+    "account", __name__, access=Access.PERSON, url_prefix="/api/auth", description="The caller's own account"
 )
 
 
@@ -85,7 +85,7 @@ def rename(body: dict[str, str]) -> Account:
 @blueprint.arguments(ChangePasswordSchema)
 @blueprint.response(204)
 def change_password(body: dict[str, str]) -> None:
-    """Change my password and end all my sessions, this one too"""
+    """Change my password and end all my sessions, this one too; API keys stay valid"""
     accounts.change_password(caller().user_id, **body)
 
 

@@ -3,17 +3,32 @@
 from typing import Any
 
 import flask_smorest
+from flask import request
 
-from app.api.access import Access, admit
+from app.api.access import Access, admit, scope_for
 from app.api.parsing import StrictParser
+from app.models import KeyScope
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A flask-smorest blueprint with an `access` that holds for each of its routes; there is no default."""
+    """A flask-smorest blueprint with an `access` that holds for each of its routes; there is no default.
+
+    `scope` is what an API key needs for all of them; without it reading takes one scope and changing another.
+    """
 
     ARGUMENTS_PARSER = StrictParser()
 
-    def __init__(self, name: str, import_name: str, *, access: Access, **options: Any) -> None:
+    def __init__(
+        self, name: str, import_name: str, *, access: Access, scope: KeyScope | None = None, **options: Any
+    ) -> None:
         super().__init__(name, import_name, **options)
         self.access = access
-        self.before_request(lambda: admit(access))
+        self._scope = scope
+        self.before_request(lambda: admit(access, self.scope_of(request.method)))
+
+    def scope_of(self, method: str) -> KeyScope | None:
+        """The scope that an API key needs for `method` here.
+
+        None where none opens anything (PERSON), and where nobody is asked who they are (PUBLIC).
+        """
+        return scope_for(self.access, method, self._scope)

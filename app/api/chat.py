@@ -6,7 +6,7 @@ import orjson
 from flask import Response, request
 from flask.views import MethodView
 
-from app.api.access import Access, caller
+from app.api.access import Access, caller, note_use
 from app.api.blueprint import Blueprint
 from app.api.schemas.chat import ChatAnswerSchema, ChatRequestSchema
 from app.api.streams import event_stream
@@ -45,6 +45,7 @@ def _chat(body: dict[str, Any]) -> Response:
         raise InvalidInput(fields={"message": [f"Longer than {longest} characters."]})
     stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
     turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=_idempotency_key()))
+    note_use()
     return event_stream(turn) if stream else _answer(turn)
 
 

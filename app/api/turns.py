@@ -8,10 +8,16 @@ from flask.views import MethodView
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
 from app.api.schemas.chat import TurnSchema
+from app.models import KeyScope
 from app.services.container import services
 
 blueprint = Blueprint(
-    "turns", __name__, access=Access.USER, url_prefix="/api/turns", description="What became of a turn"
+    "turns",
+    __name__,
+    access=Access.USER,
+    scope=KeyScope.CHAT,
+    url_prefix="/api/turns",
+    description="What became of a turn",
 )
 
 

@@ -13,6 +13,13 @@ _LIVE_SESSION = """
     WHERE sessions.user_id = %(user_id)s AND sessions.id = %(session_id)s
       AND sessions.revoked_at IS NULL AND sessions.expires_at > now() AND users.status = 'active'"""
 
+# An API key that may chat: %(user_id)s, %(key_id)s, %(key_hash)s.
+_LIVE_KEY = """
+    SELECT FROM api_keys JOIN users ON users.id = api_keys.user_id
+    WHERE api_keys.user_id = %(user_id)s AND api_keys.id = %(key_id)s AND api_keys.key_hash = %(key_hash)s
+      AND api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now())
+      AND 'chat' = ANY (api_keys.scopes) AND users.status = 'active'"""
+
 _PRIOR_TURN = "SELECT FROM turns WHERE user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s"
 
 _TAKE_CONVERSATION = f"""
@@ -121,6 +128,18 @@ SELECT EXISTS ({_LIVE_SESSION}) AS session_live,
   LEFT JOIN turns AS running ON running.user_id = conversation.user_id AND running.conversation_id = conversation.id
                             AND running.attempt = conversation.running_attempt""",
 )
+
+# The same for callers with an API key, which takes the session's place. A column more in the one is one in the other.
+_BY_KEY = {
+    statement: Statement(statement.name, statement.sql.replace(_LIVE_SESSION, _LIVE_KEY))
+    for statement in (BEGIN, BEGIN_NEW, BEGIN_AGAIN, DIAGNOSE)
+}
+
+
+def called(statement: Statement, *, by_key: bool) -> Statement:
+    """`statement`, of those that check who calls, for a caller with an API key or else with a session."""
+    return _BY_KEY[statement] if by_key else statement
+
 
 _COLUMNS = """turns.id, turns.conversation_id, turns.attempt, turns.status, turns.position, turns.answer_position,
        turns.provider, turns.model, turns.input_tokens, turns.output_tokens, turns.finish_reason, turns.error,

@@ -32,7 +32,7 @@ def again(
     if row.status == TurnStatus.COMPLETED:
         return _told_again(connection, command, row)
     place = {"position": row.position, "next_position": (row.answer_position or row.position) + 1}
-    begun = sql.BEGIN_AGAIN.one(connection, {**parameters, **place})
+    begun = sql.called(sql.BEGIN_AGAIN, by_key=command.caller.key is not None).one(connection, {**parameters, **place})
     if begun is None:
         raise ConversationMovedOn
     return begun_from(connection, command.message, parameters, begun)

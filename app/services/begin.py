@@ -1,7 +1,8 @@
 """**begin**: take the conversation, store the user's message and a running turn, read what the provider needs.
 
-One statement when all is well. When it takes nothing, one diagnosis says why, in the order of turn.md: the session has
-ended, the idempotency key was used before, there is no such conversation, a silent attempt holds it, a live one does.
+One statement when all is well. When it takes nothing, one diagnosis says why, in the order of turn.md: the session or
+API key has ended, the idempotency key was used before, there is no such conversation, a silent attempt holds it, a live
+one does.
 """
 
 import hashlib
@@ -15,9 +16,11 @@ from sqlalchemy.exc import IntegrityError
 
 from app.config import Chat
 from app.errors import ConversationBusy, IdempotencyMismatch, NotAuthenticated, NotFound
+from app.models import KeyScope
 from app.models.columns import new_id
 from app.providers.base import ChatMessage
 from app.repositories import turns as sql
+from app.services import api_keys
 from app.services.context import build_context
 from app.services.identity import Identity
 from app.services.running_turn import RunningTurn
@@ -70,7 +73,9 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
     Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound` and `ConversationBusy`.
     """
     parameters = begin_parameters(command, settings, default_provider)
-    statement = sql.BEGIN if command.conversation_id else sql.BEGIN_NEW
+    statement = sql.called(
+        sql.BEGIN if command.conversation_id else sql.BEGIN_NEW, by_key=command.caller.key is not None
+    )
     for _ in range(_TRIES):
         try:
             row = statement.one(connection, parameters)
@@ -91,9 +96,12 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
 
 def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> dict[str, Any]:
     """What the begin statements take, with fresh ids for whatever may be made."""
+    key = command.caller.key
     return {
         "user_id": command.caller.user_id,
         "session_id": command.caller.session_id,
+        "key_id": key.id if key else None,
+        "key_hash": key.hash if key else None,
         "conversation_id": command.conversation_id or new_id(),
         "project_id": command.project_id,
         "turn_id": new_id(),
@@ -142,9 +150,13 @@ def close_stale(connection: Connection, parameters: dict[str, Any], turn_id: UUI
 
 def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str, Any]) -> Prior | None:
     """Raise what is in the way, or clear it and return None: try again."""
-    found = sql.DIAGNOSE.one(connection, parameters)
+    by_key = command.caller.key is not None
+    found = sql.called(sql.DIAGNOSE, by_key=by_key).one(connection, parameters)
     assert found is not None  # noqa: S101  # it selects from one constant row
     if not found.session_live:
+        if by_key:
+            api_keys.verify(connection, command.caller, KeyScope.CHAT)  # raises, in words that fit
+            return None  # its account was enabled between the two statements
         raise NotAuthenticated("The session has ended; log in again.")
     if found.prior_id is not None:
         if bytes(found.prior_hash) != parameters["request_hash"]:

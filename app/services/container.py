@@ -7,6 +7,7 @@ from flask import current_app
 
 from app.config import Settings
 from app.providers.registry import ProviderRegistry
+from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
 from app.services.turns import TurnEngine
 
@@ -17,6 +18,7 @@ class Services:
     providers: ProviderRegistry
     passwords: PasswordHasher
     turns: TurnEngine
+    key_uses: KeyUses
 
 
 def services() -> Services:
