@@ -37,7 +37,7 @@ UPDATE sessions
                          THEN NULL ELSE now() END
  WHERE user_id = %(user_id)s AND id = %(session_id)s AND revoked_at IS NULL AND expires_at > now()
    AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND users.status = 'active')
-RETURNING rotated_at, expires_at, revoked_at""",
+RETURNING refresh_hash, rotated_at, expires_at, revoked_at""",
 )
 
 REVOKE = Statement(

@@ -1,25 +1,28 @@
 """Sessions: one per login, with its tokens. A token opens nothing once its session has ended.
 
 The access token is short and stored nowhere. The refresh token is made of nothing but the session's row, so it can be
-made again: two tabs that refresh with the same token at the same time both get the same new one. Of it the row holds
-the SHA-256. Times come from this machine's clock and are exact to the microsecond, like the database's.
+made again: two tabs that refresh with the same token at the same time both get the same new one. The row holds its
+SHA-256, which also tells by which key it was signed: another may sign by the time it is made again. Times come from
+this machine's clock and are exact to the microsecond, like the database's.
 """
 
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 import jwt
 from flask import current_app
 from flask_jwt_extended import create_access_token
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from app.errors import NotAuthenticated
 from app.extensions import db
 from app.models.columns import new_id
 from app.repositories import sessions as sql
 from app.services.identity import Identity
+from app.services.signing_keys import SigningKey, signing_keys
 
 GRACE = timedelta(seconds=10)  # for which the token before the current one is honoured, once
 
@@ -109,7 +112,7 @@ def refresh(identity: Identity, refresh_token: str) -> Tokens:
         raise NotAuthenticated(_ENDED)
     if row.revoked_at is not None:
         raise NotAuthenticated(_REUSED)
-    return _tokens(identity, _refresh_token(identity, row.rotated_at, row.expires_at))
+    return _tokens(identity, _current_token(identity, row))
 
 
 def revoke(identity: Identity) -> None:
@@ -129,12 +132,29 @@ def _tokens(identity: Identity, refresh_token: str) -> Tokens:
     return Tokens(access_token, refresh_token, int(life.total_seconds()))
 
 
-def _refresh_token(identity: Identity, rotated_at: datetime, expires_at: datetime) -> str:
+def _current_token(identity: Identity, row: Row[Any]) -> str:
+    """The session's current refresh token, made again with the key that it was made with.
+
+    Raises `NotAuthenticated` if that key is none of this process's. Nothing is given out that the row does not hold:
+    it would count as stolen the next time.
+    """
+    for key in signing_keys():
+        token = _refresh_token(identity, row.rotated_at, row.expires_at, key)
+        if _hash(token) == bytes(row.refresh_hash):
+            return token
+    raise NotAuthenticated(_ENDED)
+
+
+def _refresh_token(
+    identity: Identity, rotated_at: datetime, expires_at: datetime, key: SigningKey | None = None
+) -> str:
     """The same token for the same arguments, wherever it is made. Its times are whole seconds, its `jti` is exact.
 
-    Flask-JWT-Extended puts random claims into what it makes; what it verifies may do without them.
+    Flask-JWT-Extended puts random claims into what it makes; what it verifies may do without them. `key` is the
+    current one where none is given.
     """
-    config = current_app.config
+    assert identity.session_id is not None  # noqa: S101  # API keys have no refresh tokens
+    config, key = current_app.config, key or signing_keys().current
     claims = {
         "sub": str(identity.user_id),
         "sid": str(identity.session_id),
@@ -145,7 +165,7 @@ def _refresh_token(identity: Identity, rotated_at: datetime, expires_at: datetim
         "iat": int(rotated_at.timestamp()),
         "exp": int(expires_at.timestamp()),
     }
-    return jwt.encode(claims, config["JWT_SECRET_KEY"], config["JWT_ALGORITHM"])
+    return jwt.encode(claims, key.secret, config["JWT_ALGORITHM"], headers={"kid": key.id})
 
 
 def _refresh_life() -> timedelta:
