@@ -7,7 +7,21 @@ from click import Command
 from flask import Flask
 from sqlalchemy import event
 
-from app.api import auth, chat, conversations, errors, health, projects, prompts, request_ids, turns
+from app.api import (
+    auth,
+    chat,
+    compression,
+    conversations,
+    cors,
+    errors,
+    health,
+    keys,
+    projects,
+    prompts,
+    request_ids,
+    security,
+    turns,
+)
 from app.api.blueprint import Blueprint
 from app.config import Settings
 from app.database import connect_in_time, engine_options
@@ -15,13 +29,16 @@ from app.errors import SettingsError
 from app.extensions import api, db, jwt, migrate
 from app.providers.registry import ProviderRegistry
 from app.services.container import Services
+from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
+from app.services.signing_keys import SigningKeys
 from app.services.turns import TurnEngine
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     health.blueprint,
     auth.public_blueprint,
     auth.blueprint,
+    keys.blueprint,
     chat.blueprint,
     turns.blueprint,
     conversations.blueprint,
@@ -51,6 +68,9 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     # 3. Handlers around every request
     request_ids.init_app(flask_app)
     errors.init_app(flask_app)
+    security.init_app(flask_app, settings.server.trusted_proxies)
+    cors.init_app(flask_app, settings.server.cors_origins)
+    compression.init_app(flask_app)
 
     # 4. Routes and commands
     for blueprint in (*BLUEPRINTS, *blueprints):
@@ -69,8 +89,14 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
     flask_app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database.url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database),
-        MAX_CONTENT_LENGTH=settings.server.max_body_bytes,
+        MAX_CONTENT_LENGTH=settings.server.max_body_bytes,  # of bodies without a Content-Length, too
+        MAX_FORM_MEMORY_SIZE=65_536,  # bytes; nothing here reads a form, so nobody need send a large one
+        MAX_FORM_PARTS=20,
         JWT_SECRET_KEY=settings.auth.jwt_secret_key.get_secret_value(),
+        JWT_SIGNING_KEYS=SigningKeys(
+            settings.auth.jwt_secret_key.get_secret_value(),
+            [key.get_secret_value() for key in settings.auth.jwt_previous_keys],
+        ),
         JWT_ALGORITHM="HS256",
         JWT_DECODE_ALGORITHMS=["HS256"],
         JWT_TOKEN_LOCATION=["headers"],
@@ -100,4 +126,5 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         providers=providers,
         passwords=PasswordHasher(queue=settings.auth.password_queue),
         turns=TurnEngine(engine, providers, settings.chat),
+        key_uses=KeyUses(engine),
     )
