@@ -7,6 +7,9 @@ BIN := .venv/bin
 # The Python files that are checked; a folder without any yet is no fault.
 SOURCES := app ops tasks migrations tests wsgi.py
 
+# Enough settings to build the application without a database: Alembic writes the SQL and connects to nothing.
+OFFLINE := DATABASE_URL=postgresql://offline/none JWT_SECRET_KEY=offline-offline-offline-offline-offline
+
 .DEFAULT_GOAL := help
 .PHONY: help up test check fmt lock clean bootstrap bootstrap-dev
 
@@ -19,11 +22,12 @@ up: bootstrap  ## Run the platform on this machine until Ctrl-C; settings come f
 test: bootstrap-dev  ## Run all tests; TESTS="-n 0 -k word tests/api" are arguments for pytest
 	@$(BIN)/pytest $(TESTS)
 
-check: bootstrap-dev  ## Look for faults without running anything: style, types, imports
+check: bootstrap-dev  ## Look for faults without running anything: style, types, imports, migrations' locks
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(OFFLINE) $(BIN)/flask db upgrade --sql 2>/dev/null | $(BIN)/squawk
 
 fmt: bootstrap-dev  ## Put the code into its one format
 	@$(BIN)/ruff check --fix $(SOURCES)

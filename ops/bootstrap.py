@@ -83,6 +83,8 @@ def bootstrap(lock: Path) -> None:
     wanted = {"python": asked(Path(sys.executable)), "place": str(VENV)}
     stamp = read_stamp()
     if not is_usable(stamp, wanted):
+        if VENV.is_symlink():
+            VENV.unlink()  # what it points to is somebody else's, and would be cleared
         say(f"Making {VENV.name} with {sys.executable} ...")
         run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)], "make .venv", VENV_ADVICE)
         stamp = {}
