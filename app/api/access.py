@@ -5,6 +5,8 @@ token would, as far as its scopes go: `scope_for` says which of them a request n
 """
 
 import enum
+import hmac
+import ipaddress
 from typing import cast
 from uuid import UUID
 
@@ -22,7 +24,8 @@ from app.services.identity import Identity
 
 class Access(enum.Enum):
     """PUBLIC anybody; USER a live session or key; PERSON a live session, for what no program may do; TURN a valid token
-    or a key, whose life **begin** checks in its own statement; OPERATOR and ADMIN as USER, of at least that role."""
+    or a key, whose life **begin** checks in its own statement; OPERATOR and ADMIN as USER, of at least that role; OPS
+    whoever watches the server, see `ops_caller`."""
 
     PUBLIC = "public"
     USER = "user"
@@ -30,6 +33,7 @@ class Access(enum.Enum):
     TURN = "turn"
     OPERATOR = "operator"
     ADMIN = "admin"
+    OPS = "ops"
 
 
 _ROLES = {
@@ -37,6 +41,8 @@ _ROLES = {
     Access.ADMIN: {UserRole.ADMIN},
 }
 _READING = {"GET", "HEAD"}
+# A proxy on this machine lets others in, and says so.
+_PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
 
 def scope_for(access: Access, method: str, chosen: KeyScope | None = None) -> KeyScope | None:
@@ -44,7 +50,7 @@ def scope_for(access: Access, method: str, chosen: KeyScope | None = None) -> Ke
 
     `chosen` is a blueprint's own, for all its methods.
     """
-    if access in (Access.PUBLIC, Access.PERSON):
+    if access in (Access.PUBLIC, Access.PERSON, Access.OPS):
         return None
     if access in _ROLES:
         return KeyScope.ADMIN
@@ -54,13 +60,16 @@ def scope_for(access: Access, method: str, chosen: KeyScope | None = None) -> Ke
 
 
 def caller() -> Identity:
-    """Who is calling; only in views whose blueprint is not PUBLIC."""
+    """Who is calling; only in views whose blueprint is neither PUBLIC nor OPS."""
     return cast(Identity, g.identity)
 
 
 def admit(access: Access, scope: KeyScope | None) -> None:
     """Let the request pass or raise `NotAuthenticated` or `NotAllowed`. A preflight carries no token by design."""
     if access is Access.PUBLIC or request.method == "OPTIONS":
+        return
+    if access is Access.OPS:
+        _admit_ops()
         return
     sent = _sent_key()
     identity = token_identity(refresh=False) if sent is None else api_keys.read(sent)
@@ -69,6 +78,19 @@ def admit(access: Access, scope: KeyScope | None) -> None:
         if access in _ROLES and identity.role not in _ROLES[access]:
             raise NotAllowed("This needs the role of an operator or admin.")
     g.identity = identity
+
+
+def ops_caller() -> bool:
+    """Whether the caller may see how the server is doing.
+
+    With OPS_TOKEN set: who sends it as bearer token. Without: anybody, as long as the server listens on a loopback address
+    only and the request was not passed on by a proxy.
+    """
+    server = services().settings.server
+    if server.ops_token is not None:
+        wanted = server.ops_token.get_secret_value().encode()
+        return hmac.compare_digest(_bearer().encode("latin-1", "replace"), wanted)  # WSGI's bytes are Latin-1
+    return _is_loopback(server.host) and not any(name in request.headers for name in _PASSED_ON)
 
 
 def note_use() -> None:
@@ -92,9 +114,31 @@ def token_identity(*, refresh: bool) -> Identity:
 
 def _sent_key() -> str | None:
     """The API key in the request's header, as it was sent; None where the header holds something else, or nothing."""
+    credential = _bearer()
+    return credential if credential.startswith(api_keys.MARK) else None
+
+
+def _bearer() -> str:
     scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
-    credential = credential.strip(" ")
-    return credential if scheme.lower() == "bearer" and credential.startswith(api_keys.MARK) else None
+    return credential.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+def _admit_ops() -> None:
+    if ops_caller():
+        return
+    if services().settings.server.ops_token is not None:
+        raise NotAuthenticated("This is for whoever watches the server: send `Authorization: Bearer <OPS_TOKEN>`.")
+    raise NotAllowed(
+        "Without OPS_TOKEN this is open only to callers on the server's own machine, and only while it listens on a "
+        "loopback address; set OPS_TOKEN and send it as bearer token."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _identified(identity: Identity, scope: KeyScope | None) -> Identity:
