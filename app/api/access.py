@@ -83,8 +83,8 @@ def admit(access: Access, scope: KeyScope | None) -> None:
 def ops_caller() -> bool:
     """Whether the caller may see how the server is doing.
 
-    With OPS_TOKEN set: who sends it as bearer token. Without: anybody, as long as the server listens on a loopback address
-    only and the request was not passed on by a proxy.
+    With OPS_TOKEN set: who sends it as bearer token. Without: anybody, as long as the server listens on a loopback
+    address only and the request was not passed on by a proxy.
     """
     server = services().settings.server
     if server.ops_token is not None:
