@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine.interfaces import IsolationLevel
 
 from app.config import Database
+from app.pool import MeasuredPool
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
 
@@ -59,6 +60,7 @@ def engine_options(settings: Database, make_url: Callable[[], str] | None = None
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
     }
     return {
+        "poolclass": MeasuredPool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,

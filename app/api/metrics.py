@@ -1,0 +1,19 @@
+"""What has been counted, for Prometheus."""
+
+from flask import Response, request
+from flask.views import MethodView
+
+from app.api.access import Access
+from app.api.blueprint import Blueprint
+from app.metrics import exposition
+
+blueprint = Blueprint("metrics", __name__, access=Access.OPS, description="What has been counted, for Prometheus")
+
+
+@blueprint.route("/metrics")
+class Metrics(MethodView):
+    @blueprint.response(200, content_type="text/plain")
+    def get(self) -> Response:
+        """The metrics of this host's processes, as OpenMetrics or Prometheus text"""
+        body, content_type = exposition.render(request.headers.get("Accept", ""))
+        return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})

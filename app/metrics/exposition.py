@@ -1,0 +1,67 @@
+"""What `GET /metrics` answers: this process's values, or, where the processes of a host share, those of all of them."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from app.metrics import chat, db, http, jobs, readings
+from app.metrics.folder import code, seated, shared_folder
+from app.metrics.registry import METRICS, REGISTRY
+
+# Importing a module declares its metrics: all of them are to be in METRICS, whoever asks.
+DECLARING = (http, db, chat, jobs, readings)
+
+
+def render(accept: str) -> tuple[bytes, str]:
+    """The metrics and their content type, in the format that the header `accept` asks for: OpenMetrics or plain text.
+
+    Asks no database. CPU grows with the number of series times that of processes.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Everything())
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Everything(Collector):
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing to check for duplicates, and nothing to be collected for that
+
+    def collect(self) -> Iterator[Metric]:
+        counted = {metric.name: metric for metric in _counted()}
+        read = _read()
+        for name in METRICS:
+            family = name.removesuffix("_total")  # of a counter, which the library names without
+            if family in counted:
+                yield counted[family]
+            elif name in read:
+                yield read[name]
+
+
+def _counted() -> Iterable[Metric]:
+    folder = shared_folder()
+    if folder is None:
+        return REGISTRY.collect()
+    files = [
+        str(path)
+        for kind in ("counter", "histogram", "gauge_mostrecent")
+        for path in folder.glob(f"{kind}_*-{code()}.db")
+    ]
+    # What is under way counts only where somebody lives.
+    files += [str(path) for seat in seated() if (path := folder / f"gauge_livesum_{seat}.db").exists()]
+    merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # the library's gap
+    return merged
+
+
+def _read() -> dict[str, GaugeMetricFamily]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for name, labels, value in readings.recorded():
+        declared = METRICS.get(name)
+        if declared is None:
+            continue  # recorded by a newer version of the code
+        family = families.setdefault(name, GaugeMetricFamily(name, declared.help, labels=declared.labels))
+        family.add_metric(labels, value)
+    return families
