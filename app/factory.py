@@ -16,6 +16,8 @@ from app.api import (
     errors,
     health,
     keys,
+    measuring,
+    metrics,
     projects,
     prompts,
     request_ids,
@@ -33,9 +35,11 @@ from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
 from app.services.signing_keys import SigningKeys
 from app.services.turns import TurnEngine
+from app.tracing import trace
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     health.blueprint,
+    metrics.blueprint,
     auth.public_blueprint,
     auth.blueprint,
     keys.blueprint,
@@ -71,6 +75,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     security.init_app(flask_app, settings.server.trusted_proxies)
     cors.init_app(flask_app, settings.server.cors_origins)
     compression.init_app(flask_app)
+    measuring.init_app(flask_app)
 
     # 4. Routes and commands
     for blueprint in (*BLUEPRINTS, *blueprints):
@@ -121,6 +126,7 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
     with flask_app.app_context():
         engine = db.engine
     event.listen(engine, "do_connect", connect_in_time(settings.database.connect_timeout))
+    trace(engine)
     flask_app.extensions["parley"] = Services(
         settings=settings,
         providers=providers,

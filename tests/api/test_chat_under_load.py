@@ -68,7 +68,7 @@ def test_a_turn_is_two_statements_and_no_more(
             chat("hello", conversation_id=again) if again else chat("hello")
             after = statements()
             ran = {
-                query.split("*/")[0].split("/* ")[-1].strip(): calls - before.get(query, 0)
+                query.split("*/")[0].split("/* ")[-1].split()[0]: calls - before.get(query, 0)
                 for query, calls in after.items()
                 if calls != before.get(query, 0) and "pg_stat_statements" not in query
             }
