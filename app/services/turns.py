@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from app.config import Chat
 from app.errors import DatabaseUnavailable, NotFound, ParleyError, ProviderBadAnswer, TurnFenced, TurnInterrupted
+from app.metrics.chat import record_turn, record_turn_begun, record_turn_replayed, record_turn_resumed
 from app.models.turn import TurnStatus
 from app.providers.base import ChatRequest, Completed, Provider
 from app.providers.registry import ProviderRegistry
@@ -28,6 +29,7 @@ from app.services.finish import Answer, finish
 from app.services.heartbeats import Heartbeats
 from app.services.identity import Identity
 from app.services.running_turn import Outcome, RunningTurn
+from app.services.turn_metrics import record_answer
 from app.services.turn_views import message_view, running_view, turn_view
 
 _log = logging.getLogger("parley.turns")
@@ -56,21 +58,24 @@ class TurnEngine:
         """
         if command.provider is not None:
             self._providers.get(command.provider)
-        default = self._providers.default.name
+        default, started = self._providers.default.name, time.monotonic()
         with self._engine.connect() as connection:
             found = begin(connection, command, self._settings, default)
             if isinstance(found, Prior):
                 if local := self._heartbeats.find(found.turn_id):
+                    record_turn_resumed()
                     return local
                 begun: Begun | RunningTurn = again(connection, command, found, self._settings, default)
             else:
                 begun = found
         if isinstance(begun, RunningTurn):
+            record_turn_replayed()
             return begun
         begun.turn.say("turn.started", {"turn": running_view(begun.turn)})
+        record_turn_begun()
         self._heartbeats.add(begun.turn)
         context = contextvars.copy_context()  # the request's id goes along into the logs
-        threading.Thread(target=context.run, args=(self._answer, begun), name="turn", daemon=True).start()
+        threading.Thread(target=context.run, args=(self._answer, begun, started), name="turn", daemon=True).start()
         return begun.turn
 
     def cancel(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
@@ -101,14 +106,17 @@ class TurnEngine:
             raise NotFound("There is no such turn.")
         return turn_view(row)
 
-    def _answer(self, begun: Begun) -> None:
+    def _answer(self, begun: Begun, started: float) -> None:
         """Produce the answer and end the attempt. Runs in the turn's own thread; nothing may escape it."""
-        turn = begun.turn
+        turn, asked = begun.turn, time.monotonic()
+        stored: TurnStatus | None = None
         try:
             status, answer, error = self._ask(begun)
+            record_answer(self._providers, turn, status, answer, error, time.monotonic() - asked)
             if turn.fenced:
                 raise TurnFenced
             self._end(turn, status, answer, error)
+            stored = status
         except ParleyError as error:
             self._give_up(turn, error)
         except Exception:
@@ -117,6 +125,7 @@ class TurnEngine:
             self._give_up(turn, DatabaseUnavailable("The answer could not be stored; send the message again."))
         finally:
             self._heartbeats.remove(turn)
+            record_turn(stored, time.monotonic() - started)
 
     def _ask(self, begun: Begun) -> tuple[TurnStatus, Answer, ParleyError | None]:
         """Stream the provider's answer to the readers; how it ended, what there is of it, and why not more."""
