@@ -115,8 +115,8 @@ class Server(Group):
         None,
         min_length=16,
         validation_alias="OPS_TOKEN",
-        description="Bearer token that opens /metrics and the details of /health/ready; unset, both are open while HOST is"
-        " a loopback address and closed otherwise.",
+        description="Bearer token that opens /metrics and the details of /health/ready; unset, both are open while HOST"
+        " is a loopback address and closed otherwise.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="Least severe log line that is written."

@@ -4,8 +4,6 @@ from typing import Literal
 
 from app.metrics.registry import OTHER, Children, counter, gauge, histogram
 
-TurnEnd = Literal["completed", "failed", "cancelled", "interrupted"]
-
 _ANSWER_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 
@@ -48,7 +46,7 @@ def record_turn_begun() -> None:
     _RUNNING.inc()
 
 
-def record_turn(status: TurnEnd | None, seconds: float) -> None:
+def record_turn(status: str | None, seconds: float) -> None:
     """This process has left a turn, so long after it began.
 
     `status` is how the turn was stored to have ended; None where this process stored nothing, because another one had
@@ -60,7 +58,7 @@ def record_turn(status: TurnEnd | None, seconds: float) -> None:
         _TURN_DURATION.observe(seconds)
 
 
-def record_turn_closed(status: TurnEnd) -> None:
+def record_turn_closed(status: str) -> None:
     """The end of a turn has been stored whose own process went silent."""
     _ends[status].inc()
 
