@@ -9,14 +9,17 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from psycogreen.gevent import patch_psycopg
 
 from app.config import load_settings
-from app.errors import SettingsError
+from app.errors import ParleyError, SettingsError
 from app.logs import configure_logging
+from app.metrics.folder import share
+from ops.embedded.site import open_site
 
 try:
-    _server = load_settings().server
+    _settings = load_settings()
 except SettingsError as error:
     sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
 
+_server = _settings.server
 bind = f"[{_server.host}]:{_server.port}" if ":" in _server.host else f"{_server.host}:{_server.port}"
 workers = _server.workers
 worker_class = "ops.web_worker.DrainingGeventWorker"
@@ -45,6 +48,19 @@ class OneLog(Logger):  # type: ignore[misc]  # gunicorn comes without types
 
 
 logger_class = OneLog
+
+
+def on_starting(server: Any) -> None:
+    """Once, in the arbiter, before it forks: its workers count together, with Celery's processes on this host.
+
+    There is nothing to be done when a worker ends: its seat in the folder is free as soon as it is gone.
+    """
+    try:
+        if _settings.database.url is None:
+            open_site(_server.home)  # it decides whose the folder is, so it comes before anything in there
+        share(_server.home)
+    except ParleyError as error:
+        sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
 
 
 def post_fork(server: Any, worker: Any) -> None:
