@@ -1,6 +1,7 @@
 """How connections are made: the pool's bounds, the timeouts every connection carries, JSON through orjson."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -8,11 +9,13 @@ import orjson
 import psycopg2
 import psycopg2.extras
 from gevent import monkey
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine.interfaces import IsolationLevel
 
 from app.config import Database
+from app.extensions import db
 from app.pool import MeasuredPool
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
@@ -79,6 +82,29 @@ def engine_options(settings: Database, make_url: Callable[[], str] | None = None
             "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items()),
         },
     }
+
+
+def binds(settings: Database) -> dict[str, dict[str, Any]]:
+    """The databases beside the main one: `direct` is the same past a pooler, without a pool of ours either."""
+    if settings.direct_url is None:
+        return {}
+    pooling = {"poolclass", "pool_size", "max_overflow", "pool_timeout", "pool_recycle"}
+    options = {name: value for name, value in engine_options(settings).items() if name not in pooling}
+    return {"direct": {"url": settings.direct_url, "poolclass": NullPool, **options}}
+
+
+@contextmanager
+def direct_connection() -> Iterator[Connection]:
+    """A connection of one's own, in AUTOCOMMIT, past a pooler if there is one: for advisory locks and the like.
+
+    It is closed at the end and never used by others, because it may still hold what belongs to a session.
+    """
+    engine = db.engines.get("direct", db.engine)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            yield connection
+        finally:
+            connection.invalidate()
 
 
 def connect_in_time(seconds: float) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from click import Command
 from flask import Flask
 from sqlalchemy import event
 
+from app import jobs
 from app.api import (
     auth,
     chat,
@@ -26,7 +27,7 @@ from app.api import (
 )
 from app.api.blueprint import Blueprint
 from app.config import Settings
-from app.database import connect_in_time, engine_options
+from app.database import binds, connect_in_time, engine_options
 from app.errors import SettingsError
 from app.extensions import api, db, jwt, migrate
 from app.providers.registry import ProviderRegistry
@@ -65,6 +66,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     migrate.init_app(flask_app, db, directory="migrations")
     jwt.init_app(flask_app)
     api.init_app(flask_app)
+    jobs.init_app(flask_app, settings.jobs.broker_url)
 
     # 2. What the process holds
     _hold(flask_app, settings)
@@ -94,6 +96,7 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
     flask_app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database.url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database),
+        SQLALCHEMY_BINDS=binds(settings.database),
         MAX_CONTENT_LENGTH=settings.server.max_body_bytes,  # of bodies without a Content-Length, too
         MAX_FORM_MEMORY_SIZE=65_536,  # bytes; nothing here reads a form, so nobody need send a large one
         MAX_FORM_PARTS=20,
