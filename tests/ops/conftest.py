@@ -23,7 +23,7 @@ from ops.embedded.leftovers import wait_ended
 from ops.embedded.site import Site, open_site
 
 PROJECT = Path(__file__).parents[2]
-SECONDS = 60  # bound of every wait: generous, because it is only reached by a fault
+SECONDS = 100  # bound of every wait: generous, because it is only reached by a fault
 
 HOLDER = """
 import json, sys

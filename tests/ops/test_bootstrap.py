@@ -65,6 +65,7 @@ def _installed(clone: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_it_installs_what_the_lock_says_and_only_when_it_must(clone: Path) -> None:
     first = _run(clone)
     assert (first.returncode, _installed(clone)) == (0, "1.0"), first.stderr

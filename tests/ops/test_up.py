@@ -50,7 +50,7 @@ class Up:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ops.up"],
                 cwd=clone,
-                env=own_environment(PARLEY_HOME=str(home), **settings),
+                env=own_environment(PARLEY_HOME=str(home), WEB_WORKERS="1", **settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
