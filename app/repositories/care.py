@@ -1,0 +1,77 @@
+"""The SQL of the upkeep that looks at all users' rows. In batches, and never waiting for a row that somebody holds:
+whoever erases a user locks the same rows in another order. Callers run it in AUTOCOMMIT.
+"""
+
+from app.repositories.statement import Statement
+
+# By the small index of running turns, from the one after %(after_user)s, %(after_id)s.
+STALE_TURNS = Statement(
+    "care.stale_turns",
+    """
+SELECT user_id, id AS turn_id, conversation_id, attempt FROM turns
+ WHERE status = 'running' AND heartbeat_at < now() - make_interval(secs => %(stale_seconds)s)
+   AND (user_id, id) > (%(after_user)s, %(after_id)s)
+ ORDER BY user_id, id LIMIT %(batch)s""",
+)
+
+_ENDED = """(expires_at < now() - make_interval(secs => %(keep)s)
+             OR revoked_at < now() - make_interval(secs => %(keep)s))"""
+
+COUNT_ENDED_SESSIONS = Statement("care.count_ended_sessions", f"SELECT count(*) AS rows FROM sessions WHERE {_ENDED}")
+
+PURGE_SESSIONS = Statement(
+    "care.purge_sessions",
+    f"""
+WITH ended AS (SELECT user_id, id FROM sessions WHERE {_ENDED} LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM sessions USING ended WHERE sessions.user_id = ended.user_id AND sessions.id = ended.id
+RETURNING sessions.id""",
+)
+
+COUNT_EXPIRED_KEYS = Statement(
+    "care.count_expired_keys", "SELECT count(*) AS rows FROM idempotency_keys WHERE expires_at < now()"
+)
+
+PURGE_KEYS = Statement(
+    "care.purge_keys",
+    """
+WITH expired AS (
+    SELECT user_id, key FROM idempotency_keys WHERE expires_at < now()
+     ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM idempotency_keys USING expired
+ WHERE idempotency_keys.user_id = expired.user_id AND idempotency_keys.key = expired.key
+RETURNING 1""",
+)
+
+# One page of the turns that have a key, in the order of its index, which a turn pays for anyway: an index on their age
+# would be one more. A row says where the page ended, how many of it were too old, and whether it was the last one.
+_PAGE = """
+    SELECT user_id, id, idempotency_key,
+           status <> 'running' AND started_at < now() - make_interval(secs => %(keep)s) AS old
+      FROM turns
+     WHERE idempotency_key IS NOT NULL AND (user_id, idempotency_key) > (%(after_user)s, %(after_key)s)
+     ORDER BY user_id, idempotency_key LIMIT %(batch)s"""
+
+_PAGE_END = """
+       (SELECT count(*) < %(batch)s FROM page) AS last, ending.user_id, ending.idempotency_key
+  FROM (SELECT 1) AS one
+  LEFT JOIN (SELECT user_id, idempotency_key FROM page ORDER BY user_id DESC, idempotency_key DESC LIMIT 1) AS ending
+         ON true"""
+
+COUNT_TURN_KEYS = Statement(
+    "care.count_turn_keys",
+    f"WITH page AS ({_PAGE}) SELECT (SELECT count(*) FROM page WHERE old) AS keys, {_PAGE_END}",
+)
+
+FREE_TURN_KEYS = Statement(
+    "care.free_turn_keys",
+    f"""
+WITH page AS ({_PAGE}),
+held AS (
+    SELECT turns.user_id, turns.id FROM turns JOIN page ON turns.user_id = page.user_id AND turns.id = page.id
+     WHERE page.old AND turns.status <> 'running' FOR UPDATE OF turns SKIP LOCKED),
+freed AS (
+    UPDATE turns SET idempotency_key = NULL, request_hash = NULL
+      FROM held WHERE turns.user_id = held.user_id AND turns.id = held.id
+    RETURNING turns.id)
+SELECT (SELECT count(*) FROM freed) AS keys, {_PAGE_END}""",
+)
