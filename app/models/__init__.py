@@ -2,6 +2,7 @@
 
 from app.models.api_key import ApiKey, KeyScope
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
+from app.models.conversation_search import ConversationSearch
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_run import JobRun, JobRunStatus
 from app.models.message import Message, MessageRole
@@ -15,6 +16,7 @@ from app.models.user import User, UserRole, UserStatus
 __all__ = [
     "ApiKey",
     "Conversation",
+    "ConversationSearch",
     "ConversationStatus",
     "ConversationStorage",
     "IdempotencyKey",
