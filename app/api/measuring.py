@@ -29,7 +29,7 @@ class _Measured:
         request = _OneRequest(environ)
 
         def started(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            request.status = int(status[:3])
+            request.answer(status)
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
         try:
@@ -44,12 +44,20 @@ class _OneRequest:
     """The answer's body, passed on as it is; its `close` is the end of the request."""
 
     def __init__(self, environ: "WSGIEnvironment") -> None:
-        self.status = 500  # what the server answers when the application does not
+        self._status = 500  # what the server answers when the application does not
         self.body: Iterable[bytes] = ()
         self._environ = environ
+        self._route: str | None = None
         self._ended = False
         self._begun = time.perf_counter()
         record_request_begun()
+
+    def answer(self, status: str) -> None:
+        """The answer begins. Now Flask still knows the route; when the body ends it has put the request away."""
+        self._status = int(status[:3])
+        request: Request | None = self._environ.get("werkzeug.request")
+        if request is not None and request.url_rule is not None:
+            self._route = request.url_rule.rule
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.body)  # the server reads from the body itself: a stream pays nothing for being measured
@@ -65,7 +73,5 @@ class _OneRequest:
         if self._ended:  # a server may close twice
             return
         self._ended = True
-        request: Request | None = self._environ.get("werkzeug.request")
-        rule = request.url_rule if request is not None else None
         seconds = time.perf_counter() - self._begun
-        record_request(self._environ["REQUEST_METHOD"], rule.rule if rule else None, self.status, seconds)
+        record_request(self._environ["REQUEST_METHOD"], self._route, self._status, seconds)

@@ -1,7 +1,10 @@
 """What `GET /metrics` answers: this process's values, or, where the processes of a host share, those of all of them."""
 
+import threading
 from collections.abc import Iterable, Iterator
 
+import gevent
+from gevent import monkey
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -15,15 +18,22 @@ from app.metrics.registry import METRICS, REGISTRY
 DECLARING = (http, db, chat, jobs, readings)
 
 
+_one_at_a_time = threading.Lock()
+
+
 def render(accept: str) -> tuple[bytes, str]:
     """The metrics and their content type, in the format that the header `accept` asks for: OpenMetrics or plain text.
 
-    Asks no database. CPU grows with the number of series times that of processes.
+    Asks no database. Adding up costs CPU for every series of every process, 0.2 s for 4,000 of them in 8: under gevent
+    a thread does it, so that nobody's stream stands still for that long.
     """
     registry = CollectorRegistry()
     registry.register(_Everything())
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    with _one_at_a_time:
+        if shared_folder() is not None and monkey.is_module_patched("threading"):
+            return gevent.get_hub().threadpool.apply(encode, (registry,)), content_type
+        return encode(registry), content_type
 
 
 class _Everything(Collector):
