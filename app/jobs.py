@@ -74,6 +74,18 @@ class JobQueue:
         if self._sender != os.getpid():
             self._start()
 
+    def answers(self) -> bool | None:
+        """Whether the broker accepts a connection within about a second; None without a broker. Never raises."""
+        if self.broker is None:
+            return None
+        try:
+            with make_celery(self.broker(), set_as_current=False).connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=SEND_SECONDS)
+        except Exception as error:  # of whichever broker's client
+            _log.warning("the broker does not answer: %s", type(error).__name__)
+            return False
+        return True
+
     def drain(self, seconds: float = LAST_SECONDS) -> bool:
         """Wait until everything has been sent or dropped, at most so long; whether it has."""
         deadline = time.monotonic() + seconds

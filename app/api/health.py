@@ -1,8 +1,10 @@
 """Whether this server can do its work."""
 
+from typing import Any
+
 from flask.views import MethodView
 
-from app.api.access import Access
+from app.api.access import Access, ops_caller
 from app.api.blueprint import Blueprint
 from app.services import health
 
@@ -22,3 +24,14 @@ class Live(MethodView):
     def get(self) -> dict[str, str]:
         """200 as long as the process answers at all; asks nobody else"""
         return {"status": "ok"}
+
+
+@blueprint.route("/health/ready")
+class Ready(MethodView):
+    def get(self) -> tuple[dict[str, Any], int]:
+        """200 once requests can be served, else 503; what is wrong is told to whoever may know"""
+        state = health.readiness()
+        body: dict[str, Any] = {"status": "ok" if state.ready else "unavailable"}
+        if ops_caller():
+            body["parts"] = state.parts
+        return body, 200 if state.ready else 503

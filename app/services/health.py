@@ -1,4 +1,4 @@
-"""Whether the database answers and is at the revision that this code was written for."""
+"""Whether the database answers and is at the revision that this code was written for, and what else is well or not."""
 
 import logging
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from app.extensions import db
+from app.jobs import job_queue
 
 _log = logging.getLogger("parley.health")
 
@@ -19,12 +20,35 @@ class HealthReport:
 
     ok: bool
     detail: str
+    answers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Each part is "ok" or a sentence that says what is wrong. Without a broker chat works, so it does not decide."""
+
+    ready: bool
+    parts: dict[str, str]
 
 
 @cache
 def expected_revision() -> str:
     """The newest migration of this code, from `migrations/.current-head`."""
     return (Path(__file__).parents[2] / "migrations" / ".current-head").read_text().strip()
+
+
+def readiness() -> Readiness:
+    """Ask the database and the broker. Takes a few seconds at most; never raises."""
+    report = check()
+    broker = job_queue().answers()
+    return Readiness(
+        ready=report.ok,
+        parts={
+            "database": "ok" if report.answers else report.detail,
+            "migrations": "ok" if report.ok else report.detail if report.answers else "Not known.",
+            "broker": "Not configured." if broker is None else "ok" if broker else "Does not answer; jobs wait.",
+        },
+    )
 
 
 def check() -> HealthReport:
@@ -42,7 +66,7 @@ def _check() -> HealthReport:
     except ProgrammingError:  # no such table
         current = None
     except SQLAlchemyError as error:
-        return HealthReport(False, f"The database does not answer ({type(error).__name__}).")
+        return HealthReport(False, f"The database does not answer ({type(error).__name__}).", answers=False)
     if current is None:
         return HealthReport(False, "The database is empty; run `flask db upgrade`.")
     if current != expected_revision():

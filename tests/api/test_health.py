@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from flask import Flask
+from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, text
 
 from app.config import Settings
@@ -14,11 +15,18 @@ from tests.database import fresh_database
 
 
 @pytest.fixture
-def serve(settings: Settings) -> Iterator[Callable[[str], Flask]]:
+def serve(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """A function that makes an application on this database, with this broker and this token of the operator's."""
     made: list[Flask] = []
 
-    def serve(url: str) -> Flask:
-        made.append(create_app(replace(settings, database=settings.database.model_copy(update={"url": url}))))
+    def serve(url: str, broker: str | None = None, ops_token: str | None = None) -> Flask:
+        changed = replace(
+            settings,
+            server=settings.server.model_copy(update={"ops_token": SecretStr(ops_token) if ops_token else None}),
+            database=settings.database.model_copy(update={"url": url}),
+            jobs=settings.jobs.model_copy(update={"broker_url": SecretStr(broker) if broker else None}),
+        )
+        made.append(create_app(changed))
         return made[-1]
 
     yield serve
@@ -47,7 +55,7 @@ def test_it_is_well_when_the_database_answers_and_is_current(flask_app: Flask) -
     assert (response.status_code, response.get_json()["status"]) == (200, "ok")
 
 
-def test_an_empty_an_older_and_a_newer_database_are_told_apart(serve: Callable[[str], Flask], empty: str) -> None:
+def test_an_empty_an_older_and_a_newer_database_are_told_apart(serve: Callable[..., Flask], empty: str) -> None:
     client = serve(empty).test_client()
     said = [client.get("/health")]
     for number in ("0001", "9999"):
@@ -61,7 +69,7 @@ def test_an_empty_an_older_and_a_newer_database_are_told_apart(serve: Callable[[
     assert "older than its database" in details[2]
 
 
-def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callable[[str], Flask]) -> None:
+def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callable[..., Flask]) -> None:
     client = serve("postgresql+psycopg2://somebody:s3cret@127.0.0.1:1/none").test_client()
     response = client.get("/health")
     assert response.status_code == 503
@@ -69,3 +77,28 @@ def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callabl
     assert "s3cret" not in response.text
     assert "127.0.0.1" not in response.text
     assert client.get("/health/live").status_code == 200
+
+
+def test_readiness_names_each_part_to_whoever_may_know(serve: Callable[..., Flask], settings: Settings) -> None:
+    assert settings.database.url
+    home = serve("postgresql+psycopg2://somebody:s3cret@127.0.0.1:1/none", broker="redis://:s3cret@127.0.0.1:1/0")
+    response = home.test_client().get("/health/ready")
+    assert response.status_code == 503
+    parts = response.get_json()["parts"]
+    assert "does not answer" in parts["database"]
+    assert parts["migrations"] == "Not known."
+    assert "jobs wait" in parts["broker"]
+    assert "s3cret" not in response.text
+
+    closed = serve(settings.database.url, ops_token="a token for those who watch")
+    assert "parts" not in closed.test_client().get("/health/ready").get_json()
+    headers = {"Authorization": "Bearer a token for those who watch"}
+    opened = closed.test_client().get("/health/ready", headers=headers)
+    assert opened.status_code == 200
+    assert opened.get_json()["parts"] == {"database": "ok", "migrations": "ok", "broker": "Not configured."}
+
+
+def test_without_a_broker_chat_goes_on_so_the_server_is_ready(serve: Callable[..., Flask], settings: Settings) -> None:
+    response = serve(settings.database.url, broker="redis://127.0.0.1:1/0").test_client().get("/health/ready")
+    assert response.status_code == 200
+    assert "does not answer" in response.get_json()["parts"]["broker"].lower()
