@@ -32,6 +32,7 @@ from tests.fakes import scripts
 from tests.fakes.exchange import Connection, Disconnected, Exchange, Script
 
 START_SECONDS = 10
+STOP_ROUNDS = 1000
 
 
 @dataclasses.dataclass
@@ -147,13 +148,25 @@ class Upstream:
         self._port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()
+        # A server that is closed while it accepts loses the connection: so first no more of them, closed at the end.
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        await self._hang_up()
         server.close()
+
+    async def _hang_up(self) -> None:
+        """Leave nothing open: neither answers, nor connections, nor TLS handshakes that have only begun."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._alive):
-            connection.abort()
-        await asyncio.sleep(0)
+        for _ in range(STOP_ROUNDS):
+            await asyncio.sleep(0.001)
+            for connection in list(self._alive):
+                connection.abort()
+            # A handshake that has begun is known to asyncio alone, which has no public list of it before Python 3.13.
+            for transport in list(getattr(self._loop, "_transports", {}).values()):
+                transport.abort()
+            if not self._alive and len(asyncio.all_tasks()) == 1:
+                return
 
     def _connected(self, connection: Connection) -> int:
         with self._changed:
