@@ -8,8 +8,8 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
+from app.api.pagination import Pages
 from app.api.schemas.conversations import (
-    CONVERSATIONS,
     ConversationChange,
     ConversationPage,
     ConversationQuery,
@@ -34,7 +34,8 @@ class Conversations(MethodView):
     @blueprint.response(200, ConversationPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """Your conversations, the one with the newest message first"""
-        return CONVERSATIONS.envelope(conversations.page(caller().user_id, **query), query["limit"])
+        pages: Pages = query.pop("pages")
+        return pages.envelope(conversations.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(ConversationChange)
     @blueprint.response(201, ConversationSchema)

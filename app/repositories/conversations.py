@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.models import Conversation, ConversationStatus, Turn, TurnStatus
@@ -17,10 +17,11 @@ def page(
     *,
     status: ConversationStatus,
     project_id: UUID | None,
+    found: ColumnElement[bool] | None = None,
     after: tuple[datetime, UUID] | None,
     limit: int,
 ) -> Sequence[Conversation]:
-    """Up to `limit` conversations, newest updated first, after the one with that key."""
+    """Up to `limit` conversations, newest updated first, after the one with that key; of those `found`, if given."""
     statement = (
         select(Conversation)
         .prefix_with("/* conversations.page */")
@@ -30,6 +31,8 @@ def page(
     )
     if project_id is not None:
         statement = statement.where(Conversation.project_id == project_id)
+    if found is not None:
+        statement = statement.where(found)
     if after is not None:
         moment, identifier = after
         # The first condition bounds the index scan, which an OR alone cannot; the second drops the equal times before.

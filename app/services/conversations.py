@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict, ConversationBusy, NotFound
 from app.models import Conversation, ConversationStatus, Message
-from app.repositories import conversations, messages
+from app.repositories import conversations, messages, search
 from app.services.container import services
 from app.services.transactions import statements
 
@@ -30,16 +30,21 @@ def page(
     *,
     status: str,
     project_id: UUID | None = None,
+    q: str | None = None,
     after: tuple[datetime, UUID] | None = None,
     limit: int,
 ) -> Sequence[Conversation]:
-    """A page, newest updated first, and one more where there is one. A project of nobody's has no conversations."""
+    """A page, newest updated first, and one more where there is one; with `q`, of those found by its words.
+
+    A project of nobody's has no conversations. A conversation is found some seconds after its turn.
+    """
     with statements() as session:
         return conversations.page(
             session,
             user_id,
             status=ConversationStatus(status),
             project_id=project_id,
+            found=search.matching(user_id, search.words_of(q)) if q is not None else None,
             after=after,
             limit=limit + 1,
         )

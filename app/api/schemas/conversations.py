@@ -1,11 +1,13 @@
+import hashlib
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import marshmallow as ma
 import orjson
 from marshmallow import fields, validate
 
-from app.api.pagination import IDENTIFIER, MOMENT, Cursor, PageQuery, Pages, page_of
+from app.api.pagination import IDENTIFIER, MOMENT, PageQuery, Pages, page_of
 from app.api.schemas.base import PlainText, Schema
 from app.models import ConversationStatus
 
@@ -13,7 +15,22 @@ LARGEST_METADATA = 16 * 1024  # bytes of its JSON
 _LARGEST_NUMBER = 2**64
 _SMALLEST_NUMBER = 1e-30
 
-CONVERSATIONS = Pages("conversations.1", lambda item: (item.updated_at, item.id), MOMENT, IDENTIFIER)
+LONGEST_SEARCH = 200  # characters
+
+
+def _pages(tag: str) -> Pages:
+    return Pages(tag, lambda item: (item.updated_at, item.id), MOMENT, IDENTIFIER)
+
+
+CONVERSATIONS = _pages("conversations.1")
+
+
+def pages_of(status: str, project_id: UUID | None, q: str | None) -> Pages:
+    """The pages of one choice among the conversations; they refuse the cursor of another choice."""
+    if (status, project_id, q) == (ConversationStatus.ACTIVE, None, None):
+        return CONVERSATIONS
+    choice = hashlib.sha256(orjson.dumps([status, project_id, q])).hexdigest()
+    return _pages(f"conversations.1.{choice[:16]}")
 
 
 class Metadata(fields.Dict):
@@ -70,7 +87,23 @@ class ConversationQuery(PageQuery):
         load_default=ConversationStatus.ACTIVE.value, validate=validate.OneOf(list(ConversationStatus))
     )
     project_id = fields.UUID(load_default=None)
-    after = Cursor(CONVERSATIONS)
+    q = PlainText(
+        longest=LONGEST_SEARCH,
+        load_default=None,
+        metadata={
+            "description": 'Words of the title or the messages; "a phrase", -without, or. The last may only begin '
+            "a word. What was said is found some seconds later."
+        },
+    )
+    cursor = fields.String(
+        load_default=None,
+        metadata={"description": "`next_cursor` of the page before, asked for with the same filters."},
+    )
+
+    @ma.post_load
+    def _open_cursor(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        pages, cursor = pages_of(data["status"], data["project_id"], data["q"]), data.pop("cursor")
+        return {**data, "pages": pages, "after": None if cursor is None else pages.decode(cursor)}
 
 
 ConversationPage = page_of(ConversationSchema)
