@@ -10,6 +10,7 @@ from sqlalchemy import event
 from app import jobs
 from app.api import (
     auth,
+    bodies,
     chat,
     compression,
     conversations,
@@ -75,6 +76,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     request_ids.init_app(flask_app)
     errors.init_app(flask_app)
     security.init_app(flask_app, settings.server.trusted_proxies)
+    bodies.init_app(flask_app, settings.server.max_body_bytes)
     cors.init_app(flask_app, settings.server.cors_origins)
     compression.init_app(flask_app)
     measuring.init_app(flask_app)
@@ -97,9 +99,6 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
         SQLALCHEMY_DATABASE_URI=settings.database.url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database),
         SQLALCHEMY_BINDS=binds(settings.database),
-        MAX_CONTENT_LENGTH=settings.server.max_body_bytes,  # of bodies without a Content-Length, too
-        MAX_FORM_MEMORY_SIZE=65_536,  # bytes; nothing here reads a form, so nobody need send a large one
-        MAX_FORM_PARTS=20,
         JWT_SECRET_KEY=settings.auth.jwt_secret_key.get_secret_value(),
         JWT_SIGNING_KEYS=SigningKeys(
             settings.auth.jwt_secret_key.get_secret_value(),
