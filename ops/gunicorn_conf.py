@@ -33,6 +33,12 @@ max_requests_jitter = _server.max_requests // 10  # so that the workers are not 
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # not a name that others could guess
 # No second door into the process, and no socket in the home folder of whoever starts it.
 control_socket_disable = True
+# The head of a request: more than any token or proxy needs. Bodies are the application's to limit, by MAX_BODY_BYTES.
+limit_request_line = 8190  # bytes
+limit_request_fields = 64
+limit_request_field_size = 8190  # bytes
+# How far proxies are believed is for TRUSTED_PROXIES to say; by itself gunicorn believes whoever calls from this host.
+forwarded_allow_ips = ""
 accesslog = None  # the application writes one line a request, with its id
 preload_app = False  # the worker makes the standard library cooperative before the application is imported
 
