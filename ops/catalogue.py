@@ -32,9 +32,9 @@ class Job:
     """One job. `name` is its name on the wire and `does` one sentence for an operator.
 
     A run that takes longer than `longest` is ended. An `exclusive` job runs at most once at a time, wherever the
-    workers are. A job without a schedule is asked for by others, and tried again after a failure; either way
-    `deliveries` is how often one message may reach a worker. `keep` bounds its history where that is shorter than
-    everybody's.
+    workers are. A job without a schedule is asked for by others, and tried again after a failure: first `retry_after`
+    it, then four times as long after each. `deliveries` is how often one message may reach a worker. `keep` bounds its
+    history where that is shorter than everybody's.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Job:
     schedule: Schedule | None = None
     exclusive: bool = True
     deliveries: int = 3
+    retry_after: timedelta = timedelta(seconds=5)
     keep: timedelta | None = None
 
     def __post_init__(self) -> None:

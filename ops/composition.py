@@ -7,7 +7,6 @@ the embedded Redis; each starts when it is first used.
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import SecretStr
@@ -22,8 +21,8 @@ if TYPE_CHECKING:  # imported when it is built: metrics that are shared must be 
     from flask import Flask
 
     from app.api.blueprint import Blueprint
-    from app.jobs import JobQueue
-    from ops.embedded import Lease
+
+_LEASES: list[embedded.Lease] = []  # a lease lasts as long as it is held
 
 
 def settings_or_exit() -> Settings:
@@ -46,6 +45,17 @@ def application_or_exit(
         end_process(error)
 
 
+def broker_url(settings: Settings) -> str:
+    """The broker's URL; without CELERY_BROKER_URL that of the embedded Redis, leased until the process ends.
+
+    Raises `EmbeddedError` where that cannot be had.
+    """
+    if settings.jobs.broker_url is not None:
+        return settings.jobs.broker_url.get_secret_value()
+    _LEASES.append(embedded.lease_redis(settings.server.home))
+    return _LEASES[-1].url
+
+
 def end_process(error: ParleyError) -> NoReturn:
     """End with the error's lines: a wrong setting is the reader's to mend, and a traceback is no help."""
     sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
@@ -66,15 +76,5 @@ def _build(settings: Settings, blueprints: "Iterable[Blueprint]", commands: "Ite
     if not configured:
         embedded.start_when_used(flask_app, home)
         if settings.jobs.broker_url is None:
-            _start_redis_when_used(flask_app.extensions["jobs"], home)
+            flask_app.extensions["jobs"].broker = lambda: broker_url(settings)
     return flask_app
-
-
-def _start_redis_when_used(jobs: "JobQueue", home: Path) -> None:
-    leases: list[Lease] = []  # kept for as long as the queue is
-
-    def lease() -> str:
-        leases.append(embedded.lease_redis(home))
-        return leases[-1].url
-
-    jobs.broker = lease

@@ -125,7 +125,7 @@ def _parameters(job: Job, asked: Asked, run_id: UUID) -> dict[str, Any]:
         "queued_at": asked.queued_at,
         "request_id": asked.request_id,
         "worker": f"{socket.gethostname()}:{os.getpid()}",
-        "arguments": orjson.dumps(dict(asked.arguments), default=str).decode(),
+        "arguments": _json(dict(asked.arguments)),
         "quiet": min(every / 2, _QUIET).total_seconds(),
         "window": (every + job.longest).total_seconds(),
     }
@@ -136,7 +136,7 @@ def _finish(job: Job, run: Run) -> None:
     parameters = {
         "id": run.id,
         "status": run.status,
-        "report": orjson.dumps(run.report, default=str).decode() if run.report is not None else None,
+        "report": _json(run.report) if run.report is not None else None,
         "reason": run.reason,
     }
     tries = Retrying(
@@ -148,6 +148,11 @@ def _finish(job: Job, run: Run) -> None:
         tries(_statement, sql.FINISH, parameters)
     except RetryError:
         _log.error("the end of job %s was not recorded: %s", job.name, run.status, extra={"run_id": str(run.id)})
+
+
+def _json(values: dict[str, Any]) -> str:
+    """As PostgreSQL takes it: it stores no NUL."""
+    return orjson.dumps(values, default=str).decode().replace("\\u0000", "\\ufffd")
 
 
 def _statement(statement: Statement, parameters: dict[str, Any]) -> Any:

@@ -59,7 +59,7 @@ _PAGE_END = """
 
 COUNT_TURN_KEYS = Statement(
     "care.count_turn_keys",
-    f"WITH page AS ({_PAGE}) SELECT (SELECT count(*) FROM page WHERE old) AS keys, {_PAGE_END}",
+    f"WITH page AS ({_PAGE}) SELECT (SELECT count(*) FROM page WHERE old) AS freed, {_PAGE_END}",
 )
 
 FREE_TURN_KEYS = Statement(
@@ -73,5 +73,5 @@ freed AS (
     UPDATE turns SET idempotency_key = NULL, request_hash = NULL
       FROM held WHERE turns.user_id = held.user_id AND turns.id = held.id
     RETURNING turns.id)
-SELECT (SELECT count(*) FROM freed) AS keys, {_PAGE_END}""",
+SELECT (SELECT count(*) FROM freed) AS freed, {_PAGE_END}""",
 )

@@ -1,4 +1,4 @@
-"""How upkeep goes through many rows: a few at a time, each batch a transaction of its own, until done or out of time."""
+"""How upkeep goes through many rows: few at a time, each batch a transaction of its own, until done or out of time."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -43,7 +43,7 @@ def _free_turns(keep: timedelta, batch: int, time_box: TimeBox, dry_run: bool) -
         while True:
             page = statement.one(connection, {**after, "keep": keep.total_seconds(), "batch": batch})
             assert page is not None  # noqa: S101  # it selects from one constant row
-            freed += page.keys
+            freed += page.freed
             if page.last:
                 return freed, False
             if time_box.over:

@@ -1,0 +1,25 @@
+"""Celery's lines go where the application's go, in the same shape."""
+
+import logging
+from typing import Any
+
+from celery import signals
+
+# What Celery says of every message, and its own account of a failure, which `ops.runs` gives with the run's id.
+_QUIET = {
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.CRITICAL,
+    "celery.beat": logging.WARNING,
+}
+
+
+def use_our_logs() -> None:
+    """To be called before Celery starts, once logging is set up."""
+    signals.setup_logging.connect(_leave_it_alone, weak=False)
+    logging.captureWarnings(True)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _leave_it_alone(**_: Any) -> None:
+    """That somebody listens is what keeps Celery from arranging logs itself."""
