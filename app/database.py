@@ -101,10 +101,8 @@ def direct_connection() -> Iterator[Connection]:
     """
     engine = db.engines.get("direct", db.engine)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        try:
-            yield connection
-        finally:
-            connection.invalidate()
+        connection.detach()
+        yield connection
 
 
 def connect_in_time(seconds: float) -> Callable[..., Any]:

@@ -49,5 +49,5 @@ def configure_logging(level: str) -> None:
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
     # Each of these says at INFO what our own request line says better, or shows URLs.
-    for chatty in ("urllib3", "httpx2", "openai", "alembic.runtime.plugins"):
+    for chatty in ("urllib3", "httpx2", "openai", "alembic.runtime.plugins", "app.pool"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
