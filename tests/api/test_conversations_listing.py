@@ -142,7 +142,7 @@ def test_a_page_is_read_in_one_statement(client: FlaskClient, engine: Engine, us
         event.remove(engine, "before_cursor_execute", note)
     about_conversations = [statement for statement in seen if "FROM conversations" in statement]
     assert len(about_conversations) == 1
-    assert "/* conversations.page */" in about_conversations[0]
+    assert "/* conversations.page" in about_conversations[0]
     assert "OFFSET" not in about_conversations[0]
     assert "count(" not in about_conversations[0]
     assert engine.pool.checkedout() == 0

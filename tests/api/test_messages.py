@@ -139,5 +139,5 @@ def test_a_page_is_one_statement_and_bounded(
         client.get(f"/api/conversations/{conversation}/messages", headers=user.headers)
     finally:
         event.remove(engine, "before_cursor_execute", note)
-    assert len([statement for statement in seen if "/* messages.page */" in statement]) == 1
+    assert len([statement for statement in seen if "/* messages.page" in statement]) == 1
     assert len([statement for statement in seen if "conversations" in statement]) == 1

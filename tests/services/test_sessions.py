@@ -91,7 +91,7 @@ def test_identify_is_one_named_statement_and_returns_the_databases_role(
         event.remove(engine, "before_cursor_execute", listen)
     assert identity.role == "operator"
     assert len(seen) == 1
-    assert seen[0].startswith("SELECT /* sessions.identify */")
+    assert seen[0].startswith("SELECT /* sessions.identify ")
 
 
 def test_a_session_keeps_where_it_came_from_as_far_as_it_fits(
