@@ -1,5 +1,7 @@
 """The beat's composition root: `celery -A tasks.beat beat`. It needs the broker, and no database."""
 
+import logging
+
 from celery import Celery
 
 from app.errors import ParleyError
@@ -13,9 +15,13 @@ def build() -> Celery:
     settings = settings_or_exit()
     use_our_logs()
     try:
-        return make_beat(broker_url(settings), JOBS, settings.server.home)
+        celery_app = make_beat(broker_url(settings), JOBS, settings.server.home)
     except ParleyError as error:
         end_process(error)
+    logging.getLogger("parley.jobs").info(
+        "the beat begins; it keeps what it sent in %s", celery_app.conf.beat_schedule_filename
+    )
+    return celery_app
 
 
 celery_app = build()

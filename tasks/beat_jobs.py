@@ -37,12 +37,16 @@ def tick() -> Tick:
 
 
 def _queue_lengths() -> dict[str, int]:
-    with current_app.connection_for_read() as connection, connection.channel() as channel:
-        return {name: _length(channel, name) for name in (INTERACTIVE, MAINTENANCE)}
+    with current_app.connection_for_read() as connection:
+        return {name: _length(connection, name) for name in (INTERACTIVE, MAINTENANCE)}
 
 
-def _length(channel: Any, name: str) -> int:
-    return int(channel.queue_declare(queue=name, passive=True).message_count)
+def _length(connection: Any, name: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=name, passive=True).message_count)
+    except connection.channel_errors:  # nothing was ever sent, or in Redis: nothing waits
+        return 0
 
 
 def _seconds(moment: datetime | None) -> float:
