@@ -49,6 +49,12 @@ _NOT_NOW = (
 )
 
 
+_PERHAPS_SAVED = (
+    "The connection to the database broke, so what you sent may have been saved or not: look before you send it again. "
+    "A chat may be sent again with the same Idempotency-Key."
+)
+
+
 def status_of(error: errors.ParleyError) -> int:
     """The HTTP status of `error`."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -91,7 +97,9 @@ def _database_error(error: DBAPIError) -> Response:
     state = getattr(error.orig, "pgcode", None)
     if error.connection_invalidated or state is None or state.startswith(_NOT_NOW):
         _log.warning("database unavailable: %s", type(error.orig).__name__, extra={"sqlstate": state})
-        return problem_of(errors.DatabaseUnavailable(retry_after=1))
+        # A connection broke: PostgreSQL may have committed, and only its reply was lost.
+        detail = _PERHAPS_SAVED if error.connection_invalidated else None
+        return problem_of(errors.DatabaseUnavailable(detail, retry_after=1))
     return _unforeseen(error)
 
 

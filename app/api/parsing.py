@@ -11,6 +11,7 @@ import marshmallow as ma
 import orjson
 from flask import Request
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import HTTPException
 
 from app.errors import InvalidInput
 
@@ -24,7 +25,7 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
         """The body as a JSON object; an absent body counts as `{}`."""
-        raw = req.get_data(cache=True)
+        raw = _body_of(req)
         if not raw:
             return {}
         if not req.is_json:
@@ -51,6 +52,15 @@ class StrictParser(FlaskParser):
         messages = error.messages if isinstance(error.messages, dict) else {"": error.messages}
         # webargs keys the messages by location first; a person wants the field.
         raise InvalidInput(fields=dict(_flatten(messages.get("json") or messages.get("query") or messages)))
+
+
+def _body_of(req: Request) -> bytes:
+    try:
+        return req.get_data(cache=True)
+    except HTTPException:  # it is too large, or the client has gone
+        raise
+    except Exception:  # each web server has an error of its own for what is no body
+        raise InvalidInput("The body cannot be read: its chunks are malformed, or it ends too early.") from None
 
 
 def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]]]:
