@@ -41,6 +41,7 @@ def make_worker(
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
         worker_proc_alive_timeout=60,  # seconds; on a busy machine a process starts slowly, and Celery would kill it
+        worker_lost_wait=2,  # seconds; for what a process that has died may have said last
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker outlasts any absence of its broker
     )

@@ -9,6 +9,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import RedisError
 
 from app.logs import redact
 
@@ -36,7 +37,7 @@ class Transport(redis.Transport):
     def _deliver(self, message: Any, queue: str) -> None:
         try:
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        except (*self.connection_errors, *self.channel_errors):
+        except (OSError, RedisError):  # kombu itself also counts KeyError as a broken connection
             raise
         except Exception:
             _drop(message, exc_info=True)
