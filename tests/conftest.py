@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from app.config import Settings, load_settings
+from app.config import GROUPS, Settings, load_settings
 from app.extensions import db
 from app.factory import create_app
 from tests.database import fresh_database, run_folder, server_url
@@ -42,9 +42,9 @@ def database_url(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[st
 def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The defaults, on this worker's database; nothing of the developer's environment."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(("AI_", "OPENAI_", "OPENROUTER_", "CHAT_", "DB_", "JWT_")):
-                patch.delenv(name)
+        for group in GROUPS.values():
+            for field in group.model_fields.values():
+                patch.delenv(str(field.validation_alias), raising=False)
         loaded = load_settings(env_file=None)
     return replace(
         loaded,
