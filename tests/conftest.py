@@ -24,6 +24,15 @@ from tests.factories import Account, make_account
 os.environ.pop("DATABASE_URL", None)  # the suite never touches a database that it was not given as TEST_DATABASE_URL
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of an `xdist_group` in one worker: pytest-xdist 3.8 notes the group in `_nodeid`, which pytest 9.2
+    no longer reads. Without this each worker makes what a group was to make once."""
+    for item in items:
+        if "_nodeid" in vars(item):
+            item._id = type(item._id).parse(item._nodeid)
+
+
 @pytest.fixture(scope="session")
 def postgres(testrun_uid: str) -> Iterator[str]:
     """URL of the server that the whole run shares."""
