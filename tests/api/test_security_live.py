@@ -24,7 +24,12 @@ LIMIT = 70_000
 @pytest.fixture(scope="module")
 def server(flask_app: Flask, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     home: Path = tmp_path_factory.mktemp("live")
-    settings = {"CORS_ORIGINS": "https://chat.example.org", "MAX_BODY_BYTES": str(LIMIT), "AI_PROVIDER": "demo"}
+    settings = {
+        "AI_PROVIDER": "demo",
+        "CORS_ORIGINS": "https://chat.example.org",
+        "MAX_BODY_BYTES": str(LIMIT),
+        "TRUSTED_PROXIES": "0",
+    }
     with WebServer(home, DATABASE_URL=database_url, WEB_WORKERS="1", **settings) as server:
         yield server
 
