@@ -1,7 +1,7 @@
 """What `GET /metrics` answers: this process's values, or, where the processes of a host share, those of all of them."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import gevent
 from gevent import monkey
@@ -29,11 +29,18 @@ def render(accept: str) -> tuple[bytes, str]:
     """
     registry = CollectorRegistry()
     registry.register(_Everything())
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _encoder(accept)
     with _one_at_a_time:
         if shared_folder() is not None and monkey.is_module_patched("threading"):
             return gevent.get_hub().threadpool.apply(encode, (registry,)), content_type
         return encode(registry), content_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except TypeError:  # the library compares versions part by part, and not all parts are numbers
+        return choose_encoder("")
 
 
 class _Everything(Collector):
