@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.extensions import Base
 from app.models.columns import Moment, OwnerId, OwnId, one_of
 
+MODEL_LIMIT = 200  # characters
+FINISH_REASON_LIMIT = 50
+
 
 class TurnStatus(enum.StrEnum):
     RUNNING = "running"
@@ -37,10 +40,10 @@ class Turn(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     provider: Mapped[str] = mapped_column(String(20))
-    model: Mapped[str | None] = mapped_column(String(200))
+    model: Mapped[str | None] = mapped_column(String(MODEL_LIMIT))
     input_tokens: Mapped[int | None] = mapped_column(Integer)
     output_tokens: Mapped[int | None] = mapped_column(Integer)
-    finish_reason: Mapped[str | None] = mapped_column(String(50))
+    finish_reason: Mapped[str | None] = mapped_column(String(FINISH_REASON_LIMIT))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     heartbeat_at: Mapped[Moment]
     cancel_requested_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

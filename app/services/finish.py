@@ -6,13 +6,19 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Engine, Row
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from app.errors import ParleyError, TurnFenced
 from app.models.message import ANSWER_CONTENT_LIMIT
-from app.models.turn import TurnStatus
+from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
 from app.providers.base import Completed
 from app.repositories import turns as sql
 from app.services.running_turn import RunningTurn
@@ -55,7 +61,8 @@ def finish(
         **_provider_said(answer.completed),
     }
     tries = Retrying(
-        retry=retry_if_exception_type((DBAPIError, PoolTimeout)),
+        retry=retry_if_exception_type((DBAPIError, PoolTimeout))
+        & retry_if_not_exception_type((DataError, IntegrityError, ProgrammingError)),  # the same the next time
         stop=stop_after_delay(_KEEP_TRYING),
         wait=wait_random_exponential(0.1, max=2),
         reraise=True,
@@ -72,9 +79,10 @@ def finish(
 
 
 def _provider_said(completed: Completed | None) -> dict[str, Any]:
+    """What fits: an answer is not lost over the name that its model gives itself."""
     return {
-        "model": completed.model if completed else None,
-        "finish_reason": completed.finish_reason if completed else None,
+        "model": completed.model[:MODEL_LIMIT] if completed else None,
+        "finish_reason": completed.finish_reason[:FINISH_REASON_LIMIT] if completed else None,
         "input_tokens": completed.usage.input_tokens if completed else None,
         "output_tokens": completed.usage.output_tokens if completed else None,
     }

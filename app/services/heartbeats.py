@@ -65,6 +65,8 @@ class Heartbeats:
             except SQLAlchemyError as error:
                 # The next tick tries again; if the database stays away, the turns go stale, which is then the truth.
                 _log.warning("heartbeat missed: %s", type(error).__name__)
+            except Exception:  # were this thread to end, each later turn of the process would go stale
+                _log.exception("heartbeat missed")
 
     def _beat(self, turns: list[RunningTurn]) -> None:
         with self._engine.connect() as connection:

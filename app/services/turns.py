@@ -75,7 +75,11 @@ class TurnEngine:
         record_turn_begun()
         self._heartbeats.add(begun.turn)
         context = contextvars.copy_context()  # the request's id goes along into the logs
-        threading.Thread(target=context.run, args=(self._answer, begun, started), name="turn", daemon=True).start()
+        try:
+            threading.Thread(target=context.run, args=(self._answer, begun, started), name="turn", daemon=True).start()
+        except RuntimeError:  # the machine has no more threads; kept alive by heartbeats, the turn would block for ever
+            self._heartbeats.remove(begun.turn)
+            raise
         return begun.turn
 
     def cancel(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
