@@ -4,6 +4,7 @@ Only the origins of `CORS_ORIGINS` are named, exactly as they are written there.
 Parley has none: a page sends its token itself, so even `*` gives nobody the standing of whoever is looking at it.
 """
 
+import logging
 from collections.abc import Collection
 
 from flask import Flask, Response, request
@@ -23,6 +24,8 @@ EXPOSED = (
 )
 MAX_AGE = 600  # seconds for which a browser need not ask again
 
+_log = logging.getLogger("parley.http")
+
 
 def init_app(flask_app: Flask, origins: Collection[str]) -> None:
     """Let pages of `origins` call; `*` alone means all of them, and none means none."""
@@ -37,6 +40,7 @@ def init_app(flask_app: Flask, origins: Collection[str]) -> None:
         if request.method != "OPTIONS" or "Origin" not in asks or "Access-Control-Request-Method" not in asks:
             return None
         if not permitted():
+            _log.info("a preflight was refused: CORS_ORIGINS does not name its origin %s", asks["Origin"][:200])
             raise NotAllowed("Pages of this origin may not call this server: CORS_ORIGINS does not name it.")
         # Of any path: a page that has mistyped one is to see the 404 of its request.
         return Response(

@@ -88,8 +88,12 @@ def test_a_preflight_of_a_named_origin_is_answered(listed: FlaskClient, origin: 
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_preflight_of_a_foreign_origin_is_refused_in_words(listed: FlaskClient, origin: str) -> None:
-    answer = preflight(listed, origin)
+def test_a_preflight_of_a_foreign_origin_is_refused_in_words(
+    listed: FlaskClient, origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        answer = preflight(listed, origin)
+    assert f"CORS_ORIGINS does not name its origin {origin}" in caplog.text
     assert "CORS_ORIGINS" in problem(answer, 403, "not_allowed")["detail"]
     assert spoken(answer) == {}
     assert answer.headers["Vary"] == "Origin"

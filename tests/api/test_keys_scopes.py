@@ -22,10 +22,10 @@ READ, WRITE, CHAT, ADMIN = KeyScope.READ, KeyScope.WRITE, KeyScope.CHAT, KeyScop
 
 
 def routes(flask_app: Flask, account: Account) -> Iterator[tuple[Blueprint, str, str]]:
-    """Blueprint, method and path of every route of ours, with ids of nothing but the account."""
+    """Blueprint, method and path of every route that is not for anybody, with ids of nothing but the account."""
     for rule in flask_app.url_map.iter_rules():
         blueprint = flask_app.blueprints.get(rule.endpoint.rpartition(".")[0])
-        if isinstance(blueprint, Blueprint):
+        if isinstance(blueprint, Blueprint) and blueprint.access is not Access.PUBLIC:
             values = {name: str(account.id if name == "user_id" else new_id()) for name in rule.arguments}
             _, path = rule.build(values)  # type: ignore[misc]  # it finds what it is made for
             yield from ((blueprint, method, path) for method in sorted((rule.methods or set()) - {"OPTIONS"}))
