@@ -127,8 +127,9 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
     providers = ProviderRegistry(settings.provider)
     with flask_app.app_context():
         engine = db.engine
+        for each in db.engines.values():
+            trace(each)
     event.listen(engine, "do_connect", connect_in_time(settings.database.connect_timeout))
-    trace(engine)
     flask_app.extensions["parley"] = Services(
         settings=settings,
         providers=providers,
