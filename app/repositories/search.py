@@ -65,8 +65,9 @@ ON CONFLICT (user_id, conversation_id) DO UPDATE
 RETURNING conversation_id""",
 )
 
-# Of the next %(batch)s conversations after that key the stale ones, and the last, which says where to go on. All are
-# looked at in the order of both primary keys: an index by the time of the last message would cost every turn.
+# Of the next %(batch)s conversations after that key the stale ones, and the last, which says where to go on. All of
+# them are looked at, by both primary keys: an index by the time of the last message would cost every turn. (The LATERAL
+# keeps PostgreSQL from reading all documents for each batch.)
 STALE = Statement(
     "search.stale",
     f"""
@@ -74,7 +75,8 @@ WITH c AS (SELECT user_id, id, title, next_position, storage FROM conversations
             WHERE (user_id, id) > (%(user_id)s, %(conversation_id)s) ORDER BY user_id, id LIMIT %(batch)s),
 last AS (SELECT user_id, id FROM c ORDER BY user_id DESC, id DESC LIMIT 1)
 SELECT c.user_id, c.id AS conversation_id, {_STALE} AS stale, (SELECT count(*) FROM c) AS seen
-  FROM c LEFT JOIN conversation_search AS s ON s.user_id = c.user_id AND s.conversation_id = c.id
+  FROM c LEFT JOIN LATERAL (SELECT user_id, indexed_title, indexed_position FROM conversation_search
+                             WHERE user_id = c.user_id AND conversation_id = c.id LIMIT 1) AS s ON true
  WHERE {_STALE} OR (c.user_id, c.id) = (SELECT user_id, id FROM last)
  ORDER BY c.user_id, c.id""",
 )

@@ -100,7 +100,8 @@ def _write(connection: Connection, user_id: UUID, conversation_id: UUID) -> bool
         except DBAPIError as error:
             if getattr(error.orig, "pgcode", None) not in (_TOO_LARGE, _TOO_SLOW) or characters == 0:
                 raise
-            _log.info("a search document is cut", extra={"conversation_id": str(conversation_id), "from": characters})
+            about = {"conversation_id": str(conversation_id), "characters": characters}
+            _log.info("a search document is cut to fewer characters", extra=about)
         else:
             return row is not None
     return False
