@@ -22,6 +22,7 @@
         ├── ProviderUnreachable      no connection, or it broke
         ├── ProviderTimedOut         connect, first token, idle or total deadline passed
         ├── ProviderOverloaded       429 or 503 from the provider
+        ├── ProviderCircuitOpen      it failed so often that it is left alone for a while
         └── ProviderBadAnswer        5xx, or something that is not its protocol
 
 Nothing here knows HTTP: `app/api/errors.py` alone says which status each of them has.
@@ -137,6 +138,9 @@ class DatabaseUnavailable(Unavailable):
 
 
 class ProviderError(ParleyError):
+    """`passing` is true where the same request may well be answered a moment later."""
+
+    passing = False
     code = "provider_error"
     default_detail = "The AI provider did not answer."
 
@@ -147,6 +151,7 @@ class ProviderMisconfigured(ProviderError):
 
 
 class ProviderUnreachable(ProviderError):
+    passing = True
     code = "provider_unreachable"
     default_detail = "The AI provider could not be reached, or the connection to it broke."
 
@@ -157,8 +162,14 @@ class ProviderTimedOut(ProviderError):
 
 
 class ProviderOverloaded(ProviderError):
+    passing = True
     code = "provider_overloaded"
     default_detail = "The AI provider is limiting its callers; try again shortly."
+
+
+class ProviderCircuitOpen(ProviderError):
+    code = "provider_circuit_open"
+    default_detail = "The AI provider has failed too often and is left alone for a while; try again shortly."
 
 
 class ProviderBadAnswer(ProviderError):

@@ -33,6 +33,7 @@ STATUS: dict[type[errors.ParleyError], int] = {
     errors.ProviderError: 502,
     errors.ProviderTimedOut: 504,
     errors.ProviderOverloaded: 503,
+    errors.ProviderCircuitOpen: 503,
     errors.ParleyError: 500,
 }
 

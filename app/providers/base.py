@@ -1,5 +1,6 @@
 """What a provider is to the rest of Parley: one method that streams an answer."""
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,8 @@ class ChatRequest:
     """What to answer. `tools` are OpenAI function definitions; `model` None means the provider's default.
 
     `options` are further parameters in OpenAI's names (`temperature`, `max_output_tokens`); a provider takes those it
-    knows and ignores the rest.
+    knows and ignores the rest. `until` is a moment of the monotonic clock: the whole answer must be there by then, or
+    by the provider's own total deadline if that is nearer.
     """
 
     messages: Sequence[ChatMessage]
@@ -64,6 +66,7 @@ class ChatRequest:
     tools: Sequence[dict[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     hangup: Hangup = field(default_factory=Hangup)
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class ChatCompletions(Provider):
     @contextmanager
     def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
         """See Provider. Bounds: 1 MiB a line, 8 MiB a whole JSON answer, TEXT_CHARS of text (then "length")."""
-        deadlines = Deadlines(self.timeouts, self.name, request.hangup)
+        deadlines = Deadlines(self.timeouts, self.name, request.hangup, request.until)
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
         explain = Explainer(self.name, model, self._key, texts, deadlines)

@@ -1,5 +1,6 @@
 """The clock of one call: which deadline is nearest, and whether it has passed."""
 
+import math
 from time import monotonic
 
 from app.errors import ProviderTimedOut
@@ -13,18 +14,23 @@ class Deadlines:
     The total deadline holds in all of them. Times are seconds of the monotonic clock. One call, one thread at a time.
     """
 
-    __slots__ = ("_at", "_first_at", "_provider", "_timeouts", "_total_at", "_what", "hangup")
+    __slots__ = ("_at", "_connecting", "_first_at", "_provider", "_timeouts", "_total_at", "_what", "hangup")
 
-    def __init__(self, timeouts: Timeouts, provider: str, hangup: Hangup | None = None) -> None:
+    def __init__(
+        self, timeouts: Timeouts, provider: str, hangup: Hangup | None = None, until: float = math.inf
+    ) -> None:
         now = monotonic()
         self.hangup = hangup or Hangup()
         self._timeouts, self._provider = timeouts, provider
-        self._first_at, self._total_at = now + timeouts.first_token, now + timeouts.total
+        self._first_at, self._total_at = now + timeouts.first_token, min(now + timeouts.total, until)
         self.answering()
 
     def connecting(self) -> None:
         self._until(
-            monotonic() + self._timeouts.connect, "accepted no connection within {:g} seconds", self._timeouts.connect
+            monotonic() + self._timeouts.connect,
+            "accepted no connection within {:g} seconds",
+            self._timeouts.connect,
+            connecting=True,
         )
 
     def answering(self) -> None:
@@ -58,9 +64,12 @@ class Deadlines:
     def passed(self) -> ProviderTimedOut:
         """The error that says which deadline it was."""
         what, seconds = self._what
-        return ProviderTimedOut(f"The provider {self._provider} {what.format(seconds)}.")
+        error = ProviderTimedOut(f"The provider {self._provider} {what.format(seconds)}.")
+        error.passing = self._connecting  # nothing has been asked yet, and a lost packet may be all there was to it
+        return error
 
-    def _until(self, at: float, what: str, seconds: float) -> None:
+    def _until(self, at: float, what: str, seconds: float, *, connecting: bool = False) -> None:
         if self._total_at < at:
             at, what, seconds = self._total_at, "did not finish its answer within {:g} seconds", self._timeouts.total
-        self._at, self._what = at, (what, seconds)
+            connecting = False
+        self._at, self._what, self._connecting = at, (what, seconds), connecting

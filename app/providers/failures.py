@@ -5,7 +5,8 @@
     400 401 402 403 404 413 422, 3xx, other 4xx  ProviderMisconfigured
     429 503 529                                  ProviderOverloaded, with Retry-After
     408 502 504 52x                              ProviderUnreachable: a gateway could not reach the model
-    409, other 5xx, not the protocol             ProviderBadAnswer
+    409, other 5xx                               ProviderBadAnswer, passing
+    not the protocol                             ProviderBadAnswer
 
 A detail is our own sentence, and perhaps the provider's message: shortened, on one line, without keys, and left out if
 it quotes what a person wrote.
@@ -141,7 +142,9 @@ class Explainer:
                 )
             )
         if status >= 500 or status in (409,) or status < 300:
-            return self.bad_answer(f"failed ({status})", said)
+            failed = self.bad_answer(f"failed ({status})", said)
+            failed.passing = status >= 400
+            return failed
         what = _MISCONFIGURED.get(status, "refused the request")
         if status == 404:
             what = f"{what} (model {self._model})"
