@@ -57,9 +57,10 @@ def everything(engine: Engine, user: Account) -> Callable[[], dict[str, list[Any
         with engine.connect() as connection:
             owned = connection.execute(
                 text("""
-                SELECT table_name, column_name FROM information_schema.columns
-                 WHERE table_schema = 'public' AND (column_name = 'user_id' OR (table_name, column_name) = ('users', 'id'))
-                   AND table_name IN (SELECT tablename FROM pg_tables WHERE schemaname = 'public')""")
+                SELECT c.table_name, c.column_name
+                  FROM information_schema.columns c JOIN pg_tables t ON t.tablename = c.table_name
+                 WHERE t.schemaname = 'public' AND c.table_schema = 'public'
+                   AND (c.column_name = 'user_id' OR (c.table_name, c.column_name) = ('users', 'id'))""")
             ).all()
             assert len(owned) >= 8
             return {
@@ -109,8 +110,8 @@ def test_no_route_shows_or_changes_what_is_somebody_elses(
         if access is None:
             continue
         path = path_of(chat_app, rule, victim)
-        body = {"json": BODIES.get(rule.rule, {})} if method in UNSAFE else {}
-        response = client.open(path, method=method, headers=other_user.headers, **body)
+        body = BODIES.get(rule.rule, {}) if method in UNSAFE else None
+        response = client.open(path, method=method, headers=other_user.headers, json=body)
         where = f"{method} {rule.rule}: {response.status_code} {response.get_data()[:300]!r}"
         if access in (Access.OPERATOR, Access.ADMIN):
             assert response.status_code == 403, where
