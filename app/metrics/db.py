@@ -23,10 +23,10 @@ _CONNECTIONS = gauge(
     "db_pool_connections",
     "Connections that a process holds: used ones, with those being opened, and idle ones.",
     ("state",),
-    across="livesum",
+    across="liveall",
 )
-_MAX = gauge("db_pool_max", "Connections that may be open at once: pool size and overflow.", across="livesum")
-_OVERFLOW = gauge("db_pool_overflow", "Connections open beyond the pool's size; closed after use.", across="livesum")
+_MAX = gauge("db_pool_max", "Connections that a process may open: pool size and overflow.", across="liveall")
+_OVERFLOW = gauge("db_pool_overflow", "Connections open beyond the pool's size; closed after use.", across="liveall")
 _PENDING = gauge("db_pool_pending_requests", "Requests that wait for a connection.", across="livesum")
 _WAIT = histogram(
     "db_pool_wait_seconds",

@@ -9,6 +9,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
 
 from app.metrics import chat, db, http, jobs, readings
 from app.metrics.folder import code, seated, shared_folder
@@ -68,9 +69,21 @@ def _counted() -> Iterable[Metric]:
         for path in folder.glob(f"{kind}_*-{code()}.db")
     ]
     # What is under way counts only where somebody lives.
-    files += [str(path) for seat in seated() if (path := folder / f"gauge_livesum_{seat}.db").exists()]
-    merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # the library's gap
+    live = [folder / f"gauge_{mode}_{seat}.db" for seat in seated() for mode in ("livesum", "liveall")]
+    files += [str(path) for path in live if path.exists()]
+    merged = list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]  # the library's gap
+    for metric in merged:
+        if metric.type == "gauge":
+            metric.samples = [_by_process(sample) for sample in metric.samples]
     return merged
+
+
+def _by_process(sample: Sample) -> Sample:
+    """What the library takes for the id of a process is the name of a seat; its number is enough."""
+    if "pid" not in sample.labels:
+        return sample
+    labels = {name: value for name, value in sample.labels.items() if name != "pid"}
+    return sample._replace(labels={**labels, "process": sample.labels["pid"].partition("-")[0]})
 
 
 def _read() -> dict[str, GaugeMetricFamily]:

@@ -15,8 +15,9 @@ PREFIX = "parley_"
 OTHER = "__other__"  # stands for every label value beyond those that are known beforehand
 
 Kind = Literal["counter", "gauge", "histogram"]
-# How the values of several processes become one: added up over those that live, or the one that was set last.
-Across = Literal["livesum", "mostrecent"]
+# How the values of several processes become one: added up over those that live; not at all, but told apart by a label
+# `process`, because each process has a limit of its own; or the one that was set last.
+Across = Literal["livesum", "liveall", "mostrecent"]
 
 # Created-timestamps cannot be had from files; without them both kinds of process show the same.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own gap, as below

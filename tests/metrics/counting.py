@@ -16,7 +16,7 @@ from app.metrics.folder import seat, share
 
 def main(home: Path) -> None:
     share(home)
-    from app.metrics import chat, exposition, jobs  # only now: what is declared before counts for itself
+    from app.metrics import chat, db, exposition, jobs  # only now: what is declared before counts for itself
 
     def count(times: int) -> None:
         for _ in range(times):
@@ -35,6 +35,8 @@ def main(home: Path) -> None:
             jobs.record_beat_tick(float(argument))
         elif word == "read":
             jobs.record_queue_lengths({argument: 1})
+        elif word == "pool":
+            db.record_pool_max(int(argument))
         elif word == "fork":
             child = os.fork()
             if child == 0:

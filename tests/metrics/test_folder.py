@@ -152,6 +152,18 @@ def test_what_somebody_set_last_outlives_him(start: Callable[..., Counting]) -> 
     assert watching.scrape().value("beat_last_tick_timestamp_seconds") == 1700000120
 
 
+def test_pools_are_told_apart(start: Callable[..., Counting]) -> None:
+    """One process may have none left while the others have plenty."""
+    first, second = start(), start()
+    first.tell("pool 30")
+    second.tell("pool 2")
+    seen = first.scrape()
+    by_process = {seat: seen.value("db_pool_max", process=seat) for seat in seen.labels("db_pool_max", "process")}
+    assert sorted(by_process.values()) == [2, 30]
+    first.end()
+    assert second.scrape().value("db_pool_max") == 2
+
+
 def test_readings_are_shown_by_everybody(start: Callable[..., Counting]) -> None:
     reader, other = start(), start()
     reader.tell("read interactive")
