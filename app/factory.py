@@ -15,11 +15,13 @@ from app.api import (
     compression,
     conversations,
     cors,
+    docs,
     errors,
     health,
     keys,
     measuring,
     metrics,
+    openapi,
     projects,
     prompts,
     request_ids,
@@ -50,6 +52,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     conversations.blueprint,
     projects.blueprint,
     prompts.blueprint,
+    openapi.blueprint,
+    docs.blueprint,
 )
 
 
@@ -66,7 +70,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     db.init_app(flask_app)
     migrate.init_app(flask_app, db, directory="migrations")
     jwt.init_app(flask_app)
-    api.init_app(flask_app)
+    openapi.init_app(flask_app)
     jobs.init_app(flask_app, settings.jobs.broker_url)
 
     # 2. What the process holds
@@ -84,6 +88,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     # 4. Routes and commands
     for blueprint in (*BLUEPRINTS, *blueprints):
         api.register_blueprint(blueprint)
+    openapi.publish(flask_app)
     for command in commands:
         flask_app.cli.add_command(command)
     return flask_app
@@ -118,8 +123,6 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
         API_TITLE="Parley",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
     )
 
 

@@ -16,7 +16,7 @@ from app.api.schemas.auth import (
     RenameSchema,
     TokensSchema,
 )
-from app.errors import NotAuthenticated
+from app.errors import DatabaseUnavailable, EmailTaken, NotAllowed, NotAuthenticated, Overloaded
 from app.services import accounts, sessions
 from app.services.accounts import Account
 from app.services.sessions import Client, Tokens
@@ -38,6 +38,7 @@ def _no_store(response: Response) -> Response:
 @public_blueprint.route("/register", methods=["POST"])
 @public_blueprint.arguments(RegisterSchema)
 @public_blueprint.response(201, LoggedInSchema)
+@public_blueprint.raises(EmailTaken, Overloaded, DatabaseUnavailable)
 def register(body: dict[str, str]) -> dict[str, Any]:
     """Open an account and log in"""
     return _logged_in(*accounts.register(**body, client=_client()))
@@ -46,6 +47,7 @@ def register(body: dict[str, str]) -> dict[str, Any]:
 @public_blueprint.route("/login", methods=["POST"])
 @public_blueprint.arguments(LoginSchema)
 @public_blueprint.response(200, LoggedInSchema)
+@public_blueprint.raises(NotAuthenticated, NotAllowed, Overloaded, DatabaseUnavailable)
 def login(body: dict[str, str]) -> dict[str, Any]:
     """Log in"""
     return _logged_in(*accounts.login(**body, client=_client()))
@@ -53,6 +55,8 @@ def login(body: dict[str, str]) -> dict[str, Any]:
 
 @public_blueprint.route("/refresh", methods=["POST"])
 @public_blueprint.response(200, TokensSchema)
+@public_blueprint.doc(security=[{"refreshToken": []}])
+@public_blueprint.raises(NotAuthenticated, DatabaseUnavailable)
 def refresh() -> Tokens:
     """Exchange a refresh token, sent as the bearer token, for new tokens"""
     identity = token_identity(refresh=True)
@@ -84,6 +88,7 @@ def rename(body: dict[str, str]) -> Account:
 @blueprint.route("/password", methods=["POST"])
 @blueprint.arguments(ChangePasswordSchema)
 @blueprint.response(204)
+@blueprint.raises(Overloaded)
 def change_password(body: dict[str, str]) -> None:
     """Change my password and end all my sessions, this one too; API keys stay valid"""
     accounts.change_password(caller().user_id, **body)

@@ -1,13 +1,21 @@
 """Our blueprint: reads strictly, and declares who may enter."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import flask_smorest
 from flask import request
 
 from app.api.access import Access, admit, scope_for
 from app.api.parsing import StrictParser
+from app.errors import ParleyError
 from app.models import KeyScope
+
+RAISES = "x-raises"  # where an operation's description holds the errors of `raises` until it is completed
+# For `response(..., headers=LOCATION)` of a view that makes something.
+LOCATION = {"Location": {"description": "Where it is now.", "required": True, "schema": {"type": "string"}}}
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Blueprint(flask_smorest.Blueprint):
@@ -32,3 +40,12 @@ class Blueprint(flask_smorest.Blueprint):
         None where none opens anything (PERSON), and where nobody is asked who they are (PUBLIC).
         """
         return scope_for(self.access, method, self._scope)
+
+    @classmethod
+    def raises(cls, *kinds: type[ParleyError]) -> Callable[[View], View]:
+        """For the API's description: what a view can fail with beyond what its route, its access and its arguments say.
+
+        The description knows of those by itself, see `app.api.openapi`.
+        """
+        decorate: Callable[[View], View] = cls.doc(**{RAISES: list(kinds)})
+        return decorate

@@ -7,10 +7,20 @@ from flask import Response, request
 from flask.views import MethodView
 
 from app.api.access import Access, caller, note_use
-from app.api.blueprint import Blueprint
-from app.api.schemas.chat import ChatAnswerSchema, ChatRequestSchema
+from app.api.blueprint import Blueprint, View
+from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestSchema
 from app.api.streams import event_stream
-from app.errors import InvalidInput, NotAllowed
+from app.errors import (
+    ConversationBusy,
+    ConversationMovedOn,
+    IdempotencyMismatch,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    ProviderError,
+    TurnFenced,
+    TurnInterrupted,
+)
 from app.services.begin import ChatCommand
 from app.services.container import services
 from app.services.running_turn import RunningTurn
@@ -19,10 +29,37 @@ from app.services.running_turn import RunningTurn
 blueprint = Blueprint("chat", __name__, access=Access.TURN, description="Say something and get an answer")
 
 
+def _documented(view: View) -> View:
+    """What both ways to chat answer, for the API's description."""
+    for decorate in (
+        blueprint.raises(
+            NotFound,
+            ConversationBusy,
+            ConversationMovedOn,
+            TurnFenced,
+            IdempotencyMismatch,
+            TurnInterrupted,
+            ProviderError,
+            *ProviderError.__subclasses__(),
+        ),
+        blueprint.doc(parameters=[IDEMPOTENCY_KEY]),
+        blueprint.alt_response(
+            200,
+            schema={"$ref": "#/components/schemas/TurnEvent"},
+            content_type="text/event-stream",
+            description="The answer: whole, or as a stream of events that ends with the turn.",
+            success=True,
+        ),
+        blueprint.response(200, ChatAnswerSchema),
+    ):
+        view = decorate(view)
+    return view
+
+
 @blueprint.route("/api/chat")
 class Chat(MethodView):
     @blueprint.arguments(ChatRequestSchema)
-    @blueprint.response(200, ChatAnswerSchema)
+    @_documented
     def post(self, body: dict[str, Any]) -> Response:
         """Send a message and get its answer, as JSON or as server-sent events"""
         return _chat(body)
@@ -31,7 +68,7 @@ class Chat(MethodView):
 @blueprint.route("/api/<string:user_id>/chat")
 class UserChat(MethodView):
     @blueprint.arguments(ChatRequestSchema)
-    @blueprint.response(200, ChatAnswerSchema)
+    @_documented
     def post(self, body: dict[str, Any], user_id: str) -> Response:
         """The same, with the user named in the path: it must be the token's"""
         if user_id.lower() != str(caller().user_id):

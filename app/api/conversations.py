@@ -7,7 +7,7 @@ from flask import url_for
 from flask.views import MethodView
 
 from app.api.access import Access, caller
-from app.api.blueprint import Blueprint
+from app.api.blueprint import LOCATION, Blueprint
 from app.api.pagination import Pages
 from app.api.schemas.conversations import (
     ConversationChange,
@@ -16,6 +16,7 @@ from app.api.schemas.conversations import (
     ConversationSchema,
 )
 from app.api.schemas.messages import MESSAGES, MessagePage, MessageQuery
+from app.errors import Conflict, ConversationBusy, NotFound
 from app.models import Conversation
 from app.services import conversations
 
@@ -38,7 +39,8 @@ class Conversations(MethodView):
         return pages.envelope(conversations.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(ConversationChange)
-    @blueprint.response(201, ConversationSchema)
+    @blueprint.response(201, ConversationSchema, headers=LOCATION)
+    @blueprint.raises(NotFound)
     def post(self, body: dict[str, Any]) -> tuple[Conversation, dict[str, str]]:
         """A new, empty conversation"""
         created = conversations.create(caller().user_id, **body)
@@ -59,6 +61,7 @@ class OneConversation(MethodView):
         return conversations.change(caller().user_id, conversation_id, **body)
 
     @blueprint.response(204)
+    @blueprint.raises(Conflict, ConversationBusy)
     def delete(self, conversation_id: UUID) -> None:
         """Delete a conversation and its messages for good"""
         conversations.delete(caller().user_id, conversation_id)
@@ -66,6 +69,7 @@ class OneConversation(MethodView):
 
 @blueprint.route("/<uuid:conversation_id>/archive", methods=["POST"])
 @blueprint.response(200, ConversationSchema)
+@blueprint.raises(ConversationBusy)
 def archive(conversation_id: UUID) -> Conversation:
     """Move a conversation to the archived ones"""
     return conversations.archive(caller().user_id, conversation_id)

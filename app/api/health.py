@@ -6,6 +6,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, ops_caller
 from app.api.blueprint import Blueprint
+from app.api.schemas.health import HealthSchema, LiveSchema, ReadySchema
 from app.services import health
 
 blueprint = Blueprint("health", __name__, access=Access.PUBLIC, description="Whether the server can do its work")
@@ -13,6 +14,8 @@ blueprint = Blueprint("health", __name__, access=Access.PUBLIC, description="Whe
 
 @blueprint.route("/health")
 class Health(MethodView):
+    @blueprint.response(200, HealthSchema)
+    @blueprint.alt_response(503, schema=HealthSchema)
     def get(self) -> tuple[dict[str, str], int]:
         """200 once the database answers and its migrations are current, else 503"""
         report = health.check()
@@ -21,6 +24,7 @@ class Health(MethodView):
 
 @blueprint.route("/health/live")
 class Live(MethodView):
+    @blueprint.response(200, LiveSchema)
     def get(self) -> dict[str, str]:
         """200 as long as the process answers at all; asks nobody else"""
         return {"status": "ok"}
@@ -28,6 +32,8 @@ class Live(MethodView):
 
 @blueprint.route("/health/ready")
 class Ready(MethodView):
+    @blueprint.response(200, ReadySchema)
+    @blueprint.alt_response(503, schema=ReadySchema)
     def get(self) -> tuple[dict[str, Any], int]:
         """200 once requests can be served, else 503; what is wrong is told to whoever may know"""
         state = health.readiness()

@@ -12,7 +12,8 @@ blueprint = Blueprint("metrics", __name__, access=Access.OPS, description="What 
 
 @blueprint.route("/metrics")
 class Metrics(MethodView):
-    @blueprint.response(200, content_type="text/plain")
+    @blueprint.response(200, {"type": "string"}, content_type="text/plain")
+    @blueprint.alt_response(200, schema={"type": "string"}, content_type="application/openmetrics-text", success=True)
     def get(self) -> Response:
         """The metrics of this host's processes, as OpenMetrics or Prometheus text"""
         body, content_type = exposition.render(request.headers.get("Accept", ""))

@@ -96,7 +96,9 @@ class Cursor(fields.String):
 
     def __init__(self, pages: Pages) -> None:
         super().__init__(
-            data_key="cursor", load_default=None, metadata={"description": "`next_cursor` of the page before."}
+            data_key="cursor",
+            load_default=None,
+            metadata={"description": "`next_cursor` of the page before.", "maxLength": LONGEST_CURSOR},
         )
         self._pages = pages
 

@@ -21,6 +21,7 @@ _MAX_NESTING = 32
 class StrictParser(FlaskParser):
     """Webargs' Flask parser with our rules and our errors."""
 
+    DEFAULT_VALIDATION_STATUS = 400  # for the API's description; `handle_error` has the last word
     DEFAULT_UNKNOWN_BY_LOCATION = {"json": ma.RAISE, "query": ma.RAISE, "query_string": ma.RAISE}  # noqa: RUF012  # webargs' own attribute
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:

@@ -1,16 +1,17 @@
 """Accounts and their tokens."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema
 from app.models import UserRole
 from app.services import passwords
 
 
-def _password(complaint_about: Callable[[str], str | None]) -> fields.String:
+def _password(complaint_about: Callable[[str], str | None], shortest: int = 0) -> fields.String:
     """Never trimmed, never cut: what cannot be taken whole is refused."""
 
     def check(password: str) -> None:
@@ -18,28 +19,43 @@ def _password(complaint_about: Callable[[str], str | None]) -> fields.String:
             raise ma.ValidationError(complaint)
 
     rules = f"At least {passwords.MIN_CHARACTERS} characters, at most {passwords.MAX_BYTES} bytes in UTF-8."
-    return fields.String(required=True, validate=check, metadata={"format": "password", "description": rules})
+    described = {"format": "password", "description": rules, "minLength": shortest, "maxLength": passwords.MAX_BYTES}
+    return fields.String(required=True, validate=check, metadata=described)
+
+
+def _new_password() -> fields.String:
+    return _password(passwords.unfit, passwords.MIN_CHARACTERS)
 
 
 class RegisterSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"email": "ada@example.org", "password": "correct horse battery", "name": "Ada"}]
+
     email = fields.Email(required=True, validate=validate.Length(max=254))
-    password = _password(passwords.unfit)
+    password = _new_password()
     name = PlainText(required=True, longest=100)
 
 
 class LoginSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"email": "ada@example.org", "password": "correct horse battery"}]
+
     # Not checked to be an address: one that is none has no account, and is told so like any other.
     email = PlainText(required=True, longest=254)
     password = _password(passwords.unusable)
 
 
 class RenameSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"name": "Ada Lovelace"}]
+
     name = PlainText(longest=100)
 
 
 class ChangePasswordSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [
+        {"current_password": "correct horse battery", "new_password": "a better one now"}
+    ]
+
     current_password = _password(passwords.unusable)
-    new_password = _password(passwords.unfit)
+    new_password = _new_password()
 
 
 class AccountSchema(Schema):

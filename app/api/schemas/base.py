@@ -1,12 +1,17 @@
 """What all schemas share. Unknown fields are refused; times are ISO 8601 with their offset."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
+Examples = Sequence[Mapping[str, Any]]
+
 
 class Schema(ma.Schema):
+    EXAMPLES: ClassVar[Examples] = ()  # for the API's description
+
     class Meta:
         unknown = ma.RAISE
 
@@ -15,7 +20,9 @@ class PlainText(fields.String):
     """Text from a person: `longest` characters at most, and, unless `blank`, something other than white space."""
 
     def __init__(self, *, longest: int, blank: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+        # For the API's description; what is told to the caller is decided below.
+        described = {**({} if blank else {"pattern": r"\S"}), **options.pop("metadata", {})}
+        super().__init__(metadata=described, **options)
         self.validators = [validate.Length(min=0 if blank else 1, max=longest), *self.validators]
         self._blank = blank
 

@@ -1,10 +1,25 @@
+from typing import ClassVar
+
 from marshmallow import fields, validate
 
-from app.api.schemas.base import Flag, PlainText, Schema
+from app.api.schemas.base import Examples, Flag, PlainText, Schema
+from app.models import MessageRole
 from app.models.message import USER_CONTENT_LIMIT
+
+# For the API's description; `app.api.chat` reads the header.
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+    "description": "1 to 255 printable ASCII characters of your choice. The same key with the same body joins the turn"
+    " while it runs, tells it again when it is done and runs it again if it failed; with another body it is refused.",
+}
 
 
 class ChatRequestSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"message": "What is a heat pump?", "stream": False}]
+
     message = PlainText(
         longest=USER_CONTENT_LIMIT,
         required=True,
@@ -62,9 +77,9 @@ class TurnSchema(Schema):
 
 
 class ChatMessageSchema(Schema):
-    id = fields.String()
+    id = fields.String(metadata={"description": "Its conversation's id and its position."})
     position = fields.Integer()
-    role = fields.String()
+    role = fields.String(validate=validate.OneOf(list(MessageRole)))
     content = fields.String(allow_none=True)
     tool_calls = fields.List(fields.Dict(), allow_none=True)
     tool_call_id = fields.String(allow_none=True)
@@ -81,5 +96,7 @@ class ChatConversationSchema(Schema):
 class ChatAnswerSchema(Schema):
     turn = fields.Nested(TurnSchema)
     conversation = fields.Nested(ChatConversationSchema)
-    message = fields.Nested(ChatMessageSchema)
+    message = fields.Nested(
+        ChatMessageSchema, allow_none=True, metadata={"description": "null: cancelled before there was any of it."}
+    )
     usage = fields.Nested(UsageSchema)

@@ -1,6 +1,6 @@
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import marshmallow as ma
@@ -8,7 +8,7 @@ import orjson
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, MOMENT, PageQuery, Pages, page_of
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema
 from app.models import ConversationStatus
 
 LARGEST_METADATA = 16 * 1024  # bytes of its JSON
@@ -76,6 +76,8 @@ class ConversationSchema(Schema):
 
 class ConversationChange(Schema):
     """What may be set; whatever is left out stays."""
+
+    EXAMPLES: ClassVar[Examples] = [{"title": "Heating the house", "metadata": {"ticket": 4711}}]
 
     title = PlainText(longest=200, allow_none=True)
     project_id = fields.UUID(allow_none=True)

@@ -1,9 +1,9 @@
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema
 from app.models import KeyScope
 from app.services.api_keys import NewKey
 
@@ -18,6 +18,8 @@ _SCOPES = (
 
 
 class KeyCreation(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"name": "nightly report", "scopes": ["chat", "read"], "expires_in_days": 90}]
+
     name = PlainText(longest=100, required=True)
     scopes = fields.List(
         fields.Enum(KeyScope, by_value=True),

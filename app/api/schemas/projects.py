@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 
@@ -16,6 +18,10 @@ class ProjectSettings(Schema):
 class ProjectChange(Schema):
     """What may be set; whatever is left out stays."""
 
+    EXAMPLES: ClassVar[Examples] = [
+        {"description": "Answers about heating.", "settings": {"temperature": 0.2}}
+    ]
+
     name = PlainText(longest=100)
     description = PlainText(longest=2000, blank=True, allow_none=True)
     provider = PlainText(longest=20, allow_none=True, metadata={"description": "One that this server has."})
@@ -24,6 +30,8 @@ class ProjectChange(Schema):
 
 
 class ProjectCreation(ProjectChange):
+    EXAMPLES: ClassVar[Examples] = [{"name": "Heating advice", "settings": {"temperature": 0.2}}]
+
     name = PlainText(longest=100, required=True)
 
 

@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, POSITION, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Flag, PlainText, Schema
+from app.api.schemas.base import Examples, Flag, PlainText, Schema
 from app.services.prompts import LAST_POSITION
 
 PROMPTS = Pages("prompts.1", lambda item: (item.position, item.id), POSITION, IDENTIFIER)
@@ -9,6 +11,8 @@ PROMPTS = Pages("prompts.1", lambda item: (item.position, item.id), POSITION, ID
 
 class PromptChange(Schema):
     """What may be set; whatever is left out stays."""
+
+    EXAMPLES: ClassVar[Examples] = [{"enabled": False}]
 
     title = PlainText(longest=100)
     content = PlainText(longest=50_000)
@@ -21,6 +25,8 @@ class PromptChange(Schema):
 
 
 class PromptCreation(PromptChange):
+    EXAMPLES: ClassVar[Examples] = [{"title": "Tone", "content": "You answer in plain words, briefly.", "position": 0}]
+
     title = PlainText(longest=100, required=True)
     content = PlainText(longest=50_000, required=True)
 

@@ -1,0 +1,51 @@
+"""The page at /docs: this server's own description, shown by Swagger UI, whose files come with a package.
+
+Nothing of it is fetched from anywhere else, so it works without the internet, and its policy says so to the browser.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from flask import Response, send_file
+
+from app.api.access import Access
+from app.api.blueprint import Blueprint
+from app.api.security import PAGE_POLICY
+
+_OURS = Path(__file__).with_name("docs_page")
+_BUNDLE = Path(str(resources.files("flask_swagger_ui"))) / "dist"
+# Swagger UI's style sheet has its icons in itself.
+_POLICY = f"{PAGE_POLICY}; img-src 'self' data:"
+
+_FILES = {
+    "start.js": _OURS / "start.js",
+    "swagger-ui.css": _BUNDLE / "swagger-ui.css",
+    "swagger-ui-bundle.js": _BUNDLE / "swagger-ui-bundle.js",
+    "favicon.png": _BUNDLE / "favicon-32x32.png",
+}
+_NAMES = ",".join(f'"{name}"' for name in _FILES)
+_TEXT = {"type": "string"}
+
+blueprint = Blueprint(
+    "docs", __name__, access=Access.PUBLIC, url_prefix="/docs", description="What this API can do, for people"
+)
+
+
+@blueprint.route("")
+@blueprint.response(200, _TEXT, content_type="text/html")
+@blueprint.alt_response(304, description="Still the same, by its ETag.")
+def docs_page() -> Response:
+    """This API as a page to read and to try"""
+    response = send_file(_OURS / "index.html")  # kept by browsers, and asked for each time whether it has changed
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
+
+
+@blueprint.route(f"/<any({_NAMES}):name>")
+@blueprint.response(200, _TEXT, content_type="text/javascript")
+@blueprint.alt_response(200, schema=_TEXT, content_type="text/css", success=True)
+@blueprint.alt_response(200, schema=_TEXT, content_type="image/png", success=True)
+@blueprint.alt_response(304, description="Still the same, by its ETag.")
+def docs_file(name: str) -> Response:
+    """A file of the page"""
+    return send_file(_FILES[name])

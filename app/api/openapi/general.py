@@ -1,0 +1,89 @@
+"""What holds for the whole API: the introduction, how callers identify themselves, headers that are everywhere."""
+
+from typing import Any
+
+from app.api.access import Access
+from app.models import KeyScope
+
+_INTRODUCTION = """\
+Parley keeps conversations and answers in them through an AI provider.
+
+**Begin** with `POST /api/auth/register` or `/api/auth/login`; send the access token as `Authorization: Bearer <token>`.
+It lasts some minutes; `POST /api/auth/refresh` gives the next. A program sends an API key in the same header instead.
+
+**Errors** are `application/problem+json` with a `code` for programs and a `detail` for people. What belongs to somebody
+else is answered like what does not exist: 404.
+
+**Bodies** are JSON objects in UTF-8. Unknown fields are refused, and so are NUL characters and lone surrogates wherever
+they stand.
+
+**Lists** come in pages: `next_cursor` leads to the next one and is null on the last.
+
+**Requests** carry an id, `X-Request-ID`: yours or one of ours. It comes back with the answer, whatever that is.
+
+**Methods** that a path does not have are answered 405. HEAD goes wherever GET goes.
+"""
+
+GENERAL: dict[str, Any] = {
+    "info": {"description": _INTRODUCTION},
+    "servers": [{"url": "/", "description": "The server that you have this from."}],
+}
+
+SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
+    "accessToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The access token of a login.",
+    },
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key of a person's, `prl_...`, with the scope that the operation names. It opens what"
+        " its owner's token opens, but not the account itself.",
+    },
+    "refreshToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The refresh token of a login. It is good once.",
+    },
+    "opsToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The server's OPS_TOKEN. Where none is set, a server that listens on a loopback address alone"
+        " lets in whoever is on its machine.",
+    },
+}
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "RequestId": {
+        "in": "header",
+        "name": "X-Request-ID",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "Your name for this request: 1 to 64 letters, digits, `.`, `_` and `-`. Any other is replaced.",
+    },
+}
+
+HEADERS: dict[str, dict[str, Any]] = {
+    "RequestId": {
+        "description": "The request's id, as the server's logs have it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "RetryAfter": {
+        "description": "Seconds after which it is worth to try again; absent where waiting may not help.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+
+
+def security(access: Access, scope: KeyScope | None) -> list[dict[str, list[str]]]:
+    """What opens an operation, each alternative by itself; an API key with `scope`, or none if that is None."""
+    if access is Access.PUBLIC:
+        return []
+    if access is Access.OPS:
+        return [{"opsToken": []}]
+    roles = [access.value] if access in (Access.OPERATOR, Access.ADMIN) else []
+    return [{"accessToken": roles}, *([{"apiKey": [scope.value]}] if scope else [])]
