@@ -68,6 +68,7 @@ Origins = Annotated[
     BeforeValidator(_split),
     AfterValidator(_not_with_all),
 ]
+Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Group(BaseSettings):
@@ -264,7 +265,35 @@ class Provider(Group):
         30, gt=0, validation_alias="AI_IDLE_TIMEOUT", description="Seconds between two pieces of an answer."
     )
     total_timeout: float = Field(
-        300, gt=0, validation_alias="AI_TOTAL_TIMEOUT", description="Seconds for a whole answer."
+        300,
+        gt=0,
+        validation_alias="AI_TOTAL_TIMEOUT",
+        description="Seconds for a whole answer, all tries and waits included.",
+    )
+    retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        validation_alias="AI_RETRIES",
+        description="Times that a provider is asked again after a passing failure; never once its answer has begun.",
+    )
+    breaker_failures: int = Field(
+        5,
+        ge=1,
+        validation_alias="AI_BREAKER_FAILURES",
+        description="Failures in a row after which a web worker leaves a provider alone.",
+    )
+    breaker_seconds: float = Field(
+        30,
+        gt=0,
+        validation_alias="AI_BREAKER_SECONDS",
+        description="Seconds for which it is left alone; then one request finds out for all.",
+    )
+    fallback: Fallback = Field(
+        (),
+        validation_alias="AI_FALLBACK",
+        description="Providers to ask, in this order and with their own models, when the chosen one gives no answer;"
+        " commas between. A provider or model that a request itself names is never replaced; a project's choice is.",
     )
 
 
@@ -311,6 +340,8 @@ def _check_provider(provider: Provider) -> None:
         "openrouter": ("OPENROUTER_API_KEY", provider.openrouter_api_key),
         "compatible": ("OPENAI_BASE_URL", provider.openai_base_url),
     }
-    variable, value = needs.get(provider.name or "demo", ("", True))
-    if not value:
-        raise SettingsError(f"{variable}: AI_PROVIDER={provider.name} needs it; set it or unset AI_PROVIDER")
+    named = [("AI_PROVIDER", provider.name or "demo"), *(("AI_FALLBACK", name) for name in provider.fallback)]
+    for setting, name in named:
+        variable, value = needs.get(name, ("", True))
+        if not value:
+            raise SettingsError(f"{variable}: {setting} names {name}, which needs it; set it or change {setting}")

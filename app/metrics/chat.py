@@ -1,26 +1,42 @@
 """Turns, and what the AI providers do for them."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from app.metrics.registry import OTHER, Children, counter, gauge, histogram
 
+CircuitState = Literal["closed", "half_open", "open"]
+
+_CIRCUIT_VALUES: Final[dict[CircuitState, int]] = {"closed": 0, "half_open": 1, "open": 2}
 _ANSWER_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 
 _AI_DURATION = histogram(
     "ai_request_duration_seconds",
-    "Time from asking a provider to the end of its answer. A cancelled one was ended by us.",
+    "Time from asking for an answer to its end, tries in vain included. A cancelled one was ended by us.",
     ("provider", "model", "outcome"),
     buckets=_ANSWER_BUCKETS,
 )
 _AI_FIRST_TOKEN = histogram(
     "ai_time_to_first_token_seconds",
-    "Time from asking a provider to the first piece of its answer.",
+    "Time from asking for an answer to its first piece, tries in vain included.",
     ("provider", "model"),
     buckets=_FIRST_TOKEN_BUCKETS,
 )
 _AI_TOKENS = counter("ai_tokens_total", "Tokens as the providers counted them: input and output.", ("type",))
-_AI_ERRORS = counter("ai_errors_total", "Failed requests to providers, by the code of the error.", ("error_type",))
+_AI_ERRORS = counter("ai_errors_total", "Answers that failed for good, by the code of the error.", ("error_type",))
+
+_AI_RETRIES = counter(
+    "ai_retries_total",
+    "Requests put to a provider once more because they had failed in passing, by the code of that failure.",
+    ("provider", "error_type"),
+)
+_AI_FALLBACKS = counter("ai_fallbacks_total", "Answers by a provider in place of the chosen one.", ("provider",))
+_AI_CIRCUIT = gauge(
+    "ai_circuit_state",
+    "Whether a process asks a provider: 0 yes (closed), 1 one request to find out (half open), 2 no (open).",
+    ("provider",),
+    across="liveall",
+)
 
 _TURNS = counter("turns_total", "Attempts at a turn that ended, by how, as stored: each once.", ("status",))
 _RUNNING = gauge("turns_running", "Turns being answered.", across="livesum")
@@ -35,6 +51,7 @@ _REPLAYED = counter("turns_replayed_total", "Requests that were told a completed
 _durations = Children(_AI_DURATION, limit=100, overflow=(OTHER, OTHER, OTHER))
 _first_tokens = Children(_AI_FIRST_TOKEN, limit=100, overflow=(OTHER, OTHER))
 _errors = Children(_AI_ERRORS, limit=50, overflow=(OTHER,))
+_retries = Children(_AI_RETRIES, limit=100, overflow=(OTHER, OTHER))
 _input_tokens = _AI_TOKENS.labels("input")
 _output_tokens = _AI_TOKENS.labels("output")
 # All of them from the start: what has never been seen is 0, not absent.
@@ -98,3 +115,18 @@ def record_ai_request(
         _output_tokens.inc(output_tokens)
     if error_type is not None:
         _errors[(error_type,)].inc()
+
+
+def record_ai_retry(provider: str, error_type: str) -> None:
+    """`provider`, one that is configured, is asked once more after a failure with the code `error_type`."""
+    _retries[provider, error_type].inc()
+
+
+def record_ai_fallback(provider: str) -> None:
+    """`provider`, one that is configured, answers in place of the chosen one."""
+    _AI_FALLBACKS.labels(provider).inc()
+
+
+def record_circuit(provider: str, state: CircuitState) -> None:
+    """The circuit of `provider`, one that is configured, is in this state from now on in this process."""
+    _AI_CIRCUIT.labels(provider).set(_CIRCUIT_VALUES[state])

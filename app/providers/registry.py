@@ -1,5 +1,7 @@
 """Which providers this configuration can serve, and the one that answers when nobody chooses."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -7,8 +9,9 @@ from pydantic import SecretStr
 from app.config import Provider as ProviderSettings
 from app.config import ProviderName
 from app.errors import InvalidInput, SettingsError
-from app.providers.base import Provider, Timeouts
+from app.providers.base import ChatRequest, Provider, StreamEvent, Timeouts
 from app.providers.demo import DemoProvider
+from app.providers.resilience import Switchboard
 
 
 class ProviderRegistry:
@@ -27,6 +30,10 @@ class ProviderRegistry:
             name: _build(name, settings, settings.model if name == chosen else None) for name in served_names(settings)
         }
         self.default = self._providers[chosen]
+        for name in settings.fallback:
+            if name not in self._providers:
+                raise SettingsError(f"AI_FALLBACK: this server has no {name}; it has: {', '.join(self.names)}")
+        self._switchboard = Switchboard(self._providers, settings)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,6 +48,15 @@ class ProviderRegistry:
             complaint = f"This server has no such provider; it has: {', '.join(self.names)}."
             raise InvalidInput(complaint, fields={"provider": [complaint]})
         return self._providers[name]
+
+    def stream(
+        self, name: str | None, request: ChatRequest, *, replaceable: bool = False
+    ) -> AbstractContextManager[tuple[Provider, Iterator[StreamEvent]]]:
+        """The provider that answers and its answer, after retries, and from the fallback if `replaceable`.
+
+        Raises InvalidInput as `get` does, and ProviderError when entered or iterated; see `Provider.stream`.
+        """
+        return self._switchboard.stream(self.get(name).name, request, replaceable=replaceable)
 
 
 def build_provider(settings: ProviderSettings) -> Provider:
