@@ -158,7 +158,8 @@ WITH c AS (
     RETURNING user_id, id, next_position - %(count)s AS position),
 t AS (
     UPDATE turns
-       SET status = %(status)s, finished_at = now(), model = coalesce(%(model)s, model),
+       SET status = %(status)s, finished_at = now(), provider = %(provider)s,
+           model = coalesce(%(model)s, CASE WHEN turns.provider = %(provider)s THEN model END),
            input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, finish_reason = %(finish_reason)s,
            error = %(error)s::jsonb, first_token_at = now() - make_interval(secs => %(since_first_token)s),
            answer_position = CASE WHEN %(count)s > 0 THEN c.position + %(count)s - 1 END

@@ -53,11 +53,15 @@ class ChatCommand:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn that this process now owns, and what to show the provider."""
+    """A turn that this process now owns, and what to show the provider.
+
+    `replaceable`: the request names neither provider nor model, so that another one may answer if the chosen one fails.
+    """
 
     turn: RunningTurn
     context: list[ChatMessage]
     options: dict[str, Any] = field(default_factory=dict)
+    replaceable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,8 @@ def begun_from(connection: Connection, message: str, parameters: dict[str, Any],
         started_at=row.started_at,
         title=row.title,
     )
-    return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {})
+    replaceable = parameters["provider"] is None and parameters["model"] is None
+    return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {}, replaceable)
 
 
 def close_stale(connection: Connection, parameters: dict[str, Any], turn_id: UUID, attempt: UUID) -> None:

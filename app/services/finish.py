@@ -51,6 +51,7 @@ def finish(
         "conversation_id": turn.conversation_id,
         "turn_id": turn.id,
         "attempt": turn.attempt,
+        "provider": turn.provider,
         "status": status,
         "count": 1 if message else 0,
         "messages": orjson.dumps([{"place": 0, **message}] if message else []).decode(),

@@ -20,7 +20,7 @@ from app.config import Chat
 from app.errors import DatabaseUnavailable, NotFound, ParleyError, ProviderBadAnswer, TurnFenced, TurnInterrupted
 from app.metrics.chat import record_turn, record_turn_begun, record_turn_replayed, record_turn_resumed
 from app.models.turn import TurnStatus
-from app.providers.base import ChatRequest, Completed, Provider
+from app.providers.base import ChatRequest, Completed
 from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
 from app.services.again import again
@@ -139,8 +139,10 @@ class TurnEngine:
         error: ParleyError | None = None
         request = ChatRequest(begun.context, turn.model, options=begun.options, hangup=turn.hangup)
         try:
-            provider: Provider = self._providers.get(turn.provider)
-            with provider.stream(request) as events:
+            asked = self._providers.stream(turn.provider, request, replaceable=begun.replaceable)
+            with asked as (provider, events):
+                if provider.name != turn.provider:  # the fallback, with a model of its own
+                    turn.provider, turn.model = provider.name, None
                 for event in events:
                     first = first or time.monotonic()
                     if isinstance(event, Completed):
