@@ -1,0 +1,11 @@
+"""TLS to PostgreSQL. In `data/`, for tests only: a CA, its certificate for `localhost`, and a CA that signed nothing.
+
+The CAs' keys are not kept; to make all of it anew:
+
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj "/CN=Tests" \\
+        -keyout ca-key.pem -out ca.pem
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \\
+        -keyout server-key.pem -out server.csr
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca-key.pem -days 36500 \\
+        -extfile <(echo subjectAltName=DNS:localhost) -out server.pem
+"""
