@@ -18,6 +18,8 @@ from app.config import Database
 from app.extensions import db
 from app.pool import MeasuredPool
 
+SAID = 500  # characters of what the driver says
+
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
 
 
@@ -103,6 +105,11 @@ def direct_connection() -> Iterator[Connection]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
         yield connection
+
+
+def said(error: Exception) -> str:
+    """What the driver says went wrong, as one line. It may name hosts, accounts and files, and holds no password."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:SAID]
 
 
 def connect_in_time(seconds: float) -> Callable[..., Any]:

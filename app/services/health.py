@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
+from app.database import said
 from app.extensions import db
 from app.jobs import job_queue
 
@@ -16,11 +17,12 @@ _log = logging.getLogger("parley.health")
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """`detail` is one sentence for an operator; it names no host and no credential."""
+    """`detail` is one sentence for anybody; `why`, for operators, may name hosts and accounts. Neither has a secret."""
 
     ok: bool
     detail: str
     answers: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def readiness() -> Readiness:
     return Readiness(
         ready=report.ok,
         parts={
-            "database": "ok" if report.answers else report.detail,
+            "database": "ok" if report.answers else f"{report.detail} {report.why}",
             "migrations": "ok" if report.ok else report.detail if report.answers else "Not known.",
             "broker": "Not configured." if broker is None else "ok" if broker else "Does not answer; jobs wait.",
         },
@@ -55,7 +57,7 @@ def check() -> HealthReport:
     """Ask the database for its revision; one statement. Never raises."""
     report = _check()
     if not report.ok:
-        _log.warning(report.detail)
+        _log.warning(f"{report.detail} {report.why}".rstrip())
     return report
 
 
@@ -66,7 +68,8 @@ def _check() -> HealthReport:
     except ProgrammingError:  # no such table
         current = None
     except SQLAlchemyError as error:
-        return HealthReport(False, f"The database does not answer ({type(error).__name__}).", answers=False)
+        detail = f"The database does not answer ({type(error).__name__})."
+        return HealthReport(False, detail, answers=False, why=said(error))
     if current is None:
         return HealthReport(False, "The database is empty; run `flask db upgrade`.")
     if current != expected_revision():
