@@ -5,8 +5,9 @@ Nothing of it is fetched from anywhere else, so it works without the internet, a
 
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
-from flask import Response, send_file
+from flask import Response, request, send_file
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
@@ -36,7 +37,7 @@ blueprint = Blueprint(
 @blueprint.alt_response(304, description="Still the same, by its ETag.")
 def docs_page() -> Response:
     """This API as a page to read and to try"""
-    response = send_file(_OURS / "index.html")  # kept by browsers, and asked for each time whether it has changed
+    response = _file(_OURS / "index.html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
@@ -48,4 +49,10 @@ def docs_page() -> Response:
 @blueprint.alt_response(304, description="Still the same, by its ETag.")
 def docs_file(name: str) -> Response:
     """A file of the page"""
-    return send_file(_FILES[name])
+    return _file(_FILES[name])
+
+
+def _file(path: Path) -> Response:
+    """The whole file. Browsers keep it, and ask each time whether it has changed."""
+    response = send_file(path, conditional=False)  # which would also answer parts of files
+    return cast(Response, response.make_conditional(request))
