@@ -6,10 +6,13 @@ per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceba
 
 import re
 import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -18,11 +21,18 @@ from app.errors import SettingsError
 ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
 
 
+# What SQLAlchemy reads as the port of a URL; a password may hold nearly anything.
+_PORT = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::(?P<port>[^/?]*))?(?:[/?].*)?", re.DOTALL)
+
+
 def _psycopg2_url(url: str) -> str:
     """A bare `postgresql://` names psycopg 3 to SQLAlchemy 2.1; Parley drives psycopg2."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
         raise ValueError("must look like postgresql://user:password@host:port/database")
+    found = _PORT.fullmatch(rest)
+    if found is None or not re.fullmatch("[0-9]{0,5}", found["port"] or ""):
+        raise ValueError("has a port that is no number; in a password, write / as %2F, @ as %40, : as %3A")
     return f"postgresql+psycopg2://{rest}"
 
 
@@ -183,6 +193,10 @@ class Jobs(Group):
         scheme, separator, _ = url.get_secret_value().partition("://") if url else ("redis", "://", "")
         if not separator or scheme not in ("redis", "rediss", "amqp", "amqps"):
             raise ValueError("must look like redis://:password@host:port/0 or amqp://user:password@host:port/vhost")
+        try:
+            _ = urlsplit(url.get_secret_value() if url else "").port
+        except ValueError:
+            raise ValueError("has no number up to 65535 as its port; in a password, write / as %2F, @ as %40") from None
         return url
 
 
@@ -320,17 +334,41 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     Raises `SettingsError` whose detail has one line per wrong setting, naming the variable and never its value.
     """
     groups: dict[str, Group] = {}
-    complaints: list[str] = []
+    complaints = list(_unreadable(env_file)) if env_file else []
+    if complaints:
+        raise SettingsError("\n".join(complaints))
     for name, group in GROUPS.items():
         try:
             groups[name] = group(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings init argument
         except ValidationError as error:
-            complaints += [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            complaints += [f"{'.'.join(map(str, item['loc']))}: {_complaint(item)}" for item in error.errors()]
     if complaints:
         raise SettingsError("\n".join(complaints))
     settings = Settings(**groups)  # type: ignore[arg-type]  # each name is paired with its own class in GROUPS
     _check_provider(settings.provider)
     return settings
+
+
+def _unreadable(env_file: Path) -> Iterator[str]:
+    """What keeps the file from being read, one line each. What is merely skipped would be missed later."""
+    try:
+        with env_file.open(encoding="utf-8") as stream:
+            for binding in parse_stream(stream):
+                if binding.error:
+                    yield f"{env_file}, line {binding.original.line}: is not NAME=value, or its quotes do not match"
+    except FileNotFoundError:
+        return
+    except UnicodeDecodeError:
+        yield f"{env_file}: is not text in UTF-8"
+    except OSError as error:
+        yield f"{env_file}: {error.strerror}; make it a file that this user may read, or remove it"
+
+
+def _complaint(item: Mapping[str, Any]) -> str:
+    """pydantic's message in plain words."""
+    if item["type"] == "too_short":  # of a secret, whose characters it calls items
+        return f"must have at least {item['ctx']['min_length']} characters"
+    return str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
 
 
 def _check_provider(provider: Provider) -> None:
