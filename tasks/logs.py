@@ -1,11 +1,9 @@
 """Celery's lines go where the application's go, in the same shape."""
 
 import logging
-import warnings
 from typing import Any
 
 from celery import signals
-from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_multiprocessing_logger
 
 # What Celery says of every message, and its own account of a failure, which `ops.runs` gives with the run's id.
@@ -19,10 +17,9 @@ _QUIET = {
 
 def use_our_logs() -> None:
     """To be called before Celery starts, once logging is set up."""
+    logging.getLogger("py.warnings").addFilter(lambda record: "CPendingDeprecationWarning" not in record.getMessage())
     signals.setup_logging.connect(_leave_it_alone, weak=False)
     logging.captureWarnings(True)
-    # It asks whether jobs should be killed when the broker goes away. They should not: they end, and are not run again.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
 

@@ -1,7 +1,11 @@
-"""Redis for the worker, where a message that nobody can understand is logged and dropped.
+"""Redis for the worker, mended where kombu stops a whole worker for what is no reason to.
 
-kombu takes such a message off the queue and then raises what stops the whole worker; one that is half understood comes
-back after the visibility timeout, to stop the next one.
+A message that nobody can understand is logged and dropped. kombu takes it off the queue and then raises what nobody
+catches; or it comes back after the visibility timeout, to stop the next worker.
+
+A broker that goes away while a job is under way: kombu asks the closed channel for what it no longer has, when it wants
+to give the message back, or to acknowledge it once the job has ended. Here it is not given back, because the job goes
+on, and is acknowledged by a new connection. What was not acknowledged comes again after the visibility timeout.
 """
 
 import logging
@@ -9,6 +13,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import ConnectionError as BrokerLost
 from redis.exceptions import RedisError
 
 from app.logs import redact
@@ -18,12 +23,38 @@ SHOWN = 500  # characters of a dropped message in the log
 _log = logging.getLogger("parley.jobs")
 
 
+class QoS(redis.QoS):
+    """Keeps the messages of a lost connection where they are."""
+
+    def restore_unacked(self, client: Any = None) -> None:
+        if not self.channel.cut_off:
+            super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu's own gap, as below
+
+
 class Channel(redis.Channel):
-    """Drops what is not even JSON."""
+    """Drops what is not even JSON. Cut off from its connection, it can still acknowledge."""
+
+    QoS = QoS
+    _known: dict[str, Any] | None = None  # how to reach the broker
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the connection is gone for good; at an orderly end it is not."""
+        return self.connection is None or self.connection.client is None
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        if self.cut_off:
+            if self._known is None:
+                raise BrokerLost("the connection to the broker was lost before it was used")
+            return dict(self._known)
+        known = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        if not asynchronous:
+            self._known = dict(known)
+        return known
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu's own gap, as below
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except ValueError as error:  # raised before `_deliver`, which lets no such error out
             _drop(getattr(error, "doc", None) or error)
             raise Empty from None
