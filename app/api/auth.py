@@ -58,7 +58,11 @@ def login(body: dict[str, str]) -> dict[str, Any]:
 @public_blueprint.doc(security=[{"refreshToken": []}])
 @public_blueprint.raises(NotAuthenticated, DatabaseUnavailable)
 def refresh() -> Tokens:
-    """Exchange a refresh token, sent as the bearer token, for new tokens"""
+    """Exchange a refresh token, sent as the bearer token, for new tokens
+
+    The token before the current one is honoured once within ten seconds: two tabs may refresh together. Any other use
+    of an old one ends the session.
+    """
     identity = token_identity(refresh=True)
     return sessions.refresh(identity, _sent_token())
 

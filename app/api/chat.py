@@ -8,6 +8,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller, note_use
 from app.api.blueprint import Blueprint, View
+from app.api.openapi.problems import tree
 from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestSchema
 from app.api.streams import event_stream
 from app.errors import (
@@ -39,8 +40,7 @@ def _documented(view: View) -> View:
             TurnFenced,
             IdempotencyMismatch,
             TurnInterrupted,
-            ProviderError,
-            *ProviderError.__subclasses__(),
+            *tree(ProviderError),
         ),
         blueprint.doc(parameters=[IDEMPOTENCY_KEY]),
         blueprint.alt_response(

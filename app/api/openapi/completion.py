@@ -13,7 +13,7 @@ from app.api.access import Access
 from app.api.blueprint import RAISES, Blueprint
 from app.api.openapi import problems
 from app.api.openapi.events import EVENT, event_schema, name_of
-from app.api.openapi.general import HEADERS, PARAMETERS, SECURITY_SCHEMES, security
+from app.api.openapi.general import HEADERS, PARAMETERS, SECURITY_SCHEMES, security, who
 from app.api.schemas.events import EVENTS
 from app.errors import (
     DatabaseUnavailable,
@@ -24,6 +24,7 @@ from app.errors import (
     ParleyError,
     TooLarge,
 )
+from app.models import KeyScope
 
 OPTIONAL = "x-optional"  # in a field's metadata: an answer may lack it
 _REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
@@ -62,7 +63,7 @@ class Completion(BasePlugin):
         blueprint = cast(Blueprint, self._flask_app.blueprints[rule.endpoint.rpartition(".")[0]])
         for method, operation in operations.items():
             self._identify(operation, method, rule)
-            operation.setdefault("security", security(blueprint.access, blueprint.scope_of(method.upper())))
+            _admit(operation, blueprint.access, blueprint.scope_of(method.upper()))
             _tidy_arguments(self._spec, operation)
             kinds = {*_implied(blueprint.access, rule, operation), *operation.pop(RAISES, ())}
             self._add_responses(operation, problems.by_status(kinds))
@@ -82,10 +83,18 @@ class Completion(BasePlugin):
             name = problems.name_of(of_status)
             if name not in self._spec.components.responses:
                 self._spec.components.response(name, problems.response(status, of_status))
-            answers[status] = name
+            if not isinstance(answers.get(status), dict):  # a view's own words are better
+                answers[status] = name
         operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
         # By their names: apispec makes references of them.
         operation["parameters"] = [*operation.get("parameters", ()), *PARAMETERS]
+
+
+def _admit(operation: dict[str, Any], access: Access, scope: KeyScope | None) -> None:
+    """Who may do this; a view that says so itself knows better."""
+    if "security" not in operation:
+        operation["security"] = security(access, scope)
+        operation["description"] = "\n\n".join(filter(None, [operation.get("description"), who(access, scope)]))
 
 
 def _implied(access: Access, rule: Rule, operation: dict[str, Any]) -> Iterator[problems.Kind]:
@@ -113,8 +122,8 @@ def _tidy_arguments(spec: APISpec, operation: dict[str, Any]) -> None:
             if schema.get("default", ...) is None:
                 del schema["default"]
     if body := operation.get("requestBody"):
-        names = [content["schema"]["$ref"].rpartition("/")[2] for content in body["content"].values()]
-        body["required"] = any("required" in spec.components.schemas[name] for name in names)
+        of = [content.get("schema", {}).get("$ref", "").rpartition("/")[2] for content in body["content"].values()]
+        body["required"] = any("required" in spec.components.schemas.get(name, ("required",)) for name in of)
 
 
 def complete(spec: APISpec) -> dict[str, Any]:

@@ -79,11 +79,30 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 
 
+_PEOPLE = {
+    Access.PUBLIC: "Open to everybody.",
+    Access.OPS: "For whoever watches the server.",
+    Access.OPERATOR: "For operators and admins",
+    Access.ADMIN: "For admins",
+}
+
+
 def security(access: Access, scope: KeyScope | None) -> list[dict[str, list[str]]]:
-    """What opens an operation, each alternative by itself; an API key with `scope`, or none if that is None."""
+    """What opens an operation, each alternative by itself; an API key if there is a scope for it.
+
+    OpenAPI 3.1 could name the scope here, but most tools still know that of OAuth only: `who` says it.
+    """
     if access is Access.PUBLIC:
         return []
     if access is Access.OPS:
         return [{"opsToken": []}]
-    roles = [access.value] if access in (Access.OPERATOR, Access.ADMIN) else []
-    return [{"accessToken": roles}, *([{"apiKey": [scope.value]}] if scope else [])]
+    schemes = ["accessToken", "apiKey"] if scope else ["accessToken"]
+    return [{scheme: []} for scheme in schemes]
+
+
+def who(access: Access, scope: KeyScope | None) -> str:
+    """The same as a sentence."""
+    if access in (Access.PUBLIC, Access.OPS):
+        return _PEOPLE[access]
+    people = _PEOPLE.get(access, "For whoever is logged in")
+    return f"{people}, and for API keys with the scope `{scope}`." if scope else f"{people}, but not for API keys."
