@@ -48,9 +48,14 @@ class Metadata(fields.Dict):
         loaded = super()._deserialize(value, attr, data, **options)  # type: ignore[no-untyped-call]
         if len(orjson.dumps(loaded)) > LARGEST_METADATA:
             raise ma.ValidationError(f"Larger than {LARGEST_METADATA} bytes as JSON.")
-        if any(number and not _SMALLEST_NUMBER <= abs(number) < _LARGEST_NUMBER for number in _numbers(loaded)):
-            raise ma.ValidationError("A number is too large or too close to 0; send it as a string.")
+        refuse_extreme_numbers(loaded)
         return loaded
+
+
+def refuse_extreme_numbers(value: Any) -> None:
+    """Raises `ValidationError` where there is one in `value`, which is anything that JSON can say."""
+    if any(number and not _SMALLEST_NUMBER <= abs(number) < _LARGEST_NUMBER for number in _numbers(value)):
+        raise ma.ValidationError("A number is too large or too close to 0; send it as a string.")
 
 
 def _numbers(value: Any) -> Iterator[float]:
