@@ -1,0 +1,115 @@
+"""A conversation as a document: JSON, which can be imported again, or Markdown.
+
+It is read in pages, each a short statement of its own: no connection is held while the receiver takes its time, and no
+more than a page is in memory. What was there when the export began is told, and nothing that came later. Where that
+is no longer possible the document is broken off, and never looks complete.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Engine, Row
+
+from app.errors import Conflict, NotFound
+from app.extensions import db
+from app.repositories import exports as sql
+from app.services import markdown
+
+VERSION = 1  # of the JSON document
+_PAGE_MESSAGES = 200
+_PAGE_BYTES = 1_000_000  # a page goes on until a message begins beyond
+_SLUG = 50  # characters of the title in a file's name
+
+
+@dataclass(frozen=True)
+class Export:
+    """A conversation as it was at `exported_at`, to be read once, whenever the receiver is ready."""
+
+    engine: Engine = field(repr=False)
+    user_id: UUID
+    conversation: Row[Any]
+    exported_at: datetime
+
+    def pages(self) -> Iterator[Sequence[Row[Any]]]:
+        """The messages in order. Raises `Conflict` where some are no longer there."""
+        after, missing = 0, self.conversation.message_count
+        while missing > 0:
+            page = self._page(after)
+            if not page:
+                raise Conflict("Messages of this conversation went away while it was exported; export it again.")
+            yield page
+            after, missing = page[-1].position, missing - len(page)
+
+    def _page(self, after: int) -> Sequence[Row[Any]]:
+        parameters = {
+            "user_id": self.user_id,
+            "conversation_id": self.conversation.id,
+            "after": after,
+            "end": self.conversation.next_position,
+            "messages": _PAGE_MESSAGES,
+            "bytes": _PAGE_BYTES,
+        }
+        with self.engine.connect() as connection:
+            return sql.PAGE.all(connection, parameters)
+
+    def filename(self, extension: str) -> str:
+        """A name of plain characters that says what it is, by the title where that has such characters."""
+        plain = unicodedata.normalize("NFKD", self.conversation.title or "").encode("ascii", "ignore").decode()
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", plain)[:_SLUG].strip("-")
+        return f"conversation-{slug or self.conversation.id}.{extension}"
+
+
+def open_export(user_id: UUID, conversation_id: UUID) -> Export:
+    """Begin to export a conversation. Raises `NotFound`."""
+    engine = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        row = sql.OPEN.one(connection, {"user_id": user_id, "conversation_id": conversation_id})
+    if row is None:
+        raise NotFound("There is no such conversation.")
+    return Export(engine, user_id, row, datetime.now(UTC))
+
+
+def as_json(export: Export) -> Iterator[bytes]:
+    """One JSON document, in pieces; without the last piece it is none. Raises what `Export.pages` raises."""
+    conversation = export.conversation._asdict()
+    del conversation["next_position"]  # ours, and one more than the count
+    head = {"version": VERSION, "exported_at": export.exported_at, "conversation": conversation}
+    piece = orjson.dumps(head)[:-1] + b',"messages":['
+    separator = b"\n"
+    for page in export.pages():
+        for message in page:
+            piece += separator + orjson.dumps(message._asdict())
+            separator = b",\n"
+        yield piece
+        piece = b""
+    yield piece + b"\n]}\n"
+
+
+def as_markdown(export: Export) -> Iterator[bytes]:
+    """The conversation for a person to read, in pieces; the last one says that it is the last. Raises likewise."""
+    piece = markdown.head(export.conversation, export.exported_at)
+    for page in export.pages():
+        yield "".join([piece, *(markdown.message(message) for message in page)]).encode()
+        piece = ""
+    yield f"{piece}{markdown.END}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a document is written, what it is in HTTP, and how its file's name ends."""
+
+    write: Callable[[Export], Iterator[bytes]]
+    media_type: str
+    extension: str
+
+
+FORMATS = {
+    "json": Format(as_json, "application/json", "json"),
+    "markdown": Format(as_markdown, "text/markdown; charset=utf-8", "md"),
+}
