@@ -185,6 +185,12 @@ class Jobs(Group):
     sessions_keep_days: int = Field(
         30, ge=0, validation_alias="SESSIONS_KEEP_DAYS", description="Days for which an ended session is kept."
     )
+    events_keep_hours: int = Field(
+        6,
+        ge=1,
+        validation_alias="TURN_EVENTS_KEEP_HOURS",
+        description="Hours for which a stream can be gone on with piece by piece; later its answer comes whole.",
+    )
 
     @field_validator("broker_url")
     @classmethod

@@ -175,3 +175,14 @@ class ProviderCircuitOpen(ProviderError):
 class ProviderBadAnswer(ProviderError):
     code = "provider_bad_answer"
     default_detail = "The AI provider answered with something that could not be understood."
+
+
+def error_of(code: str, detail: str) -> ParleyError:
+    """The error that was stored as `code` and `detail`; a plain `ParleyError` for a code that is no more."""
+    kinds = [ParleyError]
+    while kinds:
+        kind = kinds.pop()
+        if kind.__dict__.get("code") == code:
+            return kind(detail)
+        kinds += kind.__subclasses__()
+    return ParleyError(detail)

@@ -87,6 +87,12 @@ PURGE_IDEMPOTENCY_KEYS = Job(
     longest=timedelta(minutes=10),
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=20)),
 )
+PURGE_TURN_EVENTS = Job(
+    name="turn_events.purge",
+    does="Deletes what streams said more than TURN_EVENTS_KEEP_HOURS ago; messages stay.",
+    longest=timedelta(minutes=10),
+    schedule=Schedule(timedelta(hours=1), timedelta(minutes=40)),
+)
 PURGE_JOB_RUNS = Job(
     name="job_runs.purge",
     does="Deletes the history of jobs that is older than JOB_RUNS_KEEP_DAYS.",
@@ -94,4 +100,11 @@ PURGE_JOB_RUNS = Job(
     schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=40)),
 )
 
-JOBS: tuple[Job, ...] = (BEAT_TICK, CLOSE_STALE_TURNS, PURGE_SESSIONS, PURGE_IDEMPOTENCY_KEYS, PURGE_JOB_RUNS)
+JOBS: tuple[Job, ...] = (
+    BEAT_TICK,
+    CLOSE_STALE_TURNS,
+    PURGE_SESSIONS,
+    PURGE_IDEMPOTENCY_KEYS,
+    PURGE_TURN_EVENTS,
+    PURGE_JOB_RUNS,
+)

@@ -24,7 +24,7 @@ from app.errors import (
 )
 from app.services.begin import ChatCommand
 from app.services.container import services
-from app.services.running_turn import RunningTurn
+from app.services.running_turn import ToldTurn
 
 # TURN: the session is checked by the statement that begins the turn, not by a query of its own.
 blueprint = Blueprint("chat", __name__, access=Access.TURN, description="Say something and get an answer")
@@ -83,7 +83,7 @@ def _chat(body: dict[str, Any]) -> Response:
     stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
     turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=_idempotency_key()))
     note_use()
-    return event_stream(turn) if stream else _answer(turn)
+    return event_stream(services().turns.listen(turn)) if stream else _answer(turn)
 
 
 def _idempotency_key() -> str | None:
@@ -93,7 +93,7 @@ def _idempotency_key() -> str | None:
     return key
 
 
-def _answer(turn: RunningTurn) -> Response:
+def _answer(turn: ToldTurn) -> Response:
     outcome = turn.wait()
     if outcome.error is not None:
         outcome.error.about = {"turn_id": str(turn.id), "conversation_id": str(turn.conversation_id)}

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import orjson
 from flask import Response
 
-from app.services.running_turn import RunningTurn
+from app.services.running_turn import ToldTurn
 
 PING_EVERY = 15.0  # seconds of silence after which a comment shows proxies that the connection lives
 
 
-def event_stream(turn: RunningTurn) -> Response:
-    """A response that tells everything `turn` says, from its first event to its last."""
+def event_stream(turn: ToldTurn, after: int = 0) -> Response:
+    """A response that tells everything `turn` says beyond the event `after`, to its last."""
     return Response(
-        _lines(turn),
+        _lines(turn, after),
         content_type="text/event-stream; charset=utf-8",
         headers={
             "Cache-Control": "no-store",
@@ -22,9 +22,9 @@ def event_stream(turn: RunningTurn) -> Response:
     )
 
 
-def _lines(turn: RunningTurn) -> Iterator[bytes]:
+def _lines(turn: ToldTurn, after: int) -> Iterator[bytes]:
     yield b": ping\n\n"
-    for event in turn.follow(silence=PING_EVERY):
+    for event in turn.follow(PING_EVERY, after):
         if event is None:
             yield b": ping\n\n"
         else:

@@ -11,6 +11,7 @@ from app.models.prompt import Prompt
 from app.models.runtime_setting import RuntimeSetting
 from app.models.session import Session
 from app.models.turn import Turn, TurnStatus
+from app.models.turn_event import TurnEventBatch
 from app.models.user import User, UserRole, UserStatus
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RuntimeSetting",
     "Session",
     "Turn",
+    "TurnEventBatch",
     "TurnStatus",
     "User",
     "UserRole",

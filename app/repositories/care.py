@@ -75,3 +75,19 @@ freed AS (
     RETURNING turns.id)
 SELECT (SELECT count(*) FROM freed) AS freed, {_PAGE_END}""",
 )
+
+COUNT_OLD_EVENTS = Statement(
+    "care.count_old_events",
+    "SELECT count(*) AS rows FROM turn_events WHERE created_at < now() - make_interval(secs => %(keep)s)",
+)
+
+PURGE_EVENTS = Statement(
+    "care.purge_events",
+    """
+WITH old AS (
+    SELECT user_id, turn_id, sequence FROM turn_events WHERE created_at < now() - make_interval(secs => %(keep)s)
+     LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM turn_events USING old
+ WHERE turn_events.user_id = old.user_id AND turn_events.turn_id = old.turn_id AND turn_events.sequence = old.sequence
+RETURNING 1""",
+)

@@ -63,7 +63,7 @@ _NEW_TURN = f"""
     SELECT c.user_id, %(turn_id)s, c.id, %(attempt)s, 'running', c.position,
            %(idempotency_key)s, %(request_hash)s::bytea, {_PROVIDER}, {_MODEL}, now(), now()
       FROM c LEFT JOIN project ON true
-    RETURNING provider, model, started_at"""
+    RETURNING provider, model, started_at, 0 AS last_sequence"""
 
 _USER_MESSAGE = """,
 m AS (
@@ -81,9 +81,10 @@ _RESTARTED_TURN = f"""
     UPDATE turns
        SET attempt = %(attempt)s, status = 'running', provider = {_PROVIDER}, model = {_MODEL}, heartbeat_at = now(),
            started_at = now(), finished_at = NULL, first_token_at = NULL, cancel_requested_at = NULL, error = NULL,
-           finish_reason = NULL, input_tokens = NULL, output_tokens = NULL, answer_position = NULL
+           finish_reason = NULL, input_tokens = NULL, output_tokens = NULL, answer_position = NULL,
+           events_wanted = false
       FROM c LEFT JOIN project ON true WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
-    RETURNING turns.provider, turns.model, turns.started_at"""
+    RETURNING turns.provider, turns.model, turns.started_at, turns.last_sequence"""
 
 
 def _begin(take: str, ledger: str, store: str) -> str:
@@ -92,7 +93,8 @@ WITH c AS ({take}),
 project AS (SELECT projects.* FROM projects, c WHERE projects.user_id = c.user_id AND projects.id = c.project_id),
 t AS ({ledger}){store},
 recent AS ({_RECENT})
-SELECT c.position, c.title, t.provider, t.model, t.started_at, (SELECT settings FROM project) AS project_settings,
+SELECT c.position, c.title, t.provider, t.model, t.started_at, t.last_sequence,
+       (SELECT settings FROM project) AS project_settings,
        (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = c.user_id AND prompts.project_id = c.project_id AND prompts.enabled) AS prompts,
        {_HISTORY}
@@ -143,10 +145,11 @@ def called(statement: Statement, *, by_key: bool) -> Statement:
 
 _COLUMNS = """turns.id, turns.conversation_id, turns.attempt, turns.status, turns.position, turns.answer_position,
        turns.provider, turns.model, turns.input_tokens, turns.output_tokens, turns.finish_reason, turns.error,
-       turns.started_at, turns.first_token_at, turns.finished_at"""
+       turns.started_at, turns.first_token_at, turns.finished_at, turns.last_sequence"""
 
 # Every end of an attempt, by whomever: a compare-and-set on the fence. No row: somebody else closed it.
-# %(messages)s is a JSON list of {place, role, content, tool_calls, tool_call_id, metadata}, place counting from 0.
+# %(messages)s is a JSON list of {place, role, content, tool_calls, tool_call_id, metadata}, place counting from 0;
+# %(told)s what its followers have been told and nobody has stored yet, as in turn_events, or NULL.
 FINISH = Statement(
     "turns.finish",
     f"""
@@ -162,7 +165,8 @@ t AS (
            model = coalesce(%(model)s, CASE WHEN turns.provider = %(provider)s THEN model END),
            input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, finish_reason = %(finish_reason)s,
            error = %(error)s::jsonb, first_token_at = now() - make_interval(secs => %(since_first_token)s),
-           answer_position = CASE WHEN %(count)s > 0 THEN c.position + %(count)s - 1 END
+           answer_position = CASE WHEN %(count)s > 0 THEN c.position + %(count)s - 1 END,
+           last_sequence = %(last_sequence)s
       FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
     RETURNING {_COLUMNS}),
 m AS (
@@ -171,7 +175,11 @@ m AS (
     SELECT c.user_id, c.id, c.position + item.place, item.role, item.content, item.tool_calls, item.tool_call_id,
            coalesce(item.metadata, '{{}}'), %(turn_id)s
       FROM c CROSS JOIN json_to_recordset(%(messages)s::json) AS item(
-           place integer, role text, content text, tool_calls jsonb, tool_call_id text, metadata jsonb))
+           place integer, role text, content text, tool_calls jsonb, tool_call_id text, metadata jsonb)),
+e AS (
+    INSERT INTO turn_events (user_id, turn_id, sequence, attempt, events)
+    SELECT user_id, %(turn_id)s, %(told_sequence)s, %(attempt)s, %(told)s::json FROM c WHERE %(told)s IS NOT NULL
+    ON CONFLICT DO NOTHING)
 SELECT * FROM t""",
 )
 
@@ -185,7 +193,10 @@ WITH c AS (
        AND EXISTS (SELECT FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s
                       AND heartbeat_at < now() - make_interval(secs => %(stale_seconds)s))
     RETURNING user_id)
-UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb
+UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb,
+       -- What it told its own readers last was stored by nobody: a number well beyond that is never told twice.
+       last_sequence = 100000 + greatest(coalesce(last_sequence, 0), coalesce((SELECT max(sequence) FROM turn_events
+           WHERE turn_events.user_id = c.user_id AND turn_events.turn_id = turns.id), 0))
   FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
 RETURNING turns.id""",
 )
@@ -197,7 +208,7 @@ HEARTBEAT = Statement(
 UPDATE turns SET heartbeat_at = now()
   FROM unnest(%(user_ids)s::uuid[], %(attempts)s::uuid[], %(turn_ids)s::uuid[]) AS mine(user_id, attempt, id)
  WHERE turns.user_id = mine.user_id AND turns.id = mine.id AND turns.attempt = mine.attempt AND turns.status = 'running'
-RETURNING turns.attempt, turns.cancel_requested_at""",
+RETURNING turns.attempt, turns.cancel_requested_at, turns.events_wanted""",
 )
 
 REQUEST_CANCEL = Statement(

@@ -1,25 +1,31 @@
 """The same request a second time: join the turn while it runs, tell a completed one again, run a failed one again."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from app.config import Chat
-from app.errors import ConversationBusy, ConversationMovedOn, NotFound
+from app.errors import ConversationMovedOn, NotFound
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
 from app.services.begin import Begun, ChatCommand, Prior, begin_parameters, begun_from, close_stale
-from app.services.running_turn import Outcome, RunningTurn
-from app.services.turn_views import message_view, running_view, turn_view
+from app.services.running_turn import ToldTurn
+from app.services.telling import retell
 
 
 def again(
-    connection: Connection, command: ChatCommand, prior: Prior, settings: Chat, default_provider: str
-) -> Begun | RunningTurn:
+    connection: Connection,
+    command: ChatCommand,
+    prior: Prior,
+    settings: Chat,
+    default_provider: str,
+    follow: Callable[[Row[Any]], ToldTurn],
+) -> Begun | ToldTurn:
     """What to do with the turn that `command`'s idempotency key already names; `connection` is in AUTOCOMMIT.
 
-    A new attempt is `Begun`; a completed turn comes back as it ended. Raises `ConversationBusy` while another process
-    answers it, `ConversationMovedOn` if it failed and later messages exist.
+    A new attempt is `Begun`; a completed turn comes back as it ended; one that another process answers is followed.
+    Raises `ConversationMovedOn` if it failed and later messages exist.
     """
     parameters = {**begin_parameters(command, settings, default_provider), "turn_id": prior.turn_id}
     row = _turn(connection, parameters)
@@ -28,11 +34,12 @@ def again(
         close_stale(connection, parameters, row.id, row.attempt)
         row = _turn(connection, parameters)
     if row.status == TurnStatus.RUNNING:
-        raise ConversationBusy("This same request is being answered; ask again for its answer.", retry_after=1)
+        return follow(row)
     if row.status == TurnStatus.COMPLETED:
-        return _told_again(connection, command, row)
+        return retell(connection, command.caller.user_id, row)
     place = {"position": row.position, "next_position": (row.answer_position or row.position) + 1}
-    begun = sql.called(sql.BEGIN_AGAIN, by_key=command.caller.key is not None).one(connection, {**parameters, **place})
+    begin_again = sql.called(sql.BEGIN_AGAIN, by_key=command.caller.key is not None)
+    begun = begin_again.one(connection, {**parameters, **place})
     if begun is None:
         raise ConversationMovedOn
     return begun_from(connection, command.message, parameters, begun)
@@ -43,28 +50,3 @@ def _turn(connection: Connection, parameters: dict[str, Any]) -> Row[Any]:
     if row is None:
         raise NotFound("The conversation of this request has been deleted.")
     return row
-
-
-def _told_again(connection: Connection, command: ChatCommand, row: Row[Any]) -> RunningTurn:
-    place = {"user_id": command.caller.user_id, "conversation_id": row.conversation_id, "position": row.answer_position}
-    message = sql.ANSWER.one(connection, place)
-    turn = RunningTurn(
-        user_id=command.caller.user_id,
-        id=row.id,
-        conversation_id=row.conversation_id,
-        attempt=row.attempt,
-        position=row.position,
-        provider=row.provider,
-        model=row.model,
-        started_at=row.started_at,
-        title=message.title if message else None,
-    )
-    turn.say("turn.started", {"turn": running_view(turn)})
-    shown = None
-    if message is not None:
-        shown = message_view(row.conversation_id, message.position, row.id, message.created_at, message._asdict())
-        turn.say("message.delta", {"text": message.content})
-        turn.say("message.completed", {"message": shown})
-    view = turn_view(row)
-    turn.end(Outcome(TurnStatus.COMPLETED, view, shown), "turn.completed", {"turn": view})
-    return turn

@@ -23,6 +23,7 @@ from app.repositories import turns as sql
 from app.services import api_keys
 from app.services.context import build_context
 from app.services.identity import Identity
+from app.services.narration import Narration
 from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of, title_of
 
@@ -141,6 +142,7 @@ def begun_from(connection: Connection, message: str, parameters: dict[str, Any],
         model=row.model,
         started_at=row.started_at,
         title=row.title,
+        narration=Narration(after=row.last_sequence or 0),
     )
     replaceable = parameters["provider"] is None and parameters["model"] is None
     return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {}, replaceable)

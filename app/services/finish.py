@@ -21,6 +21,7 @@ from app.models.message import ANSWER_CONTENT_LIMIT
 from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
 from app.providers.base import Completed
 from app.repositories import turns as sql
+from app.services.event_log import as_stored
 from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of
 
@@ -58,6 +59,7 @@ def finish(
         "preview": preview_of(message["content"]) if message else None,
         "error": orjson.dumps({"code": error.code, "detail": error.detail}).decode() if error else None,
         "since_first_token": answer.since_first_token,
+        **_told(turn, with_message=message is not None),
         "stale_seconds": 0,
         **_provider_said(answer.completed),
     }
@@ -77,6 +79,16 @@ def finish(
     if row is None:
         raise TurnFenced
     return row, message
+
+
+def _told(turn: RunningTurn, *, with_message: bool) -> dict[str, Any]:
+    """What followers have been told since it was stored last, and the number of the event that will be the last."""
+    events = turn.narration.unstored() if turn.wanted else []
+    return {
+        "told": orjson.dumps(as_stored(events)).decode() if events else None,
+        "told_sequence": events[-1].sequence if events else None,
+        "last_sequence": turn.narration.last + (2 if with_message else 1),
+    }
 
 
 def _provider_said(completed: Completed | None) -> dict[str, Any]:

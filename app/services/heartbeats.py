@@ -1,30 +1,31 @@
 """One tick a second for all the running turns of a process: says that they live, and hears that they should not."""
 
-import logging
 import threading
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
 from app.services.running_turn import RunningTurn
+from app.services.ticker import Ticker
 
 INTERVAL = 1.0  # seconds; a cancel is seen on any worker within about this
 
-_log = logging.getLogger("parley.turns")
-
 
 class Heartbeats:
-    """Keeps the running turns of this process alive in the database. The thread exists only while there are any."""
+    """Keeps the running turns of this process alive in the database.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    If the database stays away the turns go stale, which is then the truth.
+    """
+
+    def __init__(self, engine: Engine, want: Callable[[RunningTurn], None]) -> None:
+        """`want` is called with each turn that somebody has begun to follow in another process."""
+        self._engine, self._want = engine, want
         self._running: dict[UUID, RunningTurn] = {}
         self._lock = threading.Lock()
-        self._ticking = False
-        self._wake = threading.Event()
+        self._ticker = Ticker("heartbeats", INTERVAL, self._tick)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -33,9 +34,7 @@ class Heartbeats:
         """Start keeping `turn` alive."""
         with self._lock:
             self._running[turn.attempt] = turn
-            if not self._ticking:
-                self._ticking = True
-                threading.Thread(target=self._tick, name="heartbeats", daemon=True).start()
+        self._ticker.wake()
 
     def remove(self, turn: RunningTurn) -> None:
         """Stop keeping `turn` alive; it has ended."""
@@ -52,26 +51,13 @@ class Heartbeats:
         with self._lock:
             return next((turn for turn in self._running.values() if turn.id == turn_id), None)
 
-    def _tick(self) -> None:
-        while True:
-            self._wake.wait(INTERVAL)
-            with self._lock:
-                turns = list(self._running.values())
-                if not turns:
-                    self._ticking = False
-                    return
-            try:
-                self._beat(turns)
-            except SQLAlchemyError as error:
-                # The next tick tries again; if the database stays away, the turns go stale, which is then the truth.
-                _log.warning("heartbeat missed: %s", type(error).__name__)
-            except Exception:  # were this thread to end, each later turn of the process would go stale
-                _log.exception("heartbeat missed")
-
-    def _beat(self, turns: list[RunningTurn]) -> None:
+    def _tick(self) -> bool:
+        turns = self.all()
+        if not turns:
+            return False
         with self._engine.connect() as connection:
             alive = {
-                row.attempt: row.cancel_requested_at
+                row.attempt: row
                 for row in sql.HEARTBEAT.all(
                     connection,
                     {
@@ -82,7 +68,11 @@ class Heartbeats:
                 )
             }
         for turn in turns:
-            if turn.attempt not in alive:
+            heard = alive.get(turn.attempt)
+            if heard is None:
                 turn.stop(TurnStatus.INTERRUPTED, fenced=True)
-            elif alive[turn.attempt] is not None:
+            elif heard.cancel_requested_at is not None:
                 turn.stop(TurnStatus.CANCELLED)
+            elif heard.events_wanted and not turn.wanted:
+                self._want(turn)
+        return True

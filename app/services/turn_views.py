@@ -52,8 +52,8 @@ def turn_view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def running_view(turn: RunningTurn) -> dict[str, Any]:
-    """A turn that this process is answering, before it has ended."""
+def running_view(turn: RunningTurn | Row[Any]) -> dict[str, Any]:
+    """A turn as it was before it ended."""
     return {
         "id": turn.id,
         "conversation_id": turn.conversation_id,

@@ -11,10 +11,11 @@ import contextvars
 import logging
 import threading
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Row
 
 from app.config import Chat
 from app.errors import DatabaseUnavailable, NotFound, ParleyError, ProviderBadAnswer, TurnFenced, TurnInterrupted
@@ -24,11 +25,14 @@ from app.providers.base import ChatRequest, Completed
 from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
 from app.services.again import again
-from app.services.begin import Begun, ChatCommand, Prior, begin
+from app.services.begin import Begun, ChatCommand, Prior, begin, close_stale
+from app.services.event_log import EventLog
 from app.services.finish import Answer, finish
+from app.services.followers import Followers
 from app.services.heartbeats import Heartbeats
 from app.services.identity import Identity
-from app.services.running_turn import Outcome, RunningTurn
+from app.services.running_turn import Outcome, RunningTurn, ToldTurn
+from app.services.telling import retell
 from app.services.turn_metrics import record_answer
 from app.services.turn_views import message_view, running_view, turn_view
 
@@ -43,14 +47,16 @@ class TurnEngine:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._providers = providers
         self._settings = settings
-        self._heartbeats = Heartbeats(self._engine)
+        self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
+        self._events = EventLog(self._engine, self._heartbeats.all)
+        self._followers = Followers(self._engine, settings.stale_seconds, self._close_stale)
 
     @property
     def running(self) -> int:
         """Turns being answered by this process."""
         return len(self._heartbeats)
 
-    def start(self, command: ChatCommand) -> RunningTurn:
+    def start(self, command: ChatCommand) -> ToldTurn:
         """Begin a turn and set its answer going. When this returns, the user's message is durable.
 
         With an idempotency key that was used before: that turn, joined or as it ended, or a new attempt at it. Raises
@@ -65,13 +71,16 @@ class TurnEngine:
                 if local := self._heartbeats.find(found.turn_id):
                     record_turn_resumed()
                     return local
-                begun: Begun | RunningTurn = again(connection, command, found, self._settings, default)
+                user_id = command.caller.user_id
+                follow = partial(self._followers.follow, connection, user_id)
+                begun: Begun | ToldTurn = again(connection, command, found, self._settings, default, follow)
             else:
                 begun = found
-        if isinstance(begun, RunningTurn):
+        if isinstance(begun, ToldTurn):
             record_turn_replayed()
             return begun
-        begun.turn.say("turn.started", {"turn": running_view(begun.turn)})
+        first = "turn.restarted" if begun.turn.narration.last else "turn.started"
+        begun.turn.say(first, {"turn": running_view(begun.turn)})
         record_turn_begun()
         self._heartbeats.add(begun.turn)
         context = contextvars.copy_context()  # the request's id goes along into the logs
@@ -81,6 +90,23 @@ class TurnEngine:
             self._heartbeats.remove(begun.turn)
             raise
         return begun.turn
+
+    def listen(self, turn: ToldTurn) -> ToldTurn:
+        """Somebody listens to `turn`: if it is answered here, what it says is stored for whoever goes on elsewhere."""
+        if isinstance(turn, RunningTurn):
+            self._events.want(turn)
+        return turn
+
+    def follow(self, caller: Identity, turn_id: UUID) -> ToldTurn:
+        """A turn of the caller's to listen to, whichever process answers it, or as it ended. Raises `NotFound`."""
+        local = self._heartbeats.find(turn_id)
+        if local is not None and local.user_id == caller.user_id:
+            return self.listen(local)
+        with self._engine.connect() as connection:
+            row = self._row(connection, caller.user_id, turn_id)
+            if row.status == TurnStatus.RUNNING:
+                return self._followers.follow(connection, caller.user_id, row)
+            return retell(connection, caller.user_id, row)
 
     def cancel(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
         """Ask for the end of a running turn, on whichever process answers it; heard there within about a second.
@@ -102,13 +128,18 @@ class TurnEngine:
     def get(self, caller: Identity, turn_id: UUID) -> dict[str, Any]:
         """A turn of the caller's, as it stands in the database. Raises `NotFound`."""
         with self._engine.connect() as connection:
-            row = sql.GET.one(
-                connection,
-                {"user_id": caller.user_id, "turn_id": turn_id, "stale_seconds": self._settings.stale_seconds},
-            )
+            return turn_view(self._row(connection, caller.user_id, turn_id))
+
+    def _row(self, connection: Connection, user_id: UUID, turn_id: UUID) -> Row[Any]:
+        parameters = {"user_id": user_id, "turn_id": turn_id, "stale_seconds": self._settings.stale_seconds}
+        row = sql.GET.one(connection, parameters)
         if row is None:
             raise NotFound("There is no such turn.")
-        return turn_view(row)
+        return row
+
+    def _close_stale(self, connection: Connection, user_id: UUID, row: Row[Any]) -> None:
+        whose = {"user_id": user_id, "conversation_id": row.conversation_id}
+        close_stale(connection, {**whose, "stale_seconds": self._settings.stale_seconds}, row.id, row.attempt)
 
     def _answer(self, begun: Begun, started: float) -> None:
         """Produce the answer and end the attempt. Runs in the turn's own thread; nothing may escape it."""

@@ -60,19 +60,27 @@ def test_parallel_duplicates_in_one_process_join_one_call(
     assert len(rows("SELECT 1 FROM messages WHERE user_id = :u", u=user.id)) == 2
 
 
-def test_while_another_process_answers_it_is_a_conflict(
-    chat: Chat, make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account
+@pytest.mark.parametrize("stream", [False, True])
+def test_while_another_process_answers_it_is_joined_there(
+    chat: Chat, make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, stream: bool
 ) -> None:
     upstream.script = scripts.words(10, pause=0.1)
     elsewhere = make_chat_app().test_client()
+    asked = len(upstream.requests)
     with ThreadPoolExecutor(1) as threads:
         pending = threads.submit(chat, "hello", headers=KEY)
         upstream.wait_for(lambda: upstream.open_streams >= 1)
-        joined = elsewhere.post("/api/chat", json={"message": "hello"}, headers={**user.headers, **KEY})
-        assert joined.status_code == 409
-        assert int(joined.headers["Retry-After"]) >= 1
+        joined = elsewhere.post("/api/chat", json={"message": "hello", "stream": stream}, headers=user.headers | KEY)
+        if stream:
+            events = events_of(joined)
+            assert events[-1][1] == "turn.completed"
+            told = events[-2][2]["message"]
+        else:
+            told = joined.get_json()["message"]
         first = pending.result().get_json()
-    assert elsewhere.post("/api/chat", json={"message": "hello"}, headers={**user.headers, **KEY}).get_json() == first
+    assert told == first["message"]
+    assert len(upstream.requests) == asked + 1
+    assert elsewhere.post("/api/chat", json={"message": "hello"}, headers=user.headers | KEY).get_json() == first
 
 
 def test_a_failed_turn_runs_again_as_the_same_turn(chat: Chat, upstream: Upstream, user: Account, rows: Rows) -> None:

@@ -1,0 +1,62 @@
+"""A turn told from what is stored: the events, as far as there are any, and else what they came to."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from app.errors import NotFound, error_of
+from app.models.turn import TurnStatus
+from app.repositories import turn_events, turns
+from app.services.running_turn import Outcome, ToldTurn
+from app.services.turn_views import message_view, running_view, turn_view
+
+
+def retell(connection: Connection, user_id: UUID, row: Row[Any]) -> ToldTurn:
+    """The ended turn `row`, from its first event to its last."""
+    turn = ToldTurn(user_id=user_id, id=row.id, conversation_id=row.conversation_id)
+    tell_stored(connection, [turn])
+    tell_end(connection, turn, row)
+    return turn
+
+
+def tell_stored(connection: Connection, told: list[ToldTurn]) -> None:
+    """Say what has been stored beyond what each of the turns has said; one statement."""
+    by_id = {turn.id: turn for turn in told}
+    parameters = {
+        "user_ids": [turn.user_id for turn in told],
+        "turn_ids": [turn.id for turn in told],
+        "after": [turn.narration.last for turn in told],
+    }
+    for batch in turn_events.NEWS.all(connection, parameters):
+        narration = by_id[batch.turn_id].narration
+        for sequence, kind, data in batch.events:
+            if sequence > narration.last:  # two batches may overlap, where one was sent again with more in it
+                narration.say(kind, data, sequence=sequence)
+
+
+def tell_end(connection: Connection, turn: ToldTurn, row: Row[Any] | None) -> None:
+    """Say what the ended turn `row` came to; None if it was deleted meanwhile.
+
+    Readers who have heard none of it get the whole answer as one piece; the others get it with the message, whole too.
+    """
+    if row is None:
+        gone = NotFound("The conversation of this turn has been deleted.")
+        turn.end(Outcome(TurnStatus.FAILED, {}, None, gone), "turn.failed", {"turn": {"id": turn.id}})
+        return
+    place = {"user_id": turn.user_id, "conversation_id": row.conversation_id, "position": row.answer_position}
+    stored = turns.ANSWER.one(connection, place) if row.answer_position is not None else None
+    last = max(row.last_sequence or 0, turn.narration.last + 1, 4 if stored else 2)
+    if turn.narration.last == 0:
+        turn.narration.say("turn.started", {"turn": {**running_view(row), "status": TurnStatus.RUNNING.value}})
+    shown = None
+    if stored is not None:
+        turn.title = stored.title
+        shown = message_view(row.conversation_id, stored.position, row.id, stored.created_at, stored._asdict())
+        if turn.narration.last == 1 and last > 3 and stored.content:
+            turn.narration.say("message.delta", {"text": stored.content}, sequence=last - 2)
+        if turn.narration.last < last - 1:
+            turn.narration.say("message.completed", {"message": shown}, sequence=last - 1)
+    view = turn_view(row)
+    error = error_of(row.error["code"], row.error["detail"]) if row.error else None
+    turn.end(Outcome(TurnStatus(row.status), view, shown, error), f"turn.{row.status}", {"turn": view}, sequence=last)
