@@ -82,7 +82,7 @@ class JobQueue:
             with make_celery(self.broker(), set_as_current=False).connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=SEND_SECONDS)
         except Exception as error:  # of whichever broker's client
-            _log.warning("the broker does not answer: %s", type(error).__name__)
+            _log.warning("the broker does not answer: %s", redact(f"{type(error).__name__}: {error}"))
             return False
         return True
 

@@ -1,8 +1,12 @@
 """Runs the migrations: one process at a time, and never waiting long for a lock that the application holds."""
 
 from alembic import context
+from click import ClickException
 from flask import current_app
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from app.database import said
 
 # Two processes that upgrade at once queue here; any constant will do that nobody else uses.
 UPGRADE_LOCK = 7_275_396_001
@@ -23,7 +27,7 @@ def run_offline() -> None:
 
 def run_online() -> None:
     engine = current_app.extensions["migrate"].db.engine
-    with engine.connect() as connection:
+    with _connected(engine) as connection:
         try:
             _take_upgrade_lock(connection)
             context.configure(
@@ -38,6 +42,15 @@ def run_online() -> None:
         finally:
             # It holds the advisory lock and changed settings: closed, never returned to the pool.
             connection.invalidate()
+
+
+def _connected(engine: Engine) -> Connection:
+    """Raises `ClickException`, one line on the command line, where the database cannot be reached."""
+    try:
+        connection: Connection = engine.connect()
+    except DBAPIError as error:
+        raise ClickException(f"The database does not answer, so nothing was migrated: {said(error)}") from error
+    return connection
 
 
 def _take_upgrade_lock(connection: Connection) -> None:

@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import said
 from app.extensions import db
 from app.jobs import job_queue
+
+UNDEFINED_TABLE = "42P01"
 
 _log = logging.getLogger("parley.health")
 
@@ -65,11 +67,11 @@ def _check() -> HealthReport:
     try:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             current = connection.execute(text("SELECT /* health.revision */ version_num FROM alembic_version")).scalar()
-    except ProgrammingError:  # no such table
-        current = None
     except SQLAlchemyError as error:
-        detail = f"The database does not answer ({type(error).__name__})."
-        return HealthReport(False, detail, answers=False, why=said(error))
+        if getattr(getattr(error, "orig", None), "pgcode", None) != UNDEFINED_TABLE:
+            detail = f"The database does not answer ({type(error).__name__})."
+            return HealthReport(False, detail, answers=False, why=said(error))
+        current = None
     if current is None:
         return HealthReport(False, "The database is empty; run `flask db upgrade`.")
     if current != expected_revision():
