@@ -1,6 +1,7 @@
 """Runs the migrations: one process at a time, and never waiting long for a lock that the application holds."""
 
 from alembic import context
+from alembic.util import CommandError
 from click import ClickException
 from flask import current_app
 from sqlalchemy import Connection, Engine, text
@@ -39,6 +40,10 @@ def run_online() -> None:
             )
             with context.begin_transaction():
                 context.run_migrations()
+        except CommandError as error:
+            if "Can't locate revision" not in str(error):
+                raise
+            raise ClickException(f"{error}; this code is older than its database: deploy the newer") from error
         finally:
             # It holds the advisory lock and changed settings: closed, never returned to the pool.
             connection.invalidate()

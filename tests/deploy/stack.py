@@ -52,7 +52,7 @@ class Stack:
         self.port = ports.choose(0)
         self._dotenv = dict(dotenv)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        (folder / "home").mkdir()
+        (folder / "home").mkdir(parents=True)
 
     @property
     def url(self) -> str:
