@@ -7,7 +7,7 @@ import marshmallow as ma
 import orjson
 from marshmallow import fields, validate
 
-from app.api.pagination import IDENTIFIER, MOMENT, PageQuery, Pages, page_of
+from app.api.pagination import IDENTIFIER, LONGEST_CURSOR, MOMENT, PageQuery, Pages, page_of
 from app.api.schemas.base import Examples, PlainText, Schema
 from app.models import ConversationStatus
 
@@ -104,7 +104,10 @@ class ConversationQuery(PageQuery):
     )
     cursor = fields.String(
         load_default=None,
-        metadata={"description": "`next_cursor` of the page before, asked for with the same filters."},
+        metadata={
+            "description": "`next_cursor` of the page before, asked for with the same filters.",
+            "maxLength": LONGEST_CURSOR,
+        },
     )
 
     @ma.post_load

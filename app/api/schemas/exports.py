@@ -30,7 +30,7 @@ class ExportedMessageSchema(Schema):
         metadata={"description": "Its place. Counted anew on import, but it must ascend."},
     )
     role = fields.String(required=True, validate=validate.OneOf(list(MessageRole)))
-    content = fields.String(load_default=None, allow_none=True)
+    content = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=ANSWER_CONTENT_LIMIT))
     tool_calls = fields.List(fields.Dict(), load_default=None, allow_none=True, validate=refuse_extreme_numbers)
     tool_call_id = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=200))
     metadata = fields.Dict(attribute="meta", load_default=dict, validate=refuse_extreme_numbers)
@@ -41,13 +41,10 @@ class ExportedMessageSchema(Schema):
         metadata={"description": "Absent, or a time to come: the time of the import."},
     )
 
-    @ma.validates_schema
+    @ma.validates_schema(skip_on_field_errors=True)
     def _content_fits_the_role(self, data: dict[str, Any], **_: Any) -> None:
-        content, role = data.get("content"), data.get("role")
-        if role == MessageRole.USER and not 1 <= len(content or "") <= USER_CONTENT_LIMIT:
+        if data["role"] == MessageRole.USER and not 1 <= len(data["content"] or "") <= USER_CONTENT_LIMIT:
             raise ma.ValidationError(f"A user's message has 1 to {USER_CONTENT_LIMIT} characters.", "content")
-        if len(content or "") > ANSWER_CONTENT_LIMIT:
-            raise ma.ValidationError(f"Longer than {ANSWER_CONTENT_LIMIT} characters.", "content")
 
 
 class ExportedConversationSchema(Schema):
@@ -79,19 +76,25 @@ class ExportSchema(Schema):
         }
     ]
 
-    version = fields.Integer(required=True, strict=True, validate=validate.Equal(VERSION))
-    exported_at = fields.AwareDateTime(load_default=None)
+    version = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(VERSION, VERSION, error=f"This server reads version {VERSION} of the document."),
+    )
+    exported_at = fields.AwareDateTime(load_default=None, metadata={"maxLength": 40})
     conversation = fields.Nested(ExportedConversationSchema, required=True)
-    messages = fields.List(fields.Nested(ExportedMessageSchema), required=True)
+    messages = fields.List(
+        fields.Nested(ExportedMessageSchema), required=True, validate=validate.Length(max=MOST_MESSAGES)
+    )
 
     @ma.pre_load
     def _bound(self, data: Any, **_: Any) -> Any:
-        """Before each of them is looked at."""
+        """What is too much is refused before each message is looked at."""
         if isinstance(data, dict) and isinstance(data.get("messages"), list) and len(data["messages"]) > MOST_MESSAGES:
             raise ma.ValidationError(f"More than {MOST_MESSAGES} messages.", "messages")
         return data
 
-    @ma.validates_schema
+    @ma.validates_schema(skip_on_field_errors=True)
     def _positions_ascend(self, data: dict[str, Any], **_: Any) -> None:
         last = 0
         for place, message in enumerate(data["messages"]):
