@@ -53,7 +53,7 @@ def _dumps(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def engine_options(settings: Database, make_url: Callable[[], str] | None = None) -> dict[str, Any]:
+def engine_options(settings: Database) -> dict[str, Any]:
     """Keyword arguments of `create_engine`.
 
     No pre-ping: it would cost the turn a round trip, and a restarted server costs each process one failed request at

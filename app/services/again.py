@@ -9,8 +9,9 @@ from app.config import Chat
 from app.errors import ConversationMovedOn, NotFound
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
-from app.services.begin import Begun, ChatCommand, Prior, begin_parameters, begun_from, close_stale
+from app.services.begin import Begun, ChatCommand, Prior, begin_parameters, begun_from
 from app.services.running_turn import ToldTurn
+from app.services.stale import close_stale
 from app.services.telling import retell
 
 
@@ -31,7 +32,14 @@ def again(
     row = _turn(connection, parameters)
     parameters["conversation_id"] = row.conversation_id
     if row.status == TurnStatus.RUNNING and row.stale:
-        close_stale(connection, parameters, row.id, row.attempt)
+        close_stale(
+            connection,
+            user_id=command.caller.user_id,
+            conversation_id=row.conversation_id,
+            turn_id=row.id,
+            attempt=row.attempt,
+            stale_seconds=settings.stale_seconds,
+        )
         row = _turn(connection, parameters)
     if row.status == TurnStatus.RUNNING:
         return follow(row)

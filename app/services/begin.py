@@ -25,10 +25,10 @@ from app.services.context import build_context
 from app.services.identity import Identity
 from app.services.narration import Narration
 from app.services.running_turn import RunningTurn
+from app.services.stale import close_stale
 from app.services.titles import preview_of, title_of
 
 _TRIES = 4  # of taking the conversation, each after having closed a silent attempt or lost a race
-_STALE_ERROR = {"code": "interrupted", "detail": "The process that was answering went silent; send the message again."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +148,6 @@ def begun_from(connection: Connection, message: str, parameters: dict[str, Any],
     return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {}, replaceable)
 
 
-def close_stale(connection: Connection, parameters: dict[str, Any], turn_id: UUID, attempt: UUID) -> None:
-    """End an attempt whose worker has gone silent as `interrupted`; one that has spoken since is left alone."""
-    sql.CLOSE_STALE.one(
-        connection, {**parameters, "attempt": attempt, "turn_id": turn_id, "error": orjson.dumps(_STALE_ERROR).decode()}
-    )
-
-
 def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str, Any]) -> Prior | None:
     """Raise what is in the way, or clear it and return None: try again."""
     by_key = command.caller.key is not None
@@ -177,5 +170,12 @@ def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str
         return None  # it was released between the two statements
     if not found.stale:
         raise ConversationBusy(retry_after=1)
-    close_stale(connection, parameters, found.running_id, found.running_attempt)
+    close_stale(
+        connection,
+        user_id=command.caller.user_id,
+        conversation_id=found.found,
+        turn_id=found.running_id,
+        attempt=found.running_attempt,
+        stale_seconds=parameters["stale_seconds"],
+    )
     return None

@@ -1,7 +1,6 @@
 """The turns that other processes answer and somebody here listens to: one poll for all of them."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,12 +8,11 @@ from sqlalchemy import Connection, Engine, Row
 
 from app.repositories import turn_events, turns
 from app.services.running_turn import ToldTurn
+from app.services.stale import close_stale
 from app.services.telling import tell_end, tell_stored
 from app.services.ticker import Ticker
 
 INTERVAL = 0.25  # seconds
-
-CloseStale = Callable[[Connection, UUID, Row[Any]], None]
 
 
 class Followers:
@@ -23,9 +21,8 @@ class Followers:
     A turn is followed to its end, whether or not its readers stay: its end is bounded, and they may come back.
     """
 
-    def __init__(self, engine: Engine, stale_seconds: float, close_stale: CloseStale) -> None:
-        """`close_stale` ends the turn of a running row whose process has gone silent."""
-        self._engine, self._stale_seconds, self._close_stale = engine, stale_seconds, close_stale
+    def __init__(self, engine: Engine, stale_seconds: float) -> None:
+        self._engine, self._stale_seconds = engine, stale_seconds
         self._followed: dict[UUID, ToldTurn] = {}
         self._lock = threading.Lock()
         self._ticker = Ticker("followers", INTERVAL, self._tick)
@@ -58,7 +55,14 @@ class Followers:
                 if row is None:
                     self._end(connection, turn)
                 elif row.stale:
-                    self._close_stale(connection, turn.user_id, row)  # the next tick sees what became of it
+                    close_stale(  # the next tick sees what became of it
+                        connection,
+                        user_id=turn.user_id,
+                        conversation_id=row.conversation_id,
+                        turn_id=row.id,
+                        attempt=row.attempt,
+                        stale_seconds=self._stale_seconds,
+                    )
         return True
 
     def _end(self, connection: Connection, turn: ToldTurn) -> None:

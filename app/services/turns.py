@@ -25,7 +25,7 @@ from app.providers.base import ChatRequest, Completed
 from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
 from app.services.again import again
-from app.services.begin import Begun, ChatCommand, Prior, begin, close_stale
+from app.services.begin import Begun, ChatCommand, Prior, begin
 from app.services.event_log import EventLog
 from app.services.finish import Answer, finish
 from app.services.followers import Followers
@@ -49,7 +49,7 @@ class TurnEngine:
         self._settings = settings
         self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
         self._events = EventLog(self._engine, self._heartbeats.all)
-        self._followers = Followers(self._engine, settings.stale_seconds, self._close_stale)
+        self._followers = Followers(self._engine, settings.stale_seconds)
 
     @property
     def running(self) -> int:
@@ -136,10 +136,6 @@ class TurnEngine:
         if row is None:
             raise NotFound("There is no such turn.")
         return row
-
-    def _close_stale(self, connection: Connection, user_id: UUID, row: Row[Any]) -> None:
-        whose = {"user_id": user_id, "conversation_id": row.conversation_id}
-        close_stale(connection, {**whose, "stale_seconds": self._settings.stale_seconds}, row.id, row.attempt)
 
     def _answer(self, begun: Begun, started: float) -> None:
         """Produce the answer and end the attempt. Runs in the turn's own thread; nothing may escape it."""

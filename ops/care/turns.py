@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-import orjson
-
-from app.errors import TurnInterrupted
-from app.repositories import turns as sql
 from app.repositories.care import STALE_TURNS
+from app.services.stale import close_stale as silent_turn_closed
 from ops.care.batches import TimeBox, autocommit
 
 _NOBODY = UUID(int=0)
-_ERROR = TurnInterrupted("The process that was answering went silent; send the message again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +28,13 @@ def close_stale(
     `seconds` bounds the run; `dry_run` only counts.
     """
     time_box, silent, closed = TimeBox(seconds), 0, 0
-    error = orjson.dumps({"code": _ERROR.code, "detail": _ERROR.detail}).decode()
     after = {"after_user": _NOBODY, "after_id": _NOBODY}
     with autocommit() as connection:
         while True:
             page = STALE_TURNS.all(connection, {**after, "stale_seconds": stale_seconds, "batch": batch})
             silent += len(page)
             for turn in page:
-                parameters = {**turn._asdict(), "stale_seconds": stale_seconds, "error": error}
-                if not dry_run and sql.CLOSE_STALE.one(connection, parameters) is not None:
+                if not dry_run and silent_turn_closed(connection, stale_seconds=stale_seconds, **turn._asdict()):
                     closed += 1
             if len(page) < batch:
                 return StaleTurnsClosed(silent, closed, dry_run=dry_run)
