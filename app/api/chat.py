@@ -10,6 +10,7 @@ from app.api.access import Access, caller, note_use
 from app.api.blueprint import Blueprint, View
 from app.api.openapi.problems import tree
 from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestSchema
+from app.api.schemas.events import ANY_EVENT
 from app.api.streams import event_stream
 from app.errors import (
     ConversationBusy,
@@ -45,7 +46,7 @@ def _documented(view: View) -> View:
         blueprint.doc(parameters=[IDEMPOTENCY_KEY]),
         blueprint.alt_response(
             200,
-            schema={"$ref": "#/components/schemas/TurnEvent"},
+            schema=ANY_EVENT,
             content_type="text/event-stream",
             description="The answer: whole, or as a stream of events that ends with the turn.",
             success=True,

@@ -12,9 +12,9 @@ from werkzeug.routing import Rule
 from app.api.access import Access
 from app.api.blueprint import RAISES, Blueprint
 from app.api.openapi import problems
-from app.api.openapi.events import EVENT, event_schema, name_of
+from app.api.openapi.events import event_schema, name_of
 from app.api.openapi.general import HEADERS, PARAMETERS, SECURITY_SCHEMES, security, who
-from app.api.schemas.events import EVENTS
+from app.api.schemas.events import EVENT, EVENTS
 from app.errors import (
     DatabaseUnavailable,
     InvalidInput,

@@ -10,8 +10,6 @@ from marshmallow import Schema
 
 from app.api.schemas.events import EVENTS
 
-EVENT = "TurnEvent"
-
 
 def name_of(data: type[Schema]) -> str:
     """The name under which the components hold the schema of an event's data."""
@@ -21,8 +19,8 @@ def name_of(data: type[Schema]) -> str:
 def event_schema() -> dict[str, Any]:
     """Any one event, as JSON Schema."""
     return {
-        "description": "One event of a stream. `id` counts up from 1. Lines that begin with a colon are comments: one"
-        " at once and one every 15 seconds of silence show that the connection lives.",
+        "description": "One event of a stream. `id` is a whole number that ascends. Lines that begin with a colon are"
+        " comments: one at once and one every 15 seconds of silence show that the connection lives.",
         "oneOf": [_event(name, *data) for name, data in EVENTS.items()],
     }
 

@@ -15,6 +15,13 @@ IDEMPOTENCY_KEY = {
     "description": "1 to 255 printable ASCII characters of your choice. The same key with the same body joins the turn"
     " while it runs, tells it again when it is done and runs it again if it failed; with another body it is refused.",
 }
+LAST_EVENT_ID = {
+    "in": "header",
+    "name": "Last-Event-ID",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[0-9]{1,10}$"},
+    "description": "The `id` of the last event that you have; the stream goes on after it. Browsers send it.",
+}
 
 
 class ChatRequestSchema(Schema):

@@ -33,6 +33,12 @@ class TurnStartedSchema(Schema):
     turn = fields.Nested(RunningTurnSchema)
 
 
+class TurnRestartedSchema(Schema):
+    """Another attempt began at a turn that had failed; what was told of the answer before is void."""
+
+    turn = fields.Nested(RunningTurnSchema)
+
+
 class MessageDeltaSchema(Schema):
     """The next piece of the answer."""
 
@@ -57,14 +63,29 @@ class TurnDroppedSchema(Schema):
     turn = fields.Nested(DroppedTurnSchema)
 
 
+class GoneTurnSchema(Schema):
+    """A turn that was deleted with its conversation."""
+
+    id = fields.UUID()
+
+
+class TurnGoneSchema(Schema):
+    """The last event where the conversation has been deleted meanwhile."""
+
+    turn = fields.Nested(GoneTurnSchema)
+
+
+EVENT = "TurnEvent"  # the name of any of them in the API's description
+ANY_EVENT = {"$ref": f"#/components/schemas/{EVENT}"}
 EVENTS: MappingProxyType[str, tuple[type[Schema], ...]] = MappingProxyType(
     {
         "turn.started": (TurnStartedSchema,),
+        "turn.restarted": (TurnRestartedSchema,),
         "message.delta": (MessageDeltaSchema,),
         "message.completed": (MessageCompletedSchema,),
         "turn.completed": (TurnEndedSchema,),
         "turn.cancelled": (TurnEndedSchema,),
-        "turn.failed": (TurnEndedSchema, TurnDroppedSchema),
+        "turn.failed": (TurnEndedSchema, TurnDroppedSchema, TurnGoneSchema),
         "turn.interrupted": (TurnEndedSchema, TurnDroppedSchema),
     }
 )
