@@ -23,6 +23,8 @@ PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 # Variables that a page may name although they are no settings: of the Makefile and of the tests.
 OTHER_VARIABLES = {"TESTS", "PYTHON", "UPGRADE", "TEST_DATABASE_URL"}
+# What docker-compose.yml asks for beyond the settings.
+COMPOSE_VARIABLES = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
 
 per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
@@ -77,7 +79,7 @@ def test_make_targets_and_modules_that_are_named_exist(page: Path) -> None:
 def test_variables_that_are_named_are_settings(page: Path) -> None:
     known = {settings_table.variable(field) for group in GROUPS.values() for field in group.model_fields.values()}
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b", page.read_text()))
-    assert named - known - OTHER_VARIABLES - {"PR_SET_PDEATHSIG"} == set()
+    assert named - known - OTHER_VARIABLES - COMPOSE_VARIABLES - {"PR_SET_PDEATHSIG"} == set()
 
 
 def test_the_test_command_is_the_one_that_a_change_must_pass() -> None:
