@@ -242,6 +242,12 @@ class Chat(Group):
     max_user_chars: int = Field(
         10_000, ge=1, le=10_000, validation_alias="CHAT_MAX_USER_CHARS", description="Longest message from a person."
     )
+    max_running: int = Field(
+        1000,
+        ge=1,
+        validation_alias="CHAT_MAX_RUNNING",
+        description="Turns that one web worker answers at a time; beyond that, 503 with Retry-After.",
+    )
     stale_seconds: int = Field(
         15,
         ge=3,

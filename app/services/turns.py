@@ -18,7 +18,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row
 
 from app.config import Chat
-from app.errors import DatabaseUnavailable, NotFound, ParleyError, ProviderBadAnswer, TurnFenced, TurnInterrupted
+from app.errors import (
+    DatabaseUnavailable,
+    NotFound,
+    Overloaded,
+    ParleyError,
+    ProviderBadAnswer,
+    TurnFenced,
+    TurnInterrupted,
+)
 from app.metrics.chat import record_turn, record_turn_begun, record_turn_replayed, record_turn_resumed
 from app.models.turn import TurnStatus
 from app.providers.base import ChatRequest, Completed
@@ -60,10 +68,12 @@ class TurnEngine:
         """Begin a turn and set its answer going. When this returns, the user's message is durable.
 
         With an idempotency key that was used before: that turn, joined or as it ended, or a new attempt at it. Raises
-        `InvalidInput` for an unknown provider, and whatever `begin` and `again` raise; then nothing was stored.
+        `InvalidInput` for an unknown provider, `Overloaded`, and whatever `begin` and `again` raise; then nothing was stored.
         """
         if command.provider is not None:
             self._providers.get(command.provider)
+        if self.running >= self._settings.max_running:
+            raise Overloaded("This server is answering as many turns as it may; try again shortly.", retry_after=1)
         default, started = self._providers.default.name, time.monotonic()
         with self._engine.connect() as connection:
             found = begin(connection, command, self._settings, default)

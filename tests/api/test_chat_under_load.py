@@ -221,3 +221,25 @@ def test_an_attempt_closed_by_somebody_else_stops_and_says_so(
         upstream.wait_for(lambda: upstream.disconnects > seen)
     assert events[-1][1] == "turn.interrupted"
     assert rows("SELECT 1 FROM messages WHERE user_id = :u AND role = 'assistant'", u=user.id) == []
+
+
+def test_beyond_its_bound_a_worker_refuses_and_stays_well(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, make_user: Callable[..., Account]
+) -> None:
+    upstream.script = scripts.words(10, pause=0.1)
+    client = make_chat_app(chat={"max_running": 2}).test_client
+    accounts = [make_user() for _ in range(3)]
+
+    def say(account: Account) -> TestResponse:
+        return client().post("/api/chat", json={"message": "hello"}, headers=account.headers)
+
+    with ThreadPoolExecutor(2) as threads:
+        pending = [threads.submit(say, account) for account in accounts[:2]]
+        upstream.wait_for(lambda: upstream.open_streams >= 2)
+        refused = say(accounts[2])
+        assert refused.status_code == 503
+        assert refused.get_json()["code"] == "overloaded"
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert client().get("/health").status_code == 200
+        assert [future.result().status_code for future in pending] == [200, 200]
+    assert say(accounts[2]).status_code == 200
