@@ -50,9 +50,7 @@ class RenameSchema(Schema):
 
 
 class ChangePasswordSchema(Schema):
-    EXAMPLES: ClassVar[Examples] = [
-        {"current_password": "correct horse battery", "new_password": "a better one now"}
-    ]
+    EXAMPLES: ClassVar[Examples] = [{"current_password": "correct horse battery", "new_password": "a better one now"}]
 
     current_password = _password(passwords.unusable)
     new_password = _new_password()

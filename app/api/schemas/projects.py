@@ -18,9 +18,7 @@ class ProjectSettings(Schema):
 class ProjectChange(Schema):
     """What may be set; whatever is left out stays."""
 
-    EXAMPLES: ClassVar[Examples] = [
-        {"description": "Answers about heating.", "settings": {"temperature": 0.2}}
-    ]
+    EXAMPLES: ClassVar[Examples] = [{"description": "Answers about heating.", "settings": {"temperature": 0.2}}]
 
     name = PlainText(longest=100)
     description = PlainText(longest=2000, blank=True, allow_none=True)
