@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -103,9 +103,16 @@ def _alone(job: Job) -> Iterator[bool]:
     if not job.exclusive:
         yield True
         return
+    key = {"key": lock_key(job.name)}
     with direct_connection() as connection:
-        row = sql.LOCK.one(connection, {"key": lock_key(job.name)})
-        yield bool(row is not None and row.taken)
+        row = sql.LOCK.one(connection, key)
+        taken = bool(row is not None and row.taken)
+        try:
+            yield taken
+        finally:
+            if taken:
+                with suppress(*DATABASE_AWAY):
+                    sql.UNLOCK.one(connection, key)
 
 
 def lock_key(name: str) -> int:

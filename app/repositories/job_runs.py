@@ -4,6 +4,9 @@ from app.repositories.statement import Statement
 
 LOCK = Statement("job_runs.lock", "SELECT pg_try_advisory_lock(%(key)s) AS taken")
 
+# The end of the connection gives it back too, but some time later.
+UNLOCK = Statement("job_runs.unlock", "SELECT pg_advisory_unlock(%(key)s) AS given_back")
+
 _GONE = "its worker ended before it did, or lost the database"
 
 # A run that begins knows that all before it have ended: those of the same message, because it would not have been
