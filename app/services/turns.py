@@ -68,7 +68,7 @@ class TurnEngine:
         """Begin a turn and set its answer going. When this returns, the user's message is durable.
 
         With an idempotency key that was used before: that turn, joined or as it ended, or a new attempt at it. Raises
-        `InvalidInput` for an unknown provider, `Overloaded`, and whatever `begin` and `again` raise; then nothing was stored.
+        `InvalidInput` for an unknown provider, `Overloaded` and what `begin` and `again` raise; nothing is stored then.
         """
         if command.provider is not None:
             self._providers.get(command.provider)
