@@ -88,6 +88,8 @@ class _Call:
         if not self._hangup.done:
             if kind is None:
                 self._line.breaker.completed()
+            elif isinstance(error, ProviderTimedOut) and monotonic() >= self._until:
+                pass  # it was still talking
             elif isinstance(error, ProviderError) and not isinstance(error, ProviderMisconfigured):
                 self._line.breaker.failed()  # in the middle of its answer
         return self._context.__exit__(kind, error, trace)

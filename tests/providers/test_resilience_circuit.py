@@ -131,6 +131,14 @@ def test_it_was_we_who_hung_up(upstream: Upstream, registry: ProviderRegistry) -
             upstream.wait_for(lambda: upstream.open_streams == 0)
 
 
+def test_who_talks_for_too_long_is_not_left_alone(
+    upstream: Upstream, make_registry: Callable[..., ProviderRegistry]
+) -> None:
+    registry = make_registry(AI_TOTAL_TIMEOUT=0.3, AI_BREAKER_FAILURES=1)
+    upstream.script = scripts.words(1000, pause=0.02)
+    assert [ask(registry), ask(registry)] == ["provider_timeout"] * 2
+
+
 class Gate:
     """A script that answers once it is opened."""
 
