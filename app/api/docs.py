@@ -3,11 +3,13 @@
 Nothing of it is fetched from anywhere else, so it works without the internet, and its policy says so to the browser.
 """
 
+import hashlib
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import cast
 
-from flask import Response, request, send_file
+from flask import Response, request
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
@@ -19,10 +21,10 @@ _BUNDLE = Path(str(resources.files("flask_swagger_ui"))) / "dist"
 _POLICY = f"{PAGE_POLICY}; img-src 'self' data:"
 
 _FILES = {
-    "start.js": _OURS / "start.js",
-    "swagger-ui.css": _BUNDLE / "swagger-ui.css",
-    "swagger-ui-bundle.js": _BUNDLE / "swagger-ui-bundle.js",
-    "favicon.png": _BUNDLE / "favicon-32x32.png",
+    "start.js": (_OURS / "start.js", "text/javascript"),
+    "swagger-ui.css": (_BUNDLE / "swagger-ui.css", "text/css"),
+    "swagger-ui-bundle.js": (_BUNDLE / "swagger-ui-bundle.js", "text/javascript"),
+    "favicon.png": (_BUNDLE / "favicon-32x32.png", "image/png"),
 }
 _NAMES = ",".join(f'"{name}"' for name in _FILES)
 _TEXT = {"type": "string"}
@@ -37,7 +39,7 @@ blueprint = Blueprint(
 @blueprint.alt_response(304, description="Still the same, by its ETag.")
 def docs_page() -> Response:
     """This API as a page to read and to try"""
-    response = _file(_OURS / "index.html")
+    response = _answer(_OURS / "index.html", "text/html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
@@ -49,10 +51,19 @@ def docs_page() -> Response:
 @blueprint.alt_response(304, description="Still the same, by its ETag.")
 def docs_file(name: str) -> Response:
     """A file of the page"""
-    return _file(_FILES[name])
+    return _answer(*_FILES[name])
 
 
-def _file(path: Path) -> Response:
-    """The whole file. Browsers keep it, and ask each time whether it has changed."""
-    response = send_file(path, conditional=False)  # which would also answer parts of files
+def _answer(path: Path, media_type: str) -> Response:
+    """The file. Browsers keep it, and ask each time whether it has changed."""
+    body, tag = _read(path)
+    response = Response(body, mimetype=media_type, headers={"Cache-Control": "no-cache"})
+    response.set_etag(tag)
     return cast(Response, response.make_conditional(request))
+
+
+@cache
+def _read(path: Path) -> tuple[bytes, str]:
+    """Its content and what that is known by; kept by the process, two megabytes for all of them."""
+    body = path.read_bytes()
+    return body, hashlib.sha256(body).hexdigest()[:16]
