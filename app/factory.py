@@ -38,6 +38,7 @@ from app.providers.registry import ProviderRegistry
 from app.services.container import Services
 from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
+from app.services.search_requests import IndexRequests
 from app.services.signing_keys import SigningKeys
 from app.services.turns import TurnEngine
 from app.tracing import trace
@@ -139,6 +140,6 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         settings=settings,
         providers=providers,
         passwords=PasswordHasher(queue=settings.auth.password_queue),
-        turns=TurnEngine(engine, providers, settings.chat),
+        turns=TurnEngine(engine, providers, settings.chat, IndexRequests(flask_app.extensions["jobs"]).add),
         key_uses=KeyUses(engine),
     )

@@ -11,6 +11,7 @@ import contextvars
 import logging
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -50,11 +51,19 @@ _log = logging.getLogger("parley.turns")
 class TurnEngine:
     """Runs the turns of one process. Thread-safe; made after a fork, or without one."""
 
-    def __init__(self, engine: Engine, providers: ProviderRegistry, settings: Chat) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        providers: ProviderRegistry,
+        settings: Chat,
+        changed: Callable[[UUID, UUID], None] = lambda user_id, conversation_id: None,
+    ) -> None:
+        """`changed` is told of each conversation that has a stored turn more; it neither waits nor raises."""
         # Each statement of a turn is one transaction of its own, so BEGIN and COMMIT would be two idle round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._providers = providers
         self._settings = settings
+        self._changed = changed
         self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
         self._events = EventLog(self._engine, self._heartbeats.all)
         self._followers = Followers(self._engine, settings.stale_seconds)
@@ -158,6 +167,7 @@ class TurnEngine:
                 raise TurnFenced
             self._end(turn, status, answer, error)
             stored = status
+            self._changed(turn.user_id, turn.conversation_id)
         except ParleyError as error:
             self._give_up(turn, error)
         except Exception:
