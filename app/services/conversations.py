@@ -15,6 +15,7 @@ from app.errors import Conflict, ConversationBusy, NotFound
 from app.models import Conversation, ConversationStatus, Message
 from app.repositories import conversations, messages, search
 from app.services.container import services
+from app.services.search_requests import request_index
 from app.services.transactions import statements
 
 _ATTEMPTS = 3  # an attempt may end, and the next begin, between our two statements
@@ -53,7 +54,10 @@ def page(
 def create(user_id: UUID, **values: Any) -> Conversation:
     """A new, empty conversation from `title`, `project_id`, `meta`. Raises `NotFound` for an unknown project."""
     with statements() as session:
-        return conversations.add(session, user_id, values)
+        created = conversations.add(session, user_id, values)
+    if created.title is not None:
+        request_index(user_id, created.id)
+    return created
 
 
 def get(user_id: UUID, conversation_id: UUID) -> Conversation:
@@ -73,6 +77,8 @@ def change(user_id: UUID, conversation_id: UUID, **values: Any) -> Conversation:
         changed = conversations.change(session, user_id, conversation_id, values)
     if changed is None:
         raise _missing()
+    if "title" in values:
+        request_index(user_id, conversation_id)
     return changed
 
 

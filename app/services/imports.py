@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from app.models.columns import new_id
 from app.repositories import exports as sql
+from app.services.search_requests import request_index
 from app.services.titles import preview_of
 from app.services.transactions import statements
 
@@ -50,4 +51,5 @@ def import_conversation(
     with statements() as session:
         row = sql.IMPORT.one(session.connection(), parameters)
     assert row is not None  # noqa: S101  # an INSERT that does not raise returns its row
+    request_index(user_id, row.id)
     return row

@@ -1,13 +1,16 @@
 """Search: keeping what conversations are found by up to date, outside the turn.
 
-A conversation's document is written anew as a whole, after a turn or a new title: bounded by its newest 500,000
-characters, 0.3 s of the database's time at the most, 2 ms for an ordinary one. The sweep finds what got lost on the
-way there.
+A conversation's document is written anew as a whole, after a turn or a new title: of its newest 500,000 characters,
+which takes the database a second or two, and some milliseconds for an ordinary one. The sweep finds what got lost on
+the way there.
 """
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -49,34 +52,52 @@ def index_conversation(user_id: UUID, conversation_id: UUID) -> bool:
         return _write(connection, user_id, conversation_id)
 
 
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """Documents `written`; `fresh` were up to date or their conversation gone; `failed` stay stale for the sweep."""
+
+    written: int = 0
+    fresh: int = 0
+    failed: int = 0
+
+
+def index_conversations(conversations: Iterable[tuple[UUID, UUID]]) -> IndexReport:
+    """Write the documents of these (user, conversation); one that cannot be written does not stop the others.
+
+    Raises where the database has gone away.
+    """
+    found = Counter(_tried(user_id, conversation_id) for user_id, conversation_id in conversations)
+    return IndexReport(found["written"], found["fresh"], found["failed"])
+
+
 def index_stale(*, limit: int = 10_000, seconds: float = 300) -> SweepReport:
-    """Write the documents of stale conversations, at most `limit` of them, for about so many seconds.
+    """Write the documents of stale conversations: of no more than `limit`, and for about so many seconds.
 
     What it does not reach is reached by a later run: those written by this one are fresh by then, and looking at a
     fresh one costs microseconds. A document that cannot be written is logged and counted, and the rest goes on; raises
     where the database has gone away.
     """
     deadline = time.monotonic() + seconds
-    report = SweepReport()
+    seen, found = 0, Counter[str]()
     after = (_FIRST, _FIRST)
     while time.monotonic() < deadline:
         with autocommit() as connection:
             rows = sql.STALE.all(connection, {"user_id": after[0], "conversation_id": after[1], "batch": _BATCH})
         if not rows:
-            return replace(report, complete=True)
-        report = replace(report, seen=report.seen + rows[-1].seen)
+            return SweepReport(seen, found["written"], found["failed"], complete=True)
+        seen += rows[-1].seen
         after = (rows[-1].user_id, rows[-1].conversation_id)
         for row in rows:
             if row.stale:
-                if report.written + report.failed >= limit or time.monotonic() >= deadline:
-                    return report
-                report = _swept(report, row.user_id, row.conversation_id)
-    return report
+                if found.total() >= limit or time.monotonic() >= deadline:
+                    return SweepReport(seen, found["written"], found["failed"])
+                found[_tried(row.user_id, row.conversation_id)] += 1
+    return SweepReport(seen, found["written"], found["failed"])
 
 
-def _swept(report: SweepReport, user_id: UUID, conversation_id: UUID) -> SweepReport:
+def _tried(user_id: UUID, conversation_id: UUID) -> Literal["written", "fresh", "failed"]:
     try:
-        return replace(report, written=report.written + index_conversation(user_id, conversation_id))
+        return "written" if index_conversation(user_id, conversation_id) else "fresh"
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
@@ -85,7 +106,7 @@ def _swept(report: SweepReport, user_id: UUID, conversation_id: UUID) -> SweepRe
             type(error.orig).__name__,
             extra={"conversation_id": str(conversation_id), "sqlstate": getattr(error.orig, "pgcode", None)},
         )
-        return replace(report, failed=report.failed + 1)
+        return "failed"
 
 
 def _write(connection: Connection, user_id: UUID, conversation_id: UUID) -> bool:
