@@ -22,7 +22,7 @@ from ops.embedded import ports
 from tests.deploy.compose import ROOT, SECRETS, Service, services
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-SECONDS = 60  # bound of every wait; only reached by a fault
+SECONDS = 100  # bound of every wait; only reached by a fault
 
 
 def until(condition: Callable[[], Any], what: Callable[[], str], seconds: float = SECONDS) -> None:

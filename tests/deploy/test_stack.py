@@ -76,7 +76,8 @@ def test_nginx_gives_a_request_its_id_and_says_how_it_came(stack: Stack) -> None
 def test_events_arrive_one_by_one(stack: Stack, upstream: Upstream, headers: dict[str, str]) -> None:
     """The provider says three words and then nothing: who hears them, hears them before the answer's end."""
     upstream.script = scripts.hang(after=3)
-    response = stack.post("/api/chat", {"message": "hello"}, {**headers, **STREAM}, preload_content=False)
+    # What is held back until the end never comes, and the wait for it ends here.
+    response = stack.post("/api/chat", {"message": "hello"}, {**headers, **STREAM}, preload_content=False, timeout=20)
     assert response.status == 200
     stream = events(response)
     kind, data = next(stream)
