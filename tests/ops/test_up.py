@@ -35,7 +35,7 @@ def clone(home: Path) -> Path:
     """The project's folder as a fresh clone has it: without the developer's .env and .parley."""
     folder = home.parent / "clone"
     folder.mkdir()
-    for name in ("app", "ops", "migrations", "wsgi.py", "Procfile", ".venv"):
+    for name in ("app", "ops", "tasks", "migrations", "wsgi.py", "Procfile", ".venv"):
         (folder / name).symlink_to(PROJECT / name)
     return folder
 
