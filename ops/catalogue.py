@@ -99,6 +99,19 @@ PURGE_JOB_RUNS = Job(
     longest=timedelta(minutes=10),
     schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=40)),
 )
+INDEX_CONVERSATIONS = Job(
+    name="search.index_conversations",
+    does="Writes what conversations are found by, after a turn in them or a new title.",
+    longest=timedelta(minutes=5),
+    exclusive=False,
+    keep=timedelta(days=1),
+)
+SWEEP_SEARCH = Job(
+    name="search.sweep",
+    does="Finds conversations whose search document is missing or behind, and writes it.",
+    longest=timedelta(minutes=5),
+    schedule=Schedule(timedelta(hours=1), timedelta(minutes=50)),
+)
 
 JOBS: tuple[Job, ...] = (
     BEAT_TICK,
@@ -107,4 +120,6 @@ JOBS: tuple[Job, ...] = (
     PURGE_IDEMPOTENCY_KEYS,
     PURGE_TURN_EVENTS,
     PURGE_JOB_RUNS,
+    INDEX_CONVERSATIONS,
+    SWEEP_SEARCH,
 )

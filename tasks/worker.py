@@ -13,6 +13,7 @@ MODULES = (
     "tasks.beat_jobs",
     "tasks.turn_jobs",
     "tasks.purge_jobs",
+    "tasks.search_jobs",
 )
 
 
