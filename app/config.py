@@ -380,7 +380,7 @@ def _complaint(item: Mapping[str, Any]) -> str:
     """pydantic's message in plain words."""
     if item["type"] == "too_short":  # of a secret, whose characters it calls items
         return f"must have at least {item['ctx']['min_length']} characters"
-    return str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _check_provider(provider: Provider) -> None:
