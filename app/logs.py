@@ -12,7 +12,8 @@ from pythonjsonlogger.json import JsonFormatter
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _SECRETS = re.compile(
-    r"(?P<kept>(?:bearer|basic)\s+|[\"']?(?:password|secret|token|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?)"
+    r"(?P<kept>[\"']?(?:password|secret|token|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?|"
+    r"\b(?:bearer|basic)\s+)"
     r"[^\s\"',;&@]+"
     r"|(?<=://)[^/\s@]+(?=@)"
     r"|(?:\b(?:sk|pk|prl|ghp|xox[a-z])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)",
