@@ -213,7 +213,7 @@ def test_a_reply_that_is_lost_after_the_commit_is_not_called_unsaved(world: Worl
         return answers[-1].status == 200
 
     until(again, "the answer to the same request")
-    # Nobody answers the turn that nobody knows of: the next callers wait for it or are told so, until one runs it again.
+    # Nobody answers a turn that nobody knows of: the next callers wait or are told so, until one runs it again.
     codes = {orjson.loads(answer.data)["code"] for answer in answers[:-1]}
     assert codes <= {"conversation_busy", "interrupted"}
     assert world.stored("lost reply") == 1
