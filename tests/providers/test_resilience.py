@@ -175,6 +175,18 @@ def test_what_asks_for_more_time_than_is_left_is_told_at_once(upstream: Upstream
     assert len(upstream.requests) == 1
 
 
+def test_what_asks_for_more_time_than_the_tries_have_left_too(upstream: Upstream, make_registry: MakeRegistry) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.pause(1.2)
+        await scripts.refusal(429, headers={"Retry-After": "1"})(exchange)
+
+    upstream.script = script
+    error = failure(make_registry(AI_TOTAL_TIMEOUT=2))
+    assert type(error) is ProviderOverloaded
+    assert error.retry_after == 1
+    assert len(upstream.requests) == 1
+
+
 def test_one_deadline_over_all_tries(upstream: Upstream, make_registry: MakeRegistry) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.pause(0.5)
