@@ -26,6 +26,12 @@ class Schedule:
         """The first slot after `moment`."""
         return self.slot(moment) + self.every
 
+    def __str__(self) -> str:
+        """As people say it: `every 30 s`, or `03:10 UTC` for once a day."""
+        if self.every == timedelta(days=1):
+            return f"{MIDNIGHT + self.offset:%H:%M} UTC"
+        return f"every {self.every.total_seconds():g} s"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

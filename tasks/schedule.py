@@ -30,8 +30,8 @@ _locks: list[int] = []  # descriptors, open for as long as the process lives
 class Slots(BaseSchedule):
     """A `Schedule` as Celery wants it: due in any slot but the last run's, be it an earlier one on a set clock."""
 
-    def __init__(self, schedule: Schedule, nowfun: Any = None, app: Any = None) -> None:
-        super().__init__(nowfun=nowfun, app=app)
+    def __init__(self, schedule: Schedule, nowfun: Any = None) -> None:
+        super().__init__(nowfun=nowfun)
         self.schedule = schedule
 
     def is_due(self, last_run_at: datetime) -> Any:

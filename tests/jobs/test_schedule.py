@@ -1,0 +1,133 @@
+"""Slots, and a beat that was away or whose clock was set. On a real Redis; the moments are made up."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+
+from app.errors import SettingsError
+from app.jobs import MAINTENANCE
+from ops.catalogue import Job, Schedule
+from tasks.schedule import Slots, SlotScheduler, make_beat
+
+DAILY = Job(name="test.daily", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(days=1)))
+OFTEN = Job(name="test.often", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(seconds=30)))
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "moment", "slot"),
+    [
+        (Schedule(timedelta(seconds=30)), "2026-01-02T03:04:29.999", "2026-01-02T03:04:00"),
+        (Schedule(timedelta(seconds=30)), "2026-01-02T03:04:30", "2026-01-02T03:04:30"),
+        (Schedule(timedelta(seconds=30), timedelta(seconds=15)), "2026-01-02T03:04:14", "2026-01-02T03:03:45"),
+        (Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)), "2026-01-02T03:09", "2026-01-01T03:10"),
+        (Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)), "2026-01-02T03:10", "2026-01-02T03:10"),
+        (Schedule(timedelta(hours=1), timedelta(minutes=20)), "1969-12-31T23:10", "1969-12-31T22:20"),
+    ],
+)
+def test_slots_are_moments_of_the_calendar(schedule: Schedule, moment: str, slot: str) -> None:
+    assert schedule.slot(at(moment)) == at(slot)
+    assert schedule.next_slot(at(moment)) == at(slot) + schedule.every
+    assert schedule.slot(at(slot)) == at(slot)
+
+
+@pytest.mark.parametrize(
+    ("last", "due"),
+    [
+        ("2026-01-02T12:00:01", False),
+        ("2026-01-02T12:00:29", False),
+        ("2026-01-02T11:59:59", True),
+        ("2026-01-01T00:00:00", True),
+        ("2026-01-02T12:00:30", True),  # the clock has been set back since
+        ("2026-01-02T13:00:00", True),
+    ],
+)
+def test_a_job_is_due_in_any_slot_but_its_last(last: str, due: bool) -> None:
+    assert OFTEN.schedule is not None
+    slots = Slots(OFTEN.schedule, nowfun=lambda: at("2026-01-02T12:00:20"))
+    assert tuple(slots.is_due(at(last))) == (due, 10)
+
+
+class Beat:
+    """A scheduler as `celery beat` runs it, of which a test makes every step."""
+
+    def __init__(self, home: Path, broker: str, queue: "redis.Redis[bytes]") -> None:
+        self.celery_app = make_beat(broker, (DAILY, OFTEN), home)
+        self.queue = queue
+        self.scheduler = self.open()
+
+    def open(self) -> SlotScheduler:
+        return SlotScheduler(self.celery_app, schedule_filename=self.celery_app.conf.beat_schedule_filename)
+
+    def reopen(self) -> None:
+        self.scheduler.close()
+        self.scheduler = self.open()
+
+    def last_ran(self, job: Job, ago: timedelta) -> None:
+        self.scheduler.schedule[job.name].last_run_at = datetime.now(UTC) - ago
+
+    def sent(self, turns: int = 20) -> list[tuple[str, datetime]]:
+        """Which jobs are sent for which slots in so many turns."""
+        self.queue.delete(MAINTENANCE)
+        for _ in range(turns):
+            self.scheduler.tick()
+        headers = [orjson.loads(raw)["headers"] for raw in reversed(self.queue.lrange(MAINTENANCE, 0, -1))]
+        return [(header["task"], datetime.fromisoformat(header["slot"])) for header in headers]
+
+
+@pytest.fixture
+def beat(tmp_path: Path, broker: str, queue: "redis.Redis[bytes]") -> Iterator[Beat]:
+    beat = Beat(tmp_path / "home", broker, queue)
+    yield beat
+    beat.scheduler.close()
+    beat.celery_app.close()
+
+
+@pytest.mark.parametrize("ago", [timedelta(days=1), timedelta(days=30), -timedelta(days=1)])
+def test_after_an_absence_each_job_is_sent_once(beat: Beat, ago: timedelta) -> None:
+    assert beat.sent() == []
+    for job in (DAILY, OFTEN):
+        beat.last_ran(job, ago)
+    beat.reopen()
+    before = datetime.now(UTC)
+    sent = beat.sent()
+    assert sorted(name for name, _ in sent if name == DAILY.name) == [DAILY.name]
+    assert 1 <= len([name for name, _ in sent if name == OFTEN.name]) <= 2  # two if a slot began meanwhile
+    for job in (DAILY, OFTEN):
+        assert job.schedule is not None
+        assert dict(reversed(sent))[job.name] in (job.schedule.slot(before), job.schedule.slot(datetime.now(UTC)))
+
+
+def test_what_was_sent_is_known_to_the_next_beat(beat: Beat) -> None:
+    beat.last_ran(DAILY, timedelta(days=1))
+    assert [name for name, _ in beat.sent() if name == DAILY.name] == [DAILY.name]
+    beat.reopen()
+    assert [name for name, _ in beat.sent() if name == DAILY.name] == []
+
+
+def test_a_clock_that_was_set_back_does_not_silence_the_beat(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert beat.sent() == []
+    hours_ahead = 5 * 3600.0
+    beat.scheduler._ahead += hours_ahead  # what was planned, was planned by a clock that ran ahead
+    assert beat.scheduler._heap is not None
+    beat.scheduler._heap[:] = [entry._replace(time=entry.time + hours_ahead) for entry in beat.scheduler._heap]
+    beat.last_ran(DAILY, -timedelta(seconds=hours_ahead) - timedelta(days=1))
+    assert [name for name, _ in beat.sent() if name == DAILY.name] == [DAILY.name]
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, broker: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"file.*: Not a directory; .* set PARLEY_HOME"):
+        make_beat(broker, (DAILY,), tmp_path / "file" / "home")
+
+
+def test_every_beat_on_a_home_has_a_file_of_its_own(tmp_path: Path, broker: str) -> None:
+    files = [make_beat(broker, (DAILY,), tmp_path).conf.beat_schedule_filename for _ in range(3)]
+    assert files == [str(tmp_path / "run" / f"beat-{number}") for number in (1, 2, 3)]
