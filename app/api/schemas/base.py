@@ -33,6 +33,24 @@ class PlainText(fields.String):
         return text
 
 
+class WholeNumber(fields.Integer):
+    """A whole number as JSON has it, 5.0 among them; marshmallow would take "5" as well, or else refuse 5.0."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> int:
+        if isinstance(value, str) or (isinstance(value, float) and not value.is_integer()):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **options)
+
+
+class Number(fields.Float):
+    """A number as JSON has it: marshmallow would take "0.5" as well."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> float:
+        if isinstance(value, str):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **options)
+
+
 class Flag(fields.Boolean):
     """true or false and nothing else: marshmallow would take "yes", "off" and 1 as well."""
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
 from app.api.schemas.conversations import Metadata, refuse_extreme_numbers
 from app.models import ConversationStatus, MessageRole
 from app.models.message import ANSWER_CONTENT_LIMIT, USER_CONTENT_LIMIT
@@ -23,9 +23,8 @@ class ExportQuery(Schema):
 
 
 class ExportedMessageSchema(Schema):
-    position = fields.Integer(
+    position = WholeNumber(
         load_default=None,
-        strict=True,
         validate=validate.Range(min=1),
         metadata={"description": "Its place. Counted anew on import, but it must ascend."},
     )
@@ -57,7 +56,7 @@ class ExportedConversationSchema(Schema):
     )
     project_id = fields.UUID(load_default=None, allow_none=True)
     metadata = Metadata(load_default=dict)
-    message_count = fields.Integer(load_default=None, strict=True)
+    message_count = WholeNumber(load_default=None)
     created_at = fields.AwareDateTime(load_default=None)
     updated_at = fields.AwareDateTime(load_default=None)
 
@@ -76,9 +75,8 @@ class ExportSchema(Schema):
         }
     ]
 
-    version = fields.Integer(
+    version = WholeNumber(
         required=True,
-        strict=True,
         validate=validate.Range(VERSION, VERSION, error=f"This server reads version {VERSION} of the document."),
     )
     exported_at = fields.AwareDateTime(load_default=None, metadata={"maxLength": 40})

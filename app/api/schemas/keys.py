@@ -3,7 +3,7 @@ from typing import Any, ClassVar
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
 from app.models import KeyScope
 from app.services.api_keys import NewKey
 
@@ -27,8 +27,7 @@ class KeyCreation(Schema):
         validate=validate.Length(1, len(KeyScope)),
         metadata={"description": _SCOPES},
     )
-    expires_in_days = fields.Integer(
-        strict=True,
+    expires_in_days = WholeNumber(
         load_default=None,
         allow_none=True,
         validate=validate.Range(1, LONGEST_LIFE),

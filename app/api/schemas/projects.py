@@ -3,7 +3,7 @@ from typing import ClassVar
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, Number, PlainText, Schema, WholeNumber
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 
@@ -11,8 +11,8 @@ PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 class ProjectSettings(Schema):
     """How the project's turns are answered: numbers only. Addresses and keys are the operator's to choose."""
 
-    temperature = fields.Float(validate=validate.Range(0, 2))
-    max_output_tokens = fields.Integer(strict=True, validate=validate.Range(1, 1_000_000))
+    temperature = Number(validate=validate.Range(0, 2))
+    max_output_tokens = WholeNumber(validate=validate.Range(1, 1_000_000))
 
 
 class ProjectChange(Schema):

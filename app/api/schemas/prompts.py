@@ -3,7 +3,7 @@ from typing import ClassVar
 from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, POSITION, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Examples, Flag, PlainText, Schema
+from app.api.schemas.base import Examples, Flag, PlainText, Schema, WholeNumber
 from app.services.prompts import LAST_POSITION
 
 PROMPTS = Pages("prompts.1", lambda item: (item.position, item.id), POSITION, IDENTIFIER)
@@ -16,8 +16,7 @@ class PromptChange(Schema):
 
     title = PlainText(longest=100)
     content = PlainText(longest=50_000)
-    position = fields.Integer(
-        strict=True,
+    position = WholeNumber(
         validate=validate.Range(0, LAST_POSITION),
         metadata={"description": "Prompts are told by position; the default is after the last."},
     )
