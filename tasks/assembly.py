@@ -1,6 +1,6 @@
 """How a Celery worker is put together, of whichever jobs it is given."""
 
-import signal
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -58,11 +58,12 @@ def make_worker(
 
 
 def _begin_process(flask_app: Flask) -> None:
-    """In each pool process: nothing of the parent's connections, and a signal to the whole group lets a job end.
+    """In each pool process: nothing of the parent's connections, and a group of its own.
 
-    The parent says when a process is to end. A killed one takes its processes along; Celery arranges that (Linux).
+    So a SIGTERM to the parent's whole group, as honcho sends it, lets the job under way end: it is the parent that ends
+    its processes. A parent that is killed takes them along; Celery arranges that (Linux).
     """
     with flask_app.app_context():
         for engine in db.engines.values():
             engine.dispose(close=False)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.setpgid(0, 0)

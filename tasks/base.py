@@ -61,7 +61,7 @@ class RecordedJob(Task):
             request_id.reset(token)
 
     def _run(self, asked: Asked, work: Callable[[], Any]) -> None:
-        if asked.queued_at is not None:
+        if asked.queued_at is not None and not self.request.retries:
             record_queue_wait((datetime.now(asked.queued_at.tzinfo) - asked.queued_at).total_seconds())
         try:
             run = run_job(self.entry, partial(_in_time, work), asked)

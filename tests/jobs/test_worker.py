@@ -42,11 +42,12 @@ def test_a_message_that_says_nothing_of_itself_runs_too(worker: CeleryProcess, s
 
 
 def test_a_failing_job_is_tried_again_and_not_for_ever(worker: CeleryProcess, send: Send, ended: Ended) -> None:
-    message = send(FAIL, key="fail", password="hunter2")
+    message = send(FAIL, {"request_id": "who-asked"}, key="fail", password="hunter2")
     found = eventually(lambda: [run for run in ended(message, "failed") if run.attempt == 3])
     assert found
     rows = ended(message, "failed")
     assert [(run.attempt, run.status) for run in rows] == [(1, "failed"), (2, "failed"), (3, "failed")]
+    assert {run.request_id for run in rows} == {"who-asked"}
     assert rows[-1].reason == "RuntimeError: it cannot be done with password=[redacted]"
     assert "hunter2" not in worker.log()
     assert "Traceback" in worker.log()
