@@ -107,6 +107,12 @@ class Server(Group):
     home: Path = Field(
         Path(".parley"), validation_alias="PARLEY_HOME", description="Folder of the embedded servers' data and keys."
     )
+    body_seconds: float = Field(
+        30,
+        gt=0,
+        validation_alias="BODY_TIMEOUT",
+        description="Seconds for a request's body to arrive; beyond that, 408.",
+    )
     max_body_bytes: int = Field(
         1_048_576, ge=65_536, validation_alias="MAX_BODY_BYTES", description="Largest request body, in bytes."
     )

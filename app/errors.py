@@ -3,7 +3,8 @@
     ParleyError
     ├── SettingsError            a wrong or missing setting; the process does not start
     ├── InvalidInput             what was sent cannot be understood or is out of bounds
-    │   └── TooLarge             it is well formed, but over a size limit
+    │   ├── TooLarge             it is well formed, but over a size limit
+    │   └── TooSlow              it did not arrive in time
     ├── NotAuthenticated         no token, a wrong one, or one whose session has ended
     ├── NotAllowed               known caller, but not for this
     ├── NotFound                 absent, or somebody else's: the two look the same
@@ -70,6 +71,11 @@ class InvalidInput(ParleyError):
 class TooLarge(InvalidInput):
     code = "too_large"
     default_detail = "The request is larger than this server accepts."
+
+
+class TooSlow(InvalidInput):
+    code = "too_slow"
+    default_detail = "The request's body did not arrive in time; send it again."
 
 
 class NotAuthenticated(ParleyError):

@@ -24,6 +24,7 @@ _log = logging.getLogger("parley.errors")
 STATUS: dict[type[errors.ParleyError], int] = {
     errors.InvalidInput: 400,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.NotAuthenticated: 401,
     errors.NotAllowed: 403,
     errors.NotFound: 404,

@@ -5,15 +5,19 @@ cannot store them), invalid UTF-8. orjson refuses surrogates, NaN and deep nesti
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import gevent
 import marshmallow as ma
 import orjson
 from flask import Request
+from gevent import monkey
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import HTTPException
 
-from app.errors import InvalidInput
+from app.errors import InvalidInput, TooSlow
+from app.services.container import services
 
 _MAX_NESTING = 32
 
@@ -57,11 +61,24 @@ class StrictParser(FlaskParser):
 
 def _body_of(req: Request) -> bytes:
     try:
-        return req.get_data(cache=True)
-    except HTTPException:  # it is too large, or the client has gone
+        # A body that never comes would keep its connection, of which a worker has so many, for ever. A body that was
+        # read already costs nothing.
+        with _in_time(services().settings.server.body_seconds, TooSlow()):
+            return req.get_data(cache=True)
+    except (HTTPException, TooSlow):  # it is too large, or the client has gone, or it is late
         raise
     except Exception:  # each web server has an error of its own for what is no body
         raise InvalidInput("The body cannot be read: its chunks are malformed, or it ends too early.") from None
+
+
+@contextmanager
+def _in_time(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise `error` in the block after so many seconds of waiting: under gevent; elsewhere there is no web server."""
+    if not monkey.is_module_patched("socket"):
+        yield
+        return
+    with gevent.Timeout(seconds, error):
+        yield
 
 
 def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]]]:
