@@ -209,7 +209,7 @@ def test_the_sweep_writes_what_is_stale_and_nothing_else(
 ) -> None:
     made = [make_conversation(engine, user, title=str(n)) for n in range(7)]
     with flask_app.app_context():
-        search.index_stale()  # whatever other tests have left
+        assert search.index_stale(limit=10**9).complete  # whatever other tests have left
         say(engine, user, made[0], ["lost on the way"])
         rows("UPDATE conversations SET title = 'renamed' WHERE id = :c", c=made[1])
         new = make_conversation(engine, user)
@@ -226,7 +226,7 @@ def test_the_sweep_writes_what_is_stale_and_nothing_else(
 
 def test_a_sweep_ends_at_its_limit_and_the_next_goes_on(flask_app: Flask, engine: Engine, user: Account) -> None:
     with flask_app.app_context():
-        search.index_stale()
+        assert search.index_stale(limit=10**9).complete
         for n in range(5):
             make_conversation(engine, user, title=str(n))
         reports = [search.index_stale(limit=2) for _ in range(4)]
@@ -245,7 +245,7 @@ def test_a_sweep_walks_over_many_batches(
     monkeypatch.setattr(search, "_BATCH", 3)
     made = {make_conversation(engine, user) for _ in range(20)}
     with flask_app.app_context():
-        assert search.index_stale().complete
+        assert search.index_stale(limit=10**9).complete
     written = rows("SELECT conversation_id FROM conversation_search WHERE user_id = :u", u=user.id)
     assert {row.conversation_id for row in written} == made
 
@@ -258,7 +258,7 @@ def test_one_that_cannot_be_written_does_not_stop_the_sweep(
     rows("ALTER TABLE conversation_search ADD CONSTRAINT for_a_test CHECK (indexed_title <> 'unwritable') NOT VALID")
     try:
         with flask_app.app_context():
-            report = search.index_stale()
+            report = search.index_stale(limit=10**9)
     finally:
         rows("ALTER TABLE conversation_search DROP CONSTRAINT for_a_test")
     assert (report.failed, report.complete) == (1, True)

@@ -1,5 +1,7 @@
 """How PostgreSQL finds conversations by words when there are many."""
 
+from collections.abc import Iterator
+
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
@@ -16,7 +18,7 @@ OWN, OTHERS = 500, 9_500
 
 
 @pytest.fixture(scope="module")
-def much(flask_app: Flask, engine: Engine) -> Account:
+def much(flask_app: Flask, engine: Engine) -> Iterator[Account]:
     """One user among others: all conversations have the word "common", one in a hundred has the word "rare"."""
     account, other = make_account(flask_app, engine), make_account(flask_app, engine)
     for owner, count in ((account, OWN), (other, OTHERS)):
@@ -33,7 +35,9 @@ def much(flask_app: Flask, engine: Engine) -> Account:
         )
     with engine.begin() as connection:
         connection.execute(text("ANALYZE conversations, conversation_search"))
-    return account
+    yield account
+    with engine.begin() as connection:  # ten thousand stale conversations are much for the tests that sweep
+        connection.execute(text("DELETE FROM users WHERE id IN (:a, :b)"), {"a": account.id, "b": other.id})
 
 
 @pytest.mark.parametrize(
