@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import psutil
 
+from ops.embedded.parent_death import dying_with_parent
+
 PROJECT = Path(__file__).parents[2]
 SECONDS = 60  # bound of every wait, only reached by a fault
 
@@ -44,6 +46,7 @@ class CeleryProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=dying_with_parent(signal.SIGKILL),  # a killed test run leaves none behind
             )
 
     def log(self) -> str:
