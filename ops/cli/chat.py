@@ -175,7 +175,7 @@ def _read() -> str | None:
 def _write(text: str) -> str:
     """Write to standard output at once; gives what was written."""
     shown = _CONTROLS.sub("\ufffd", text) if sys.stdout.isatty() else text
-    click.echo(shown, nl=False)
+    click.echo(shown, nl=False, color=True)  # else click takes out what looks like a color
     return text
 
 
