@@ -19,7 +19,7 @@ LAST_EVENT_ID = {
     "in": "header",
     "name": "Last-Event-ID",
     "required": False,
-    "schema": {"type": "string", "pattern": "^[0-9]{1,10}$"},
+    "schema": {"type": "string", "pattern": "^[0-9]{0,10}$"},
     "description": "The `id` of the last event that you have; the stream goes on after it. Browsers send it.",
 }
 

@@ -1,0 +1,203 @@
+"""The server is asked what its description says it may be asked, and what it says it refuses; the answers must fit.
+
+Every run asks the same things: the seed and the number of examples are fixed. `make fuzz` asks more, and other things
+each time; what it found is asked again with the seed that it prints.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+from uuid import UUID
+from zlib import crc32
+
+import pytest
+import schemathesis
+from flask import Flask
+from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
+from sqlalchemy import Engine
+
+from app.config import Settings
+from app.extensions import db
+from app.services import passwords, sessions
+from app.services.sessions import Client
+from tests.api.keys import bearer
+from tests.contracts.application import OPS_TOKEN, as_served, offline, with_ops_token
+from tests.contracts.things import Things
+from tests.factories import PASSWORD, make_account
+
+SEED = int(os.environ.get("FUZZ_SEED") or 20250101)
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 10)
+REFUSALS = ["400", "401", "403", "404", "405", "413"]
+# After these their caller, or what they were about, is no more: the next case has somebody new.
+FINAL = {"POST /api/auth/logout", "POST /api/auth/password", "POST /api/auth/refresh"}
+QUICK_HASH = "$2b$04$Qm8Tti8.ETb9F6nvqNa7keFPxIVdsgb9JmOlsvRTjmGPzxff5tv0C"  # of PASSWORD, 4 rounds
+MAY_MISTAKE_THE_CALLER = {"POST /api/auth/login", "POST /api/auth/refresh"}
+
+config = schemathesis.Config.from_dict(
+    {
+        "seed": SEED,
+        "suppress-health-check": ["all"],
+        "generation": {
+            "max-examples": EXAMPLES,
+            "database": "none",
+            "allow-x00": False,  # the introduction says that they are refused everywhere
+            "with-security-parameters": False,
+        },
+        "checks": {
+            "negative_data_rejection": {"expected-statuses": REFUSALS},
+            "missing_required_header": {"expected-statuses": REFUSALS},
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "422"]},
+        },
+    }
+)
+
+
+def described() -> dict[str, Any]:
+    """The description; but of long texts without the patterns, by which making one takes seconds."""
+    document = offline().test_client().get("/openapi.json").json
+    assert document is not None
+    for each in document["components"]["schemas"].values():
+        for field in each.get("properties", {}).values():
+            if field.get("maxLength", 0) > 1000:
+                field.pop("pattern", None)
+    return cast("dict[str, Any]", document)
+
+
+schema = schemathesis.openapi.from_dict(described(), config=config)
+# Of one path in one process, because the methods that it lacks are tried once for all of them.
+OPERATIONS = [
+    pytest.param(f"{method.upper()} {path}", marks=pytest.mark.xdist_group(path))
+    for path, item in schema.raw_schema["paths"].items()
+    for method in item
+    if method != "parameters"
+]
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
+    """As wsgi.py builds it, on the database that `flask_app` has migrated."""
+    served = as_served(with_ops_token(settings))
+    # The same bcrypt, a hundred times as fast.
+    hasher = passwords.PasswordHasher(rounds=4)
+    served.extensions["parley"] = replace(served.extensions["parley"], passwords=hasher)
+    schema.app = served
+    yield served
+    with served.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_answers_fit_the_description(name: str, served: Flask, engine: Engine) -> None:
+    caller = Caller(name, served, engine)
+    statuses = list[int]()
+
+    def ask(case: schemathesis.Case) -> None:
+        caller.renew()
+        caller.name_things(case)
+        accepted = case.meta is None or case.meta.generation.mode.is_positive
+        if accepted:
+            caller.put_right(case)
+        response = case.call_and_validate(headers={**caller.headers, "Accept-Encoding": "identity"})
+        statuses.append(response.status_code)
+        assert not accepted or response.status_code != 401 or name in MAY_MISTAKE_THE_CALLER
+
+    run(name, ask)
+    assert any(200 <= status < 300 for status in statuses), "nothing that was asked has been done"
+
+
+def run(name: str, ask: Callable[[schemathesis.Case], None]) -> None:
+    """Ask everything that schemathesis makes of one operation.
+
+    That is what its plugin does for all of them while pytest collects, in each of pytest's processes.
+    """
+    method, path = name.split(" ")
+    operation = schema[path][method]
+    create_test(
+        operation=operation,
+        test_func=ask,
+        config=HypothesisTestConfig(
+            project=schema.config,
+            modes=list(HypothesisTestMode),
+            settings=schema.config.get_hypothesis_settings(operation=operation, phase="fuzzing"),
+            seed=SEED,
+        ),
+    )()
+
+
+class Caller:
+    """Who asks, with things of their own, so that most requests find what they name."""
+
+    def __init__(self, name: str, served: Flask, engine: Engine) -> None:
+        self._served, self._engine = served, engine
+        self._name = name
+        self._once = name in FINAL or name.startswith("DELETE ")
+        self._things: Things | None = None
+
+    def renew(self) -> None:
+        if self._things is None or self._once:
+            self._things = Things(self._served, make_account(self._served, self._engine, password_hash=QUICK_HASH))
+
+    @property
+    def things(self) -> Things:
+        assert self._things is not None
+        return self._things
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self._name == "GET /metrics":
+            return bearer(OPS_TOKEN)
+        if self._name == "POST /api/auth/refresh":
+            return bearer(self._refresh_token())
+        return self.things.owner.headers
+
+    def _refresh_token(self) -> str:
+        with self._served.app_context(), self._engine.begin() as connection:
+            return sessions.open_session(connection, self.things.owner.id, QUICK_HASH, Client()).refresh_token
+
+    def name_things(self, case: schemathesis.Case) -> None:
+        """In most requests ids become those of things that are there; in the others they stay nobody's."""
+        body = case.body if isinstance(case.body, dict) else None
+        if some((case.path_parameters, case.query, body)):
+            return
+        for where in (case.path_parameters, case.body):
+            if isinstance(where, dict):
+                for name in sorted(where.keys() & self.things.ids.keys()):
+                    if name == "user_id" or is_id(where[name]):
+                        where[name] = self.things.ids[name]
+
+    def put_right(self, case: schemathesis.Case) -> None:
+        """What is to be accepted keeps to the rules that JSON Schema has no word for."""
+        case.query.pop("cursor", None)  # one that this server has made
+        body = case.body
+        if not isinstance(body, dict):
+            return
+        if body.get("provider") is not None:
+            body["provider"] = "demo"  # one that this server has
+        for name in body.keys() & {"password", "new_password"}:
+            body[name] = body[name].encode()[: passwords.MAX_BYTES].decode(errors="ignore")
+        if self._name == "POST /api/auth/login" and not some(body):
+            body.update(email=self.things.owner.email, password=PASSWORD)
+        if "current_password" in body:
+            body["current_password"] = PASSWORD
+        for name in body.keys() & {"message", "content"}:
+            body[name] = body[name].strip() or "hello"
+        for each in (body, body.get("conversation", {}), *body.get("messages", ())):
+            if "metadata" in each:
+                each["metadata"] = {}  # no number is extreme, and it is small
+        for place, message in enumerate(body.get("messages", ())):
+            message.update(
+                position=place + 1, content=message.get("content") or "hello", tool_calls=[], created_at=None
+            )
+
+
+def some(value: Any) -> bool:
+    """True for one value in five, and for the same ones in every run."""
+    return crc32(repr(value).encode(errors="replace")) % 5 == 0
+
+
+def is_id(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
