@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -383,5 +384,6 @@ def test_a_wrong_password_and_ctrl_c_at_the_prompt(terminal: Callable[..., Termi
         with contextlib.suppress(subprocess.TimeoutExpired):
             screen.process.wait(1)
             break
-    assert screen.ends() == 130
+    # The last of them may meet an interpreter that is ending already; a shell calls both 130.
+    assert screen.ends() in (130, -signal.SIGINT)
     assert "Traceback" not in screen.shown
