@@ -158,7 +158,8 @@ def test_the_lock_is_given_back_and_its_connection_is_nobody_elses(exclusive: Jo
     for _ in range(2):
         assert run(exclusive, message(), lambda: held.append(holder(exclusive))) == "succeeded"
     alive = text("SELECT pid FROM pg_stat_activity WHERE pid = ANY(:pids)")
-    with engine.connect() as connection:
+    # A transaction would see the same picture for ever.
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         eventually(lambda: not connection.execute(alive, {"pids": held}).all())
 
 
@@ -262,7 +263,7 @@ def test_nothing_is_done_where_it_cannot_be_recorded(settings: Settings, plain: 
 
 
 def test_an_end_is_recorded_although_the_connections_were_cut(
-    plain: Job, rows: Callable[[Job], list[Any]], database_url: str
+    plain: Job, rows: Callable[[Job], list[Any]], database_url: str, engine: Engine
 ) -> None:
     others = create_engine(database_url, poolclass=NullPool)
 
@@ -274,7 +275,10 @@ def test_an_end_is_recorded_although_the_connections_were_cut(
         with others.connect() as connection:
             assert connection.execute(statement).all()
 
-    assert run(plain, message(), work) == "succeeded"
+    try:
+        assert run(plain, message(), work) == "succeeded"
+    finally:
+        engine.dispose()  # the idle ones were cut as well, and other tests would meet them
     assert rows(plain)[0].status == "succeeded"
 
 
