@@ -305,12 +305,12 @@ def _own_terminal() -> None:
 
 
 @pytest.fixture
-def terminal(url: str, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+def terminal(url: str, home: Path) -> Iterator[Callable[..., Terminal]]:
     """Start `flask chat` on a terminal."""
     started: list[Terminal] = []
 
     def start(*arguments: str, **environment: str) -> Terminal:
-        known = own_environment(PARLEY_HOME=str(tmp_path / "home"), TERM="dumb", LC_ALL="C.UTF-8", **environment)
+        known = own_environment(PARLEY_HOME=str(home), TERM="dumb", LC_ALL="C.UTF-8", **environment)
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "chat", "--url", url, *arguments]
         started.append(Terminal(command, known))
         return started[-1]
@@ -322,7 +322,7 @@ def terminal(url: str, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.mark.process
 def test_a_conversation_on_a_terminal(
-    terminal: Callable[..., Terminal], upstream: Upstream, tmp_path: Path, rows: Rows
+    terminal: Callable[..., Terminal], upstream: Upstream, home: Path, rows: Rows
 ) -> None:
     email = f"{new_id().hex}@example.org"
     upstream.then(scripts.says(["hello \x1b[31mred", "\n"]), gate := Gate(), scripts.refusal(500), scripts.echo())
@@ -367,7 +367,7 @@ def test_a_conversation_on_a_terminal(
         email=email,
     )
     assert sessions == 0
-    assert not (tmp_path / "home" / "postgres").exists()
+    assert not (home / "postgres").exists()
 
 
 @pytest.mark.process
