@@ -23,11 +23,14 @@ SECONDS = 60  # bound of every wait, only reached by a fault
 T = TypeVar("T")
 
 
-def eventually(find: Callable[[], T]) -> T:
-    """The first true value that `find` returns. For what no event tells of, such as another process's row or file."""
+def eventually(find: Callable[[], T], log: Callable[[], str] | None = None) -> T:
+    """The first true value that `find` returns. For what no event tells of, such as another process's row or file.
+
+    `log` tells why it may never come.
+    """
     deadline = time.monotonic() + SECONDS
     while not (found := find()):
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, log() if log else "it never happened"
         time.sleep(0.02)
     return found
 
