@@ -25,10 +25,17 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_to_do(flask_app: Flask) -> Iterator[None]:
+def _nothing_to_do(flask_app: Flask, engine: Engine) -> Iterator[None]:
     """Other tests leave rows behind; here everything that is found was made for it."""
     with flask_app.app_context():
         close_stale(stale_seconds=20)
+        with engine.begin() as connection:  # those that were made such that nobody can close them
+            connection.execute(
+                text(
+                    "UPDATE turns SET status = 'failed', finished_at = now()"
+                    " WHERE status = 'running' AND heartbeat_at < now() - interval '20 s'"
+                )
+            )
         purge_sessions(keep=20 * DAY)
         free_keys(keep=timedelta(hours=20))
         yield

@@ -297,10 +297,14 @@ class Terminal:
 
 
 def _own_terminal() -> None:
-    """In the child: its standard input is the terminal that Ctrl-C is typed on."""
+    """In the child: its standard input is the terminal that Ctrl-C is typed on.
+
+    Whoever started the tests in the background of a shell has Ctrl-C ignored in all that comes of it.
+    """
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
