@@ -43,6 +43,7 @@ class Message:
 
     name: str
     arguments: dict[str, Any]
+    queue: str = INTERACTIVE
     request_id: str = field(default_factory=request_id.get)
     id: UUID = field(default_factory=uuid4)
 
@@ -86,6 +87,13 @@ class JobQueue:
             return False
         return True
 
+    def lengths(self) -> dict[str, int]:
+        """How many messages wait in each queue of the broker, which is asked. Raises what its client raises."""
+        if self.broker is None:
+            return {}
+        with make_celery(self.broker(), set_as_current=False).connection_for_read() as connection:
+            return {name: _length(connection, name) for name in (INTERACTIVE, MAINTENANCE)}
+
     def drain(self, seconds: float = LAST_SECONDS) -> bool:
         """Wait until everything has been sent or dropped, at most so long; whether it has."""
         deadline = time.monotonic() + seconds
@@ -119,7 +127,7 @@ class JobQueue:
             message.name,
             kwargs=message.arguments,
             task_id=str(message.id),
-            queue=INTERACTIVE,
+            queue=message.queue,
             headers={"request_id": message.request_id, "queued_at": datetime.now(UTC).isoformat()},
             retry=False,
         )
@@ -133,6 +141,14 @@ class JobQueue:
             redact(why),
             extra={"job": message.name, "request_id": message.request_id},
         )
+
+
+def _length(connection: Any, name: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=name, passive=True).message_count)
+    except connection.channel_errors:  # nothing was ever sent, or in Redis: nothing waits
+        return 0
 
 
 def make_celery(broker_url: str, *, set_as_current: bool = True) -> Celery:
@@ -173,6 +189,13 @@ def job_queue() -> JobQueue:
 def enqueue(name: str, **arguments: Any) -> None:
     """Have the job with this wire name run soon. For code whose statements have committed already."""
     job_queue().put(Message(name, arguments))
+
+
+def ask_for(name: str) -> UUID:
+    """Have a job of upkeep with this wire name run soon; its message's id, by which the history knows the run."""
+    message = Message(name, {}, MAINTENANCE)
+    job_queue().put(message)
+    return message.id
 
 
 def enqueue_after_commit(session: Session, name: str, **arguments: Any) -> None:

@@ -25,7 +25,7 @@ from app.models.columns import new_id
 from app.models.job_run import REASON_LIMIT, JobRunStatus
 from app.repositories import job_runs as sql
 from app.repositories.statement import Statement
-from ops.catalogue import Job
+from ops.declarations import Job
 
 DATABASE_AWAY = (DBAPIError, PoolTimeout)
 KEEP_TRYING = 20.0  # seconds to record how a run ended

@@ -9,7 +9,7 @@ from flask import Flask
 
 from app.extensions import db
 from app.jobs import make_celery
-from ops.catalogue import Job
+from ops.declarations import Job
 from tasks import transport
 from tasks.base import GRACE_SECONDS
 from tasks.logs import use_our_logs

@@ -16,7 +16,7 @@ from app.logs import request_id
 from app.metrics.jobs import record_job, record_queue_wait
 from app.models.columns import new_id
 from app.models.job_run import JobRunStatus
-from ops.catalogue import Job
+from ops.declarations import Job
 from ops.runs import DATABASE_AWAY, Asked, Run, run_job
 
 GRACE_SECONDS = 10  # from asking a run that takes too long to end, to ending its process

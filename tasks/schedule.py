@@ -18,7 +18,7 @@ from celery.schedules import BaseSchedule, schedstate
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE, make_celery
-from ops.catalogue import Job, Schedule
+from ops.declarations import Job, Schedule
 
 MOST_BEATS = 100  # on one home
 LONGEST_SLEEP = 5  # seconds; a clock that was set is noticed within this

@@ -8,14 +8,6 @@ from app.errors import ParleyError
 from app.metrics.folder import share
 from ops.composition import application_or_exit, broker_url, end_process, settings_or_exit
 
-# Every module with jobs; a job that is not in one of them does not run.
-MODULES = (
-    "tasks.beat_jobs",
-    "tasks.turn_jobs",
-    "tasks.purge_jobs",
-    "tasks.search_jobs",
-)
-
 
 def build() -> Celery:
     settings = settings_or_exit()
@@ -25,9 +17,9 @@ def build() -> Celery:
     except ParleyError as error:
         end_process(error)
     flask_app = application_or_exit(settings)
-    for module in MODULES:
-        import_module(module)  # now that it is settled where metrics are kept
     from ops.catalogue import JOBS
+
+    import_module("tasks.catalogue_jobs")  # now that it is settled where metrics are kept
     from tasks.assembly import make_worker
 
     return make_worker(flask_app, broker, JOBS, concurrency=settings.jobs.worker_concurrency)

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from app.repositories import job_runs as sql
 from ops.care.batches import Purged, TimeBox, autocommit, count, purge
-from ops.catalogue import JOBS, Job
+from ops.catalogue import JOBS
+from ops.declarations import Job
 
 _MARGIN = timedelta(minutes=1)  # beyond the longest run, before one that still counts as running is taken for lost
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from app.config import Settings
 from app.jobs import INTERACTIVE, make_celery
 from ops import embedded
-from ops.catalogue import Job
+from ops.declarations import Job
 from tests.database import run_folder
 from tests.jobs.processes import CeleryProcess, Gate, eventually
 

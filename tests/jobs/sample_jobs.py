@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.jobs import enqueue
 from app.logs import request_id
-from ops.catalogue import Job, Schedule
+from ops.declarations import Job, Schedule
 from tasks.base import job
 
 SECONDS = 60  # bound of every wait

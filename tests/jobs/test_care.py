@@ -18,7 +18,7 @@ from ops.care.idempotency_keys import free_keys
 from ops.care.job_runs import close_lost, job_times, purge_job_runs
 from ops.care.sessions import purge_sessions
 from ops.care.turns import close_stale
-from ops.catalogue import Job
+from ops.declarations import Job
 from tests.factories import Account, make_conversation
 
 DAY = timedelta(days=1)

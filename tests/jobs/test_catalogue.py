@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from ops.catalogue import JOBS, Job
+from ops.catalogue import JOBS
+from ops.declarations import Job, load
 from tests.jobs.conftest import KEPT
 from tests.jobs.processes import PROJECT, SECONDS
 
@@ -38,6 +39,7 @@ def test_names_ids_and_runbooks_are_one_for_each_job() -> None:
 def test_a_job_is_declared_in_full(job: Job) -> None:
     assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", job.name)
     assert re.fullmatch(r"[A-Z][^.]*\.", job.does)
+    assert callable(load(job.where))
     page = (PROJECT / job.runbook).read_text()
     assert page.startswith(f"# {job.name}\n")
     assert job.does in page

@@ -17,7 +17,7 @@ from app.errors import NotFound
 from app.extensions import db
 from app.factory import create_app
 from app.models.columns import new_id
-from ops.catalogue import Job, Schedule
+from ops.declarations import Job, Schedule
 from ops.runs import Asked, Run, lock_key, run_job
 from tests.jobs.processes import eventually
 

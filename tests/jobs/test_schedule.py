@@ -10,7 +10,7 @@ import redis
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE
-from ops.catalogue import Job, Schedule
+from ops.declarations import Job, Schedule
 from tasks.schedule import Slots, SlotScheduler, make_beat
 
 DAILY = Job(name="test.daily", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(days=1)))

@@ -1,0 +1,1 @@
+"""What the doctor asks: one module for each concern. The thresholds of a check stand beside it."""

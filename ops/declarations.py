@@ -1,0 +1,109 @@
+"""What can be declared in `ops/catalogue.py`: plain data, cheap to import, so that a beat needs no database.
+
+A declaration names its function as `module:function`; that is imported when it is first called.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
+
+from ops.levels import Level
+
+MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A slot every so often, `offset` after a multiple of `every` since midnight UTC: known without a state, so that
+    two beats name the same moments.
+    """
+
+    every: timedelta
+    offset: timedelta = timedelta()
+
+    def slot(self, moment: datetime) -> datetime:
+        """The last slot at or before `moment`."""
+        since = moment - MIDNIGHT - self.offset
+        return MIDNIGHT + self.offset + since // self.every * self.every
+
+    def next_slot(self, moment: datetime) -> datetime:
+        """The first slot after `moment`."""
+        return self.slot(moment) + self.every
+
+    def __str__(self) -> str:
+        """As people say it: `every 30 s`, or `03:10 UTC` for once a day."""
+        if self.every == timedelta(days=1):
+            return f"{MIDNIGHT + self.offset:%H:%M} UTC"
+        return f"every {self.every.total_seconds():g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job. `name` is its name on the wire, `does` one sentence for an operator, and `where` its function.
+
+    That function takes keyword arguments, none of them required if the job has a schedule, and returns a report (a
+    dataclass) or None. Beat, command line and admin API all call this one.
+
+    A run that takes longer than `longest` is ended. An `exclusive` job runs at most once at a time, wherever the
+    workers are. A job without a schedule is asked for by others, and tried again after a failure: first `retry_after`
+    it, then four times as long after each. `deliveries` is how often one message may reach a worker. `keep` bounds its
+    history where that is shorter than everybody's.
+    """
+
+    name: str
+    does: str
+    longest: timedelta
+    where: str = ""
+    schedule: Schedule | None = None
+    exclusive: bool = True
+    deliveries: int = 3
+    retry_after: timedelta = timedelta(seconds=5)
+    keep: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule is not None and not self.exclusive:
+            raise ValueError(f"{self.name} has a schedule, so two beats would run it twice: make it exclusive")
+
+    @property
+    def id(self) -> str:
+        """Its name where dots cannot be, such as in a file's name."""
+        return self.name.replace(".", "-").replace("_", "-")
+
+    @property
+    def runbook(self) -> str:
+        """The page for whoever has to do with it, from the project's folder."""
+        return f"docs/runbooks/{self.id}.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question about Parley's health. `id` is `group.name`, `asks` the question, `worst` what an answer can be.
+
+    `where` is a function of a `Probe` that yields a `Finding` for each thing that is wrong; see `ops/checks/probe.py`.
+    A `thorough` one reads much, so it is asked only when somebody wants it, and by the clock once a day.
+    """
+
+    id: str
+    asks: str
+    worst: Level
+    where: str
+    thorough: bool = False
+
+    @property
+    def group(self) -> str:
+        """What it belongs to, such as `indexes`."""
+        return self.id.partition(".")[0]
+
+    @property
+    def runbook(self) -> str:
+        """The page for whoever has to do with it, from the project's folder."""
+        return f"docs/runbooks/{self.id.replace('.', '-').replace('_', '-')}.md"
+
+
+def load(where: str) -> Callable[..., Any]:
+    """The function that a declaration names."""
+    module, _, name = where.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
