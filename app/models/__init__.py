@@ -1,10 +1,13 @@
 """One file per entity. Importing this package imports all of them, which is what Alembic compares the database with."""
 
 from app.models.api_key import ApiKey, KeyScope
+from app.models.archive_run import ArchiveRun, ArchiveRunState
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
+from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_run import JobRun, JobRunStatus
+from app.models.legal_hold import LegalHold
 from app.models.message import Message, MessageRole
 from app.models.project import Project
 from app.models.prompt import Prompt
@@ -16,7 +19,10 @@ from app.models.user import User, UserRole, UserStatus
 
 __all__ = [
     "ApiKey",
+    "ArchiveRun",
+    "ArchiveRunState",
     "Conversation",
+    "ConversationArchive",
     "ConversationSearch",
     "ConversationStatus",
     "ConversationStorage",
@@ -24,6 +30,7 @@ __all__ = [
     "JobRun",
     "JobRunStatus",
     "KeyScope",
+    "LegalHold",
     "Message",
     "MessageRole",
     "Project",

@@ -1,8 +1,20 @@
 import enum
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Uuid, false, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Uuid,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,6 +59,8 @@ class Conversation(Base):
     running_attempt: Mapped[UUID | None] = mapped_column(Uuid)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+    # When it was last unarchived, or taken out of its bundle: a sign of life, like a message.
+    revived_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
         ForeignKeyConstraint(
