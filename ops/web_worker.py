@@ -1,10 +1,11 @@
-"""The web worker: gunicorn's gevent worker, which also waits for the turns that nobody is reading any more.
+"""The web worker: gunicorn's gevent worker, which also waits for the turns that nobody is reading any more, and says
+what it refuses as the application does.
 
 gunicorn waits for requests only. A turn whose reader has left is no request, so without this it died with the worker:
 on SIGTERM, and each time a worker is replaced after `max_requests`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
@@ -31,6 +32,12 @@ class DrainingGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn come
             while turns.running:
                 self.notify()
                 gevent.sleep(_LOOK_AGAIN)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What never reached the application, or failed on its way back, is answered as a problem and not as a page."""
+        from ops import refusals
+
+        refusals.tell(client, req, exc)
 
     def _interrupt_in_time(self, turns: "TurnEngine") -> None:
         while self.alive:

@@ -18,13 +18,18 @@ def current_request_id() -> str:
     return request_id.get()
 
 
+def begin_request_id(sent: str) -> str:
+    """Make `sent`, or a new id if that is no plain one, the id of the request that begins here, and return it."""
+    request_id.set(sent if _PLAIN.fullmatch(sent) else new_id().hex)
+    return request_id.get()
+
+
 def init_app(flask_app: Flask) -> None:
     """Give each request its id and write one line about it when it has been answered."""
 
     @flask_app.before_request
     def begin() -> None:
-        sent = request.headers.get("X-Request-ID", "")
-        request_id.set(sent if _PLAIN.fullmatch(sent) else new_id().hex)
+        begin_request_id(request.headers.get("X-Request-ID", ""))
         g.started = time.perf_counter()
 
     @flask_app.after_request
