@@ -13,12 +13,25 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.exc import DBAPIError
 
 from app.config import Database
 from app.extensions import db
 from app.pool import MeasuredPool
 
 SAID = 500  # characters of what the driver says
+
+# SQLSTATEs that mean "not now", so the caller may try again: nothing was saved (PostgreSQL manual, appendix A).
+NOT_NOW = (
+    "08",  # connection exception
+    "53",  # insufficient resources: disk full, too many connections
+    "57",  # operator intervention: shutdown, statement timeout
+    "55P03",  # lock not available
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "25006",  # read-only after a failover
+    "25P03",  # idle in transaction for too long
+)
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
 
@@ -105,6 +118,12 @@ def direct_connection() -> Iterator[Connection]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
         yield connection
+
+
+def is_passing(error: DBAPIError, *, states: tuple[str, ...] = NOT_NOW) -> bool:
+    """Whether the same statement may succeed a moment later: the connection broke, or the server says "not now"."""
+    state: str | None = getattr(error.orig, "pgcode", None)
+    return error.connection_invalidated or state is None or state.startswith(states)
 
 
 def said(error: Exception) -> str:

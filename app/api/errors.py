@@ -17,6 +17,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app import errors
 from app.api.request_ids import current_request_id
+from app.database import is_passing
 
 _log = logging.getLogger("parley.errors")
 
@@ -37,19 +38,6 @@ STATUS: dict[type[errors.ParleyError], int] = {
     errors.ProviderCircuitOpen: 503,
     errors.ParleyError: 500,
 }
-
-# SQLSTATEs that mean "not now", so the caller may try again: nothing was saved (PostgreSQL manual, appendix A).
-_NOT_NOW = (
-    "08",  # connection exception
-    "53",  # insufficient resources: disk full, too many connections
-    "57",  # operator intervention: shutdown, statement timeout
-    "55P03",  # lock not available
-    "40001",  # serialization failure
-    "40P01",  # deadlock
-    "25006",  # read-only after a failover
-    "25P03",  # idle in transaction for too long
-)
-
 
 _PERHAPS_SAVED = (
     "The connection to the database broke, so what you sent may have been saved or not: look before you send it again. "
@@ -96,8 +84,8 @@ def problem_of(error: errors.ParleyError) -> Response:
 
 
 def _database_error(error: DBAPIError) -> Response:
-    state = getattr(error.orig, "pgcode", None)
-    if error.connection_invalidated or state is None or state.startswith(_NOT_NOW):
+    if is_passing(error):
+        state = getattr(error.orig, "pgcode", None)
         _log.warning("database unavailable: %s", type(error.orig).__name__, extra={"sqlstate": state})
         # A connection broke: PostgreSQL may have committed, and only its reply was lost.
         detail = _PERHAPS_SAVED if error.connection_invalidated else None

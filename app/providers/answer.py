@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from app.providers.base import Completed, Usage
 from app.providers.sse import NotUnderstood
-from app.providers.text import clean_text
+from app.text import clean_text
 
 TEXT_CHARS = 1_000_000
 ARGUMENT_CHARS = 1_000_000

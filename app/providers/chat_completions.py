@@ -15,8 +15,8 @@ from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent, 
 from app.providers.deadlines import Deadlines
 from app.providers.failures import Explainer
 from app.providers.sse import DONE, EventReader, NotUnderstood, lenient_json
-from app.providers.text import clean_text
 from app.providers.transport import Body, Transport
+from app.text import clean_text
 
 JSON_BYTES = 8_388_608
 AFTER_FINISH_SECONDS = 5

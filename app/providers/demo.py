@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from app.providers.base import ChatMessage, ChatRequest, Completed, Provider, StreamEvent, TextDelta, Usage
-from app.providers.text import shortened
+from app.text import shortened
 
 TOOL = "add_task"
 _WISH = re.compile(

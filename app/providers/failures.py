@@ -33,7 +33,7 @@ from app.errors import (
     ProviderUnreachable,
 )
 from app.providers.deadlines import Deadlines
-from app.providers.text import shortened, without_secrets
+from app.text import shortened, without_secrets
 
 MESSAGE_CHARS = 200
 RETRY_AFTER_SECONDS = 3600

@@ -122,13 +122,26 @@ SELECT EXISTS ({_LIVE_SESSION}) AS session_live,
        prior.id AS prior_id, prior.request_hash AS prior_hash,
        conversation.id AS found, conversation.storage, conversation.running_attempt AS running_attempt,
        running.id AS running_id,
-       running.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale
+       -- A lease without a running turn, which no statement of ours leaves behind, must not block for ever.
+       coalesce(running.heartbeat_at, conversation.updated_at) < now() - make_interval(secs => %(stale_seconds)s)
+           AS stale
   FROM (SELECT 1) AS one
   LEFT JOIN turns AS prior ON prior.user_id = %(user_id)s AND prior.idempotency_key = %(idempotency_key)s
   LEFT JOIN conversations AS conversation
          ON conversation.user_id = %(user_id)s AND conversation.id = %(conversation_id)s
   LEFT JOIN turns AS running ON running.user_id = conversation.user_id AND running.conversation_id = conversation.id
-                            AND running.attempt = conversation.running_attempt""",
+                            AND running.attempt = conversation.running_attempt AND running.status = 'running'""",
+)
+
+# Ends a lease that no running turn belongs to.
+RELEASE = Statement(
+    "turns.release",
+    """
+UPDATE conversations SET running_attempt = NULL, updated_at = greatest(updated_at, now())
+ WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
+   AND NOT EXISTS (SELECT FROM turns WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s
+                      AND attempt = %(attempt)s AND status = 'running')
+RETURNING id""",
 )
 
 # The same for callers with an API key, which takes the session's place. A column more in the one is one in the other.

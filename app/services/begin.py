@@ -12,10 +12,17 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.config import Chat
-from app.errors import ConversationBusy, IdempotencyMismatch, NotAuthenticated, NotFound
+from app.errors import (
+    ConversationBusy,
+    DatabaseUnavailable,
+    IdempotencyMismatch,
+    NotAuthenticated,
+    NotFound,
+    ParleyError,
+)
 from app.models import KeyScope
 from app.models.columns import new_id
 from app.providers.base import ChatMessage
@@ -57,12 +64,14 @@ class Begun:
     """A turn that this process now owns, and what to show the provider.
 
     `replaceable`: the request names neither provider nor model, so that another one may answer if the chosen one fails.
+    `failure`: the turn has begun, and cannot go on: nobody is to be asked.
     """
 
     turn: RunningTurn
     context: list[ChatMessage]
     options: dict[str, Any] = field(default_factory=dict)
     replaceable: bool = False
+    failure: ParleyError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,8 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
             constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
             if constraint == "fk_conversations_projects":
                 raise NotFound("There is no such project.") from None
+            if constraint == "fk_conversations_users":
+                raise NotAuthenticated("The account has been deleted.") from None
             if constraint != "uq_turns_idempotency_key":
                 raise
             row = None  # the same request, begun twice at once: the diagnosis finds the other
@@ -127,11 +138,14 @@ def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str
 
 def begun_from(connection: Connection, message: str, parameters: dict[str, Any], row: Row[Any]) -> Begun:
     """The turn that a begin statement has just begun."""
-    history = row.history
+    history, failure = row.history, None
     if parameters["history"] and row.position > 1 and row.newest != row.position - 1:
         # It waited for the row's lock: the answer committed meanwhile is not in this statement's snapshot.
-        reread = sql.REREAD.one(connection, {**parameters, "position": row.position})
-        history = reread.history if reread else None
+        try:
+            reread = sql.REREAD.one(connection, {**parameters, "position": row.position})
+            history = reread.history if reread else None
+        except DBAPIError:  # whoever holds the conversation must also let go of it, so this is not raised from here
+            failure = DatabaseUnavailable("The conversation could not be read; send the message again.", retry_after=1)
     turn = RunningTurn(
         user_id=parameters["user_id"],
         id=parameters["turn_id"],
@@ -145,7 +159,8 @@ def begun_from(connection: Connection, message: str, parameters: dict[str, Any],
         narration=Narration(after=row.last_sequence or 0),
     )
     replaceable = parameters["provider"] is None and parameters["model"] is None
-    return Begun(turn, build_context(row.prompts, history, message), row.project_settings or {}, replaceable)
+    context = build_context(row.prompts, history, message)
+    return Begun(turn, context, row.project_settings or {}, replaceable, failure)
 
 
 def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str, Any]) -> Prior | None:
@@ -170,6 +185,10 @@ def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str
         return None  # it was released between the two statements
     if not found.stale:
         raise ConversationBusy(retry_after=1)
+    if found.running_id is None:
+        lost = {"conversation_id": found.found, "attempt": found.running_attempt}
+        sql.RELEASE.one(connection, {"user_id": command.caller.user_id, **lost})
+        return None
     close_stale(
         connection,
         user_id=command.caller.user_id,

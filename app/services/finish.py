@@ -6,16 +6,11 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Engine, Row
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from app.database import NOT_NOW, is_passing
 from app.errors import ParleyError, TurnFenced
 from app.models.message import ANSWER_CONTENT_LIMIT
 from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
@@ -44,7 +39,8 @@ def finish(
 ) -> tuple[Row[Any], dict[str, Any] | None]:
     """Close the attempt and store its answer, both or neither. Returns the turn's row and the message stored, if any.
 
-    `engine` is in AUTOCOMMIT. Raises `TurnFenced` if somebody else has closed this attempt.
+    `engine` is in AUTOCOMMIT. Raises `TurnFenced` if somebody else has closed this attempt, and what the database says
+    when it stays away for too long, or at once when it would say the same the next time (`passing` tells which).
     """
     message = _message(status, answer)
     parameters = {
@@ -64,8 +60,7 @@ def finish(
         **_provider_said(answer.completed),
     }
     tries = Retrying(
-        retry=retry_if_exception_type((DBAPIError, PoolTimeout))
-        & retry_if_not_exception_type((DataError, IntegrityError, ProgrammingError)),  # the same the next time
+        retry=retry_if_exception(passing),
         stop=stop_after_delay(_KEEP_TRYING),
         wait=wait_random_exponential(0.1, max=2),
         reraise=True,
@@ -79,6 +74,13 @@ def finish(
     if row is None:
         raise TurnFenced
     return row, message
+
+
+def passing(error: BaseException) -> bool:
+    """Whether a finish that met this error may succeed later. A disk or server in trouble (58, XX) may recover."""
+    if isinstance(error, DBAPIError):
+        return is_passing(error, states=(*NOT_NOW, "58", "XX"))
+    return isinstance(error, PoolTimeout)
 
 
 def _told(turn: RunningTurn, *, with_message: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -36,7 +37,7 @@ from app.repositories import turns as sql
 from app.services.again import again
 from app.services.begin import Begun, ChatCommand, Prior, begin
 from app.services.event_log import EventLog
-from app.services.finish import Answer, finish
+from app.services.finish import Answer, finish, passing
 from app.services.followers import Followers
 from app.services.heartbeats import Heartbeats
 from app.services.identity import Identity
@@ -44,6 +45,8 @@ from app.services.running_turn import Outcome, RunningTurn, ToldTurn
 from app.services.telling import retell
 from app.services.turn_metrics import record_answer
 from app.services.turn_views import message_view, running_view, turn_view
+
+_NOT_STORED = "The answer could not be stored; send the message again."
 
 _log = logging.getLogger("parley.turns")
 
@@ -105,9 +108,9 @@ class TurnEngine:
         context = contextvars.copy_context()  # the request's id goes along into the logs
         try:
             threading.Thread(target=context.run, args=(self._answer, begun, started), name="turn", daemon=True).start()
-        except RuntimeError:  # the machine has no more threads; kept alive by heartbeats, the turn would block for ever
-            self._heartbeats.remove(begun.turn)
-            raise
+        except RuntimeError:  # the machine has no more threads; what has begun must end all the same
+            refused = Overloaded("This server can answer no more turns just now; try again shortly.", retry_after=1)
+            self._answer(replace(begun, failure=refused), started)
         return begun.turn
 
     def listen(self, turn: ToldTurn) -> ToldTurn:
@@ -161,19 +164,21 @@ class TurnEngine:
         turn, asked = begun.turn, time.monotonic()
         stored: TurnStatus | None = None
         try:
-            status, answer, error = self._ask(begun)
-            record_answer(self._providers, turn, status, answer, error, time.monotonic() - asked)
+            if begun.failure is None:
+                status, answer, error = self._ask(begun)
+                record_answer(self._providers, turn, status, answer, error, time.monotonic() - asked)
+            else:
+                status, answer, error = TurnStatus.FAILED, Answer(""), begun.failure
             if turn.fenced:
                 raise TurnFenced
-            self._end(turn, status, answer, error)
-            stored = status
+            stored = self._end(turn, status, answer, error)
             self._changed(turn.user_id, turn.conversation_id)
         except ParleyError as error:
             self._give_up(turn, error)
         except Exception:
             # The database stayed away for as long as finish tries; the turn will be found stale.
             _log.exception("a turn could not be stored", extra={"turn_id": str(turn.id)})
-            self._give_up(turn, DatabaseUnavailable("The answer could not be stored; send the message again."))
+            self._give_up(turn, DatabaseUnavailable(_NOT_STORED))
         finally:
             self._heartbeats.remove(turn)
             record_turn(stored, time.monotonic() - started)
@@ -214,14 +219,26 @@ class TurnEngine:
         _log.warning("provider failed: %s", error.code, extra={"provider": turn.provider, "turn_id": str(turn.id)})
         return TurnStatus.FAILED, answer, error
 
-    def _end(self, turn: RunningTurn, status: TurnStatus, answer: Answer, error: ParleyError | None) -> None:
-        row, message = finish(self._engine, turn, status, answer, error)
+    def _end(self, turn: RunningTurn, status: TurnStatus, answer: Answer, error: ParleyError | None) -> TurnStatus:
+        """Store how the attempt ended, and tell it. Returns the status stored: failed, where no more could be."""
+        try:
+            row, message = finish(self._engine, turn, status, answer, error)
+        except TurnFenced:
+            raise
+        except Exception as refused:
+            if passing(refused):
+                raise
+            _log.exception("an answer can never be stored", extra={"turn_id": str(turn.id)})
+            turn.wanted = False  # nor is what has been told stored once more: it may be what was refused
+            status, error = TurnStatus.FAILED, DatabaseUnavailable(_NOT_STORED)
+            row, message = finish(self._engine, turn, status, Answer(""), error)
         shown = None
         if message:
             shown = message_view(turn.conversation_id, row.answer_position, turn.id, row.finished_at, message)
             turn.say("message.completed", {"message": shown})
         view = turn_view(row)
         turn.end(Outcome(status, view, shown, error), f"turn.{status}", {"turn": view})
+        return status
 
     def _give_up(self, turn: RunningTurn, error: ParleyError) -> None:
         """Tell the readers that this attempt left nothing; the database says what became of the turn."""

@@ -204,6 +204,13 @@ def test_a_registration_that_is_refused_names_the_field_and_stores_nothing(
     assert watched.hashed == 0
 
 
+def test_an_address_that_is_too_long_is_not_looked_at_any_closer(client: FlaskClient) -> None:
+    """The pattern of an address takes a third of a second for a megabyte, and anybody may register."""
+    answer = client.post("/api/auth/register", json={**GOOD, "email": "@" * 1_000_000})
+    complaints = problem(answer, 400, "invalid_input")["errors"]["email"]
+    assert complaints == ["Longer than maximum length 254."]
+
+
 @pytest.mark.parametrize("missing", ["email", "password", "name"])
 def test_a_registration_needs_all_three(client: FlaskClient, missing: str) -> None:
     body = {name: value for name, value in GOOD.items() if name != missing}

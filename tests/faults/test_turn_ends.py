@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_the_heartbeat_survives_any_error(
 
 
 def test_a_thread_that_cannot_start_leaves_no_turn_running(
-    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    make_chat_app: Callable[..., Flask], user: Account, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat_app = make_chat_app()
     start = threading.Thread.start
@@ -109,19 +110,131 @@ def test_a_thread_that_cannot_start_leaves_no_turn_running(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     answer = chat_app.test_client().post("/api/chat", json={"message": "hello"}, headers=user.headers)
-    assert answer.status_code >= 500
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "overloaded")
     with chat_app.app_context():
         assert services().turns.running == 0
+    assert ended(rows, user) == [("failed", "overloaded", None)]
+
+
+def ended(rows: Rows, account: Account) -> list[tuple[str, str | None, Any]]:
+    """(status, error's code, lease of its conversation) of each turn of the account."""
+    found = rows(
+        """SELECT t.status, t.error->>'code', c.running_attempt FROM turns t JOIN conversations c
+               ON c.user_id = t.user_id AND c.id = t.conversation_id WHERE t.user_id = :u ORDER BY t.started_at""",
+        u=account.id,
+    )
+    return [tuple(row) for row in found]
+
+
+# How PostgreSQL may refuse an answer, whenever it is asked: by a constraint, or by what somebody else's trigger raises.
+REFUSALS = [
+    (
+        "ALTER TABLE messages ADD CONSTRAINT never CHECK (role <> 'assistant') NOT VALID",
+        "ALTER TABLE messages DROP CONSTRAINT never",
+    ),
+    (
+        """CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not here'; END $$;
+           CREATE TRIGGER never BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.role = 'assistant')
+                          EXECUTE FUNCTION never()""",
+        "DROP FUNCTION never() CASCADE",
+    ),
+]
 
 
 @pytest.mark.timeout(30)  # less than an answer waits for a database that is away
-def test_an_answer_that_can_never_be_stored_is_not_waited_for(chat: Chat, user: Account, engine: Engine) -> None:
+@pytest.mark.parametrize(("refuse", "allow"), REFUSALS, ids=["constraint", "trigger"])
+def test_an_answer_that_can_never_be_stored_ends_its_turn_as_failed(
+    chat: Chat, user: Account, engine: Engine, rows: Rows, refuse: str, allow: str
+) -> None:
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE messages ADD CONSTRAINT never CHECK (role <> 'assistant') NOT VALID"))
+        connection.execute(text(refuse))
     try:
         answer = chat("hello")
+        told = events_of(chat("hello", stream=True))
     finally:
         with engine.begin() as connection:
-            connection.execute(text("ALTER TABLE messages DROP CONSTRAINT never"))
+            connection.execute(text(allow))
     assert answer.status_code == 503
     assert "could not be stored" in answer.get_json()["detail"]
+    assert told[-1][1] == "turn.failed"
+    assert [number for number, _, _ in told] == list(range(1, len(told) + 1))
+    assert ended(rows, user) == [("failed", "database_unavailable", None)] * 2
+    assert chat("again", conversation_id=answer.get_json()["conversation_id"]).status_code == 200
+
+
+@pytest.mark.timeout(30)
+def test_a_history_that_cannot_be_read_ends_the_turn_that_has_begun(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, engine: Engine, rows: Rows
+) -> None:
+    """The begin waited for the conversation's row, so the history must be read again; and that fails."""
+    chat_app = make_chat_app()
+    client = chat_app.test_client()
+
+    def say(message: str, **body: Any) -> TestResponse:
+        return client.post("/api/chat", json={"message": message, **body}, headers=user.headers)
+
+    conversation = say("first").get_json()["conversation"]["id"]
+    asked = len(upstream.requests)
+    with chat_app.app_context():
+        own = db.engine
+
+    @event.listens_for(own, "before_cursor_execute", retval=True)
+    def cancelled(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        if "turns.reread_history" in statement:  # PostgreSQL's own refusal, at the one moment that matters
+            cursor.execute("SELECT pg_cancel_backend(pg_backend_pid())")
+        return statement, parameters
+
+    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%turns.begin %'")
+    with ThreadPoolExecutor(1) as threads, engine.begin() as holder:
+        holder.execute(
+            text("""UPDATE conversations SET next_position = next_position + 1, message_count = message_count + 1
+                     WHERE user_id = :u AND id = :c"""),
+            {"u": user.id, "c": conversation},
+        )
+        holder.execute(
+            text("""INSERT INTO messages (user_id, conversation_id, position, role, content)
+                    VALUES (:u, :c, 3, 'assistant', 'meanwhile')"""),
+            {"u": user.id, "c": conversation},
+        )
+        pending = threads.submit(say, "second", conversation_id=conversation)
+        with engine.connect() as looking:
+            until(lambda: looking.execute(waiting).first(), "the begin that waits")
+        holder.commit()
+        answer = pending.result()
+    assert answer.status_code == 503, answer.get_data()
+    assert answer.get_json()["code"] == "database_unavailable"
+    assert len(upstream.requests) == asked
+    assert ended(rows, user) == [("completed", None, None), ("failed", "database_unavailable", None)]
+
+
+def test_a_lease_that_no_turn_belongs_to_does_not_block_for_ever(
+    chat: Chat, user: Account, engine: Engine, rows: Rows
+) -> None:
+    conversation = chat("first").get_json()["conversation"]["id"]
+
+    def lose_turns(changed: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(
+                text(f"""WITH gone AS (DELETE FROM turns WHERE user_id = :u)
+                         UPDATE conversations SET running_attempt = gen_random_uuid(), created_at = {changed},
+                                updated_at = {changed} WHERE user_id = :u"""),
+                {"u": user.id},
+            )
+
+    lose_turns("now()")
+    assert chat("second", conversation_id=conversation).get_json()["code"] == "conversation_busy"
+    lose_turns("now() - interval '1 hour'")
+    assert chat("third", conversation_id=conversation).status_code == 200
+    assert ended(rows, user) == [("completed", None, None)]
+
+
+def test_who_is_deleted_while_a_turn_begins_is_told_to_log_in(chat: Chat, user: Account, engine: Engine) -> None:
+    waiting = text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%turns.begin_new %'")
+    with ThreadPoolExecutor(1) as threads, engine.begin() as eraser:
+        eraser.execute(text("DELETE FROM users WHERE id = :u"), {"u": user.id})
+        pending = threads.submit(chat, "hello")
+        with engine.connect() as looking:
+            until(lambda: looking.execute(waiting).first(), "the begin that waits")
+        eraser.commit()
+        answer = pending.result()
+    assert (answer.status_code, answer.get_json()["code"]) == (401, "not_authenticated")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.providers.answer import ARGUMENT_CHARS, TOOL_CALLS, Answer
 from app.providers.sse import DONE, LINE_BYTES, EventReader, NotUnderstood
-from app.providers.text import clean_text, shortened, without_secrets
+from app.text import clean_text, shortened, without_secrets
 from tests.fakes.scripts import chunk
 
 

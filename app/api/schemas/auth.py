@@ -1,7 +1,7 @@
 """Accounts and their tokens."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -27,10 +27,24 @@ def _new_password() -> fields.String:
     return _password(passwords.unfit, passwords.MIN_CHARACTERS)
 
 
+class _Address(fields.Email):
+    """An e-mail address. Its length is looked at first: the pattern takes a third of a second for a megabyte."""
+
+    def __init__(self, *, longest: int) -> None:
+        super().__init__(required=True, validate=validate.Length(max=longest))
+        self._longest = longest
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **options)
+        if len(text) > self._longest:
+            raise ma.ValidationError(f"Longer than maximum length {self._longest}.")
+        return text
+
+
 class RegisterSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"email": "ada@example.org", "password": "correct horse battery", "name": "Ada"}]
 
-    email = fields.Email(required=True, validate=validate.Length(max=254))
+    email = _Address(longest=254)
     password = _new_password()
     name = PlainText(required=True, longest=100)
 

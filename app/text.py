@@ -1,4 +1,4 @@
-"""What a provider says, made fit to be stored and shown."""
+"""What machines say, made fit to be stored and shown."""
 
 import re
 
