@@ -122,7 +122,7 @@ def _ask(check: Check, probe: Probe) -> Answer:
         findings = tuple(load(check.where)(probe))
         level = worst(finding.level for finding in findings)
     except CannotJudge as error:
-        level, reason, remedy = Level.UNKNOWN, error.detail, error.remedy
+        level, reason, remedy = Level.UNKNOWN, error.reason, error.remedy
     except DBAPIError as error:
         level, (reason, remedy) = Level.UNKNOWN, _in_words(error)
         if error.connection_invalidated or (probe.opened is not None and probe.opened.invalidated):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import ParleyError
 from ops.levels import Level
 
 
@@ -22,11 +21,9 @@ class Finding:
     sql: str | None = None
 
 
-class CannotJudge(ParleyError):
+class CannotJudge(Exception):
     """A check does not know: the reason in one sentence, and what would let it know."""
-
-    code = "cannot_judge"
 
     def __init__(self, reason: str, *, remedy: str | None = None) -> None:
         super().__init__(reason)
-        self.remedy = remedy
+        self.reason, self.remedy = reason, remedy

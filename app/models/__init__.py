@@ -2,6 +2,7 @@
 
 from app.models.api_key import ApiKey, KeyScope
 from app.models.archive_run import ArchiveRun, ArchiveRunState
+from app.models.audit_event import AuditEvent, AuditResult
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
 from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
@@ -21,6 +22,8 @@ __all__ = [
     "ApiKey",
     "ArchiveRun",
     "ArchiveRunState",
+    "AuditEvent",
+    "AuditResult",
     "Conversation",
     "ConversationArchive",
     "ConversationSearch",

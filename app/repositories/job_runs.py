@@ -84,9 +84,23 @@ LAST = Statement(
     """
 SELECT job, (SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job AND status <> 'skipped'
               ORDER BY started_at DESC LIMIT 1) AS attempted,
+            (SELECT status FROM job_runs WHERE job_runs.job = wanted.job AND status <> 'skipped'
+              ORDER BY started_at DESC LIMIT 1) AS status,
             (SELECT finished_at FROM job_runs WHERE job_runs.job = wanted.job AND status = 'succeeded'
               ORDER BY started_at DESC LIMIT 1) AS succeeded
   FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
+)
+
+# Ids are ordered by time. Without a job this walks down the primary key.
+HISTORY = Statement(
+    "job_runs.history",
+    """
+SELECT id, job, status, started_at, extract(epoch FROM finished_at - started_at)::float8 AS seconds, attempt, worker,
+       reason, report
+  FROM job_runs
+ WHERE (%(job)s::text IS NULL OR job = %(job)s) AND (%(status)s::text IS NULL OR status = %(status)s)
+   AND (%(after)s::uuid IS NULL OR id < %(after)s)
+ ORDER BY id DESC LIMIT %(limit)s""",
 )
 
 JOBS = Statement("job_runs.jobs", "SELECT DISTINCT job FROM job_runs")

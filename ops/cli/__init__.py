@@ -1,7 +1,10 @@
-"""What the `flask` command can do beside Flask's own; `wsgi.py` hands these in."""
+"""What the `flask` command can do beside Flask's own; `wsgi.py` hands these in. One module for each noun of `ops`."""
 
 import click
 
+from ops.cli import audit, doctor, jobs
 from ops.cli.chat import chat
+from ops.cli.frame import ops
 
-COMMANDS: tuple[click.Command, ...] = (chat,)
+NOUNS = (audit, doctor, jobs)  # importing one adds its commands to `ops`
+COMMANDS: tuple[click.Command, ...] = (chat, ops)

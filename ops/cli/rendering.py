@@ -1,0 +1,122 @@
+"""Reports as people and programs read them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ops.levels import Level
+
+SCHEMA = "parley.ops/1"  # what a program may rely on; another number is another shape
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
+EMPTY = "–"
+
+
+def as_json(command: str, level: Level, report: Any) -> str:
+    """`{"schema", "command", "level", "report"}`, indented. Times are ISO 8601, spans seconds."""
+    document = {"schema": SCHEMA, "command": command, "level": level, "report": report}
+    return orjson.dumps(document, default=_plain, option=orjson.OPT_INDENT_2).decode()
+
+
+def show(console: Console, report: Any) -> None:
+    """A dataclass as its fields, each list of things in it as a table; a list as a table alone."""
+    if isinstance(report, Sequence) and not isinstance(report, str):
+        table(console, [_fields(each) for each in report])
+        return
+    plain = {name: value for name, value in _fields(report).items() if not _is_table(value)}
+    grid = Table.grid(padding=(0, 2))
+    for name, value in plain.items():
+        grid.add_row(Text(_words(name), style="dim"), Text(cell(value)))
+    console.print(grid)
+    for name, value in _fields(report).items():
+        if _is_table(value) and value:
+            console.print(Text(f"\n{_words(name)}", style="bold"))
+            table(console, [_fields(each) for each in value])
+
+
+def table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same keys; says so if there are none."""
+    if not rows:
+        console.print("Nothing.", style="dim")
+        return
+    drawn = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        numbers = all(isinstance(row[name], int | float | timedelta) for row in rows)
+        drawn.add_column(_words(name), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_styled(value) for value in row.values()))
+    console.print(drawn)
+
+
+def cell(value: Any) -> str:
+    """One value in a few words: times to the second in UTC, spans in the unit that fits."""
+    if value is None or value == "" or value == () or value == {}:
+        return EMPTY
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, timedelta):
+        return span(value)
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {cell(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(cell(each) for each in value)
+    return str(value)
+
+
+def span(length: timedelta) -> str:
+    """`3 d 4 h`, `2 min 5 s`, `0.31 s`."""
+    seconds = length.total_seconds()
+    if abs(seconds) < 60:
+        return f"{seconds:.3g} s"
+    for size, unit, part_size, part in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if abs(seconds) >= size:
+            whole, rest = divmod(int(seconds), size)
+            return f"{whole} {unit} {rest // part_size} {part}"
+    raise AssertionError("unreachable")
+
+
+def size(number: float) -> str:
+    """Bytes as people say them, in powers of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def _styled(value: Any) -> Text:
+    return Text(cell(value), style=STYLES.get(value, "") if isinstance(value, Level) else "")
+
+
+def _fields(report: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(report) and not isinstance(report, type):
+        return {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    return dict(report)
+
+
+def _is_table(value: Any) -> bool:
+    """Whether it is a list of things with names."""
+    return isinstance(value, list | tuple) and all(dataclasses.is_dataclass(e) or isinstance(e, Mapping) for e in value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
