@@ -12,8 +12,9 @@
     │   ├── EmailTaken
     │   ├── ConversationBusy     another turn is running in this conversation
     │   ├── ConversationMovedOn  later messages exist, so the turn cannot run again
+    │   ├── RequestUnderWay      the same request is being answered
     │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
-    ├── IdempotencyMismatch      the key was used before with another body
+    ├── IdempotencyMismatch      the key was used before for another request
     ├── Unavailable              try again later
     │   ├── TurnInterrupted      the process that was answering had to stop
     │   ├── Overloaded           a bounded queue or pool is full
@@ -118,9 +119,16 @@ class TurnFenced(Conflict):
     default_detail = "Another process closed this attempt, so its answer was dropped; read the turn for its state."
 
 
+class RequestUnderWay(Conflict):
+    code = "request_under_way"
+    default_detail = "A request with this Idempotency-Key is being answered; send it again in a moment."
+
+
 class IdempotencyMismatch(ParleyError):
     code = "idempotency_mismatch"
-    default_detail = "This Idempotency-Key was used before with another body; use a new key for a new request."
+    default_detail = (
+        "This Idempotency-Key was used before with another body or for another path; use a new key for a new request."
+    )
 
 
 class Unavailable(ParleyError):

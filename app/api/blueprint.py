@@ -1,18 +1,20 @@
-"""Our blueprint: reads strictly, and declares who may enter."""
+"""Our blueprint: reads strictly, and declares who may enter and what is created once."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import flask_smorest
 from flask import request
+from marshmallow import Schema
 
+from app.api import idempotency
 from app.api.access import Access, admit, scope_for
 from app.api.parsing import StrictParser
-from app.errors import ParleyError
+from app.errors import IdempotencyMismatch, ParleyError, RequestUnderWay
 from app.models import KeyScope
 
 RAISES = "x-raises"  # where an operation's description holds the errors of `raises` until it is completed
-# For `response(..., headers=LOCATION)` of a view that makes something.
+# For the description of a view that makes something.
 LOCATION = {"Location": {"description": "Where it is now.", "required": True, "schema": {"type": "string"}}}
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -47,5 +49,30 @@ class Blueprint(flask_smorest.Blueprint):
 
         The description knows of those by itself, see `app.api.openapi`.
         """
-        decorate: Callable[[View], View] = cls.doc(**{RAISES: list(kinds)})
+
+        def decorate(view: View) -> View:
+            known = getattr(view, "_apidoc", {}).get("manual_doc", {}).get(RAISES, ())
+            documented: View = cls.doc(**{RAISES: [*known, *kinds]})(view)
+            return documented
+
+        return decorate
+
+    def creates(self, schema: type[Schema], status: int = 201) -> Callable[[View], View]:
+        """For a POST that makes something: what it answers, and that it makes it once for an `Idempotency-Key`.
+
+        The view gives the thing and the headers, of which `Location` is one. It stands below `arguments`, which read
+        what the key stands for, and stores through `app.services.transactions`. What is answered is kept for a day: no
+        secret may be in it.
+        """
+
+        def decorate(view: View) -> View:
+            for each in (
+                self.response(status, schema, headers={**LOCATION, **idempotency.REPLAYED}),
+                idempotency.answered_once,
+                self.doc(parameters=[idempotency.PARAMETER]),
+                self.raises(IdempotencyMismatch, RequestUnderWay),
+            ):
+                view = each(view)
+            return view
+
         return decorate

@@ -8,6 +8,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller, note_use
 from app.api.blueprint import Blueprint, View
+from app.api.idempotency import sent_key
 from app.api.openapi.problems import tree
 from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestSchema
 from app.api.schemas.events import ANY_EVENT
@@ -82,16 +83,9 @@ def _chat(body: dict[str, Any]) -> Response:
     if len(body["message"]) > longest:
         raise InvalidInput(fields={"message": [f"Longer than {longest} characters."]})
     stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
-    turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=_idempotency_key()))
+    turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=sent_key()))
     note_use()
     return event_stream(services().turns.listen(turn)) if stream else _answer(turn)
-
-
-def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
-        raise InvalidInput("The Idempotency-Key must be 1 to 255 printable ASCII characters.")
-    return key
 
 
 def _answer(turn: ToldTurn) -> Response:

@@ -7,7 +7,7 @@ from flask import url_for
 from flask.views import MethodView
 
 from app.api.access import Access, caller
-from app.api.blueprint import LOCATION, Blueprint
+from app.api.blueprint import Blueprint
 from app.api.pagination import Pages
 from app.api.schemas.conversations import (
     ConversationChange,
@@ -39,7 +39,7 @@ class Conversations(MethodView):
         return pages.envelope(conversations.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(ConversationChange)
-    @blueprint.response(201, ConversationSchema, headers=LOCATION)
+    @blueprint.creates(ConversationSchema)
     @blueprint.raises(NotFound)
     def post(self, body: dict[str, Any]) -> tuple[Conversation, dict[str, str]]:
         """A new, empty conversation"""

@@ -41,7 +41,7 @@ STATUS: dict[type[errors.ParleyError], int] = {
 
 _PERHAPS_SAVED = (
     "The connection to the database broke, so what you sent may have been saved or not: look before you send it again. "
-    "A chat may be sent again with the same Idempotency-Key."
+    "A request that had an Idempotency-Key may be sent again with the same key."
 )
 
 

@@ -9,7 +9,7 @@ from flask.views import MethodView
 from sqlalchemy import Row
 
 from app.api.access import Access, caller
-from app.api.blueprint import LOCATION, Blueprint
+from app.api.blueprint import Blueprint
 from app.api.schemas.conversations import ConversationSchema
 from app.api.schemas.exports import ExportQuery, ExportSchema
 from app.errors import Conflict
@@ -56,7 +56,7 @@ class Export(MethodView):
 @blueprint.route("/import")
 class Import(MethodView):
     @blueprint.arguments(ExportSchema)
-    @blueprint.response(201, ConversationSchema, headers=LOCATION)
+    @blueprint.creates(ConversationSchema)
     def post(self, body: dict[str, Any]) -> tuple[Row[Any], dict[str, str]]:
         """A new conversation from an exported document"""
         kept = {name: body["conversation"][name] for name in ("title", "status", "meta")}

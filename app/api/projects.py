@@ -7,7 +7,7 @@ from flask import url_for
 from flask.views import MethodView
 
 from app.api.access import Access, caller
-from app.api.blueprint import LOCATION, Blueprint
+from app.api.blueprint import Blueprint
 from app.api.schemas.projects import (
     PROJECTS,
     ProjectChange,
@@ -37,7 +37,7 @@ class Projects(MethodView):
         return PROJECTS.envelope(projects.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(ProjectCreation)
-    @blueprint.response(201, ProjectSchema, headers=LOCATION)
+    @blueprint.creates(ProjectSchema)
     def post(self, body: dict[str, Any]) -> tuple[Project, dict[str, str]]:
         """A new project"""
         created = projects.create(caller().user_id, **body)

@@ -7,7 +7,7 @@ from flask import url_for
 from flask.views import MethodView
 
 from app.api.access import Access, caller
-from app.api.blueprint import LOCATION, Blueprint
+from app.api.blueprint import Blueprint
 from app.api.schemas.prompts import (
     PROMPTS,
     PromptChange,
@@ -38,7 +38,7 @@ class Prompts(MethodView):
         return PROMPTS.envelope(prompts.page(caller().user_id, project_id, **query), query["limit"])
 
     @blueprint.arguments(PromptCreation)
-    @blueprint.response(201, PromptSchema, headers=LOCATION)
+    @blueprint.creates(PromptSchema)
     @blueprint.raises(Conflict)
     def post(self, body: dict[str, Any], project_id: UUID) -> tuple[Prompt, dict[str, str]]:
         """A new prompt, the last one unless `position` says otherwise"""

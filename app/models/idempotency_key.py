@@ -11,8 +11,8 @@ from app.models.columns import CreatedAt, Moment, UserOwned
 class IdempotencyKey(Base):
     """What the first request with this key was answered, to be told again; a turn keeps its key on itself instead.
 
-    `request_hash` is the SHA-256 of what was asked. `status` is the HTTP status of the answer and `response` its body;
-    both are null while the first request is still being handled.
+    `request_hash` is the SHA-256 of what was asked, `status` the HTTP status of the answer, and `response` its `body`,
+    as text, and `location`. The latter two are null only within the transaction that answers the first request.
     """
 
     __tablename__ = "idempotency_keys"

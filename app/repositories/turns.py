@@ -20,7 +20,11 @@ _LIVE_KEY = """
       AND api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now())
       AND 'chat' = ANY (api_keys.scopes) AND users.status = 'active'"""
 
-_PRIOR_TURN = "SELECT FROM turns WHERE user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s"
+# Another request that had the same key: a chat, or a POST that created something else.
+_OTHER_REQUEST = "SELECT FROM idempotency_keys WHERE user_id = %(user_id)s AND key = %(idempotency_key)s"
+_PRIOR_TURN = f"""
+    SELECT FROM turns WHERE user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s
+    UNION ALL {_OTHER_REQUEST}"""
 
 _TAKE_CONVERSATION = f"""
     UPDATE conversations
@@ -119,7 +123,7 @@ DIAGNOSE = Statement(
     "turns.diagnose",
     f"""
 SELECT EXISTS ({_LIVE_SESSION}) AS session_live,
-       prior.id AS prior_id, prior.request_hash AS prior_hash,
+       prior.id AS prior_id, prior.request_hash AS prior_hash, EXISTS ({_OTHER_REQUEST}) AS other_request,
        conversation.id AS found, conversation.storage, conversation.running_attempt AS running_attempt,
        running.id AS running_id,
        -- A lease without a running turn, which no statement of ours leaves behind, must not block for ever.

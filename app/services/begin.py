@@ -177,6 +177,8 @@ def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str
         if bytes(found.prior_hash) != parameters["request_hash"]:
             raise IdempotencyMismatch
         return Prior(found.prior_id)
+    if found.other_request:
+        raise IdempotencyMismatch
     if command.conversation_id is None:
         return None  # the session was opened between the two statements
     if found.found is None:

@@ -9,7 +9,8 @@ import atexit
 import threading
 from uuid import UUID
 
-from app.jobs import JobQueue, Message, enqueue
+from app.jobs import JobQueue, Message, enqueue, enqueue_after_commit
+from app.services.transactions import whole
 
 PAUSE = 2.0  # seconds from the first change to its message
 MOST_AT_ONCE = 50  # conversations in a message
@@ -17,8 +18,13 @@ JOB = "search.index_conversations"
 
 
 def request_index(user_id: UUID, conversation_id: UUID) -> None:
-    """Ask for one document now; the change is committed. Never waits and never raises."""
-    enqueue(JOB, conversations=[[str(user_id), str(conversation_id)]])
+    """Ask for one document as soon as the change is committed, which it is unless `as_one` is around it. Never waits
+    and never raises."""
+    conversations, session = [[str(user_id), str(conversation_id)]], whole()
+    if session is not None:
+        enqueue_after_commit(session, JOB, conversations=conversations)
+    else:
+        enqueue(JOB, conversations=conversations)
 
 
 class IndexRequests:
