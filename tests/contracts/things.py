@@ -34,6 +34,7 @@ class Things:
             "prompt_id": prompt["id"],
             "key_id": key["id"],
             "name": "start.js",  # of the page at /docs
+            "job_name": "search.sweep",
         }
 
     def path(self, rule: Rule) -> str:

@@ -46,6 +46,7 @@ def victim(chat_app: Flask, user: Account) -> dict[str, str]:
         "conversation_id": chat["conversation"]["id"],
         "turn_id": chat["turn"]["id"],
         "key_id": key,
+        "job_name": "search.sweep",
     }
 
 

@@ -1,0 +1,9 @@
+"""The admin API: the functions of operations over HTTP. `wsgi.py` hands these blueprints to the application.
+
+An operator sees what there is of people's data, and never what it says.
+"""
+
+from app.api.blueprint import Blueprint
+from ops.api import audit, jobs
+
+BLUEPRINTS: tuple[Blueprint, ...] = (jobs.blueprint, audit.blueprint)

@@ -1,0 +1,1 @@
+"""What the admin API reads and tells, one module for each blueprint."""
