@@ -212,6 +212,29 @@ class Jobs(Group):
         return url
 
 
+class Archive(Group):
+    after_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        validation_alias="ARCHIVE_AFTER_DAYS",
+        description="Days without a message after which a conversation is archived; 0 is never.",
+    )
+    max_minutes: int = Field(
+        60,
+        ge=1,
+        le=1380,
+        validation_alias="ARCHIVE_MAX_MINUTES",
+        description="Minutes that the daily archival may take; the next one goes on.",
+    )
+    slow_ms: float = Field(
+        75,
+        gt=0,
+        validation_alias="ARCHIVE_SLOW_MS",
+        description="Milliseconds of the slowest 5% of chats' statements beyond which the archival waits for them.",
+    )
+
+
 class Auth(Group):
     jwt_secret_key: SecretStr | None = Field(
         None,
@@ -336,13 +359,22 @@ class Settings:
     server: Server
     database: Database
     jobs: Jobs
+    archive: Archive
     auth: Auth
     chat: Chat
     provider: Provider
 
 
 GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
-    {"server": Server, "database": Database, "jobs": Jobs, "auth": Auth, "chat": Chat, "provider": Provider}
+    {
+        "server": Server,
+        "database": Database,
+        "jobs": Jobs,
+        "archive": Archive,
+        "auth": Auth,
+        "chat": Chat,
+        "provider": Provider,
+    }
 )
 
 

@@ -18,7 +18,8 @@
     ├── Unavailable              try again later
     │   ├── TurnInterrupted      the process that was answering had to stop
     │   ├── Overloaded           a bounded queue or pool is full
-    │   └── DatabaseUnavailable
+    │   ├── DatabaseUnavailable
+    │   └── ArchiveDamaged       the messages are in a bundle that is not what was stored
     └── ProviderError            the AI provider did not answer
         ├── ProviderMisconfigured    wrong key, unknown model, request refused as such
         ├── ProviderUnreachable      no connection, or it broke
@@ -149,6 +150,17 @@ class Overloaded(Unavailable):
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
     default_detail = "The database does not answer; nothing was saved. Try again shortly."
+
+
+class ArchiveDamaged(Unavailable):
+    """`why` is for operators."""
+
+    code = "archive_damaged"
+    default_detail = (
+        "The archived messages of this conversation are damaged, so they are neither shown nor changed; an operator"
+        " must bring them back from a backup."
+    )
+    why = "it has no bundle"
 
 
 class ProviderError(ParleyError):

@@ -14,6 +14,7 @@ from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestS
 from app.api.schemas.events import ANY_EVENT
 from app.api.streams import event_stream
 from app.errors import (
+    ArchiveDamaged,
     ConversationBusy,
     ConversationMovedOn,
     IdempotencyMismatch,
@@ -42,6 +43,7 @@ def _documented(view: View) -> View:
             TurnFenced,
             IdempotencyMismatch,
             TurnInterrupted,
+            ArchiveDamaged,
             *tree(ProviderError),
         ),
         blueprint.doc(parameters=[IDEMPOTENCY_KEY]),

@@ -16,7 +16,7 @@ from app.api.schemas.conversations import (
     ConversationSchema,
 )
 from app.api.schemas.messages import MESSAGES, MessagePage, MessageQuery
-from app.errors import Conflict, ConversationBusy, NotFound
+from app.errors import ArchiveDamaged, Conflict, ConversationBusy, NotFound
 from app.models import Conversation
 from app.services import conversations
 
@@ -77,6 +77,7 @@ def archive(conversation_id: UUID) -> Conversation:
 
 @blueprint.route("/<uuid:conversation_id>/unarchive", methods=["POST"])
 @blueprint.response(200, ConversationSchema)
+@blueprint.raises(ConversationBusy, ArchiveDamaged)
 def unarchive(conversation_id: UUID) -> Conversation:
     """Move a conversation back to the active ones"""
     return conversations.unarchive(caller().user_id, conversation_id)
@@ -85,6 +86,7 @@ def unarchive(conversation_id: UUID) -> Conversation:
 @blueprint.route("/<uuid:conversation_id>/messages")
 @blueprint.arguments(MessageQuery, location="query")
 @blueprint.response(200, MessagePage)
+@blueprint.raises(ArchiveDamaged)
 def messages(query: dict[str, Any], conversation_id: UUID) -> dict[str, Any]:
     """The messages of a conversation, from the oldest or from the newest"""
     rows = conversations.page_of_messages(caller().user_id, conversation_id, **query)

@@ -12,7 +12,7 @@ from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
 from app.api.schemas.conversations import ConversationSchema
 from app.api.schemas.exports import ExportQuery, ExportSchema
-from app.errors import Conflict
+from app.errors import ArchiveDamaged, Conflict
 from app.services.exports import FORMATS, open_export
 from app.services.imports import import_conversation
 
@@ -39,7 +39,7 @@ class Export(MethodView):
         headers=_ATTACHMENT,
         success=True,
     )
-    @blueprint.raises(Conflict)
+    @blueprint.raises(Conflict, ArchiveDamaged)
     def get(self, query: dict[str, Any], conversation_id: UUID) -> Response:
         """A conversation with all its messages as one document, streamed"""
         export, wanted = open_export(caller().user_id, conversation_id), FORMATS[query["format"]]

@@ -11,7 +11,7 @@ from app.api.blueprint import Blueprint
 from app.api.schemas.chat import LAST_EVENT_ID, TurnSchema
 from app.api.schemas.events import ANY_EVENT
 from app.api.streams import event_stream
-from app.errors import InvalidInput
+from app.errors import ArchiveDamaged, InvalidInput
 from app.models import KeyScope
 from app.services.container import services
 
@@ -44,6 +44,7 @@ class TurnCancel(MethodView):
 @blueprint.route("/<uuid:turn_id>/events")
 class TurnEvents(MethodView):
     @blueprint.response(200, ANY_EVENT, content_type="text/event-stream")
+    @blueprint.raises(ArchiveDamaged)
     @blueprint.doc(parameters=[LAST_EVENT_ID])
     def get(self, turn_id: UUID) -> Response:
         """What a turn says beyond the `Last-Event-ID`, as server-sent events: live, or again once it has ended"""

@@ -70,9 +70,12 @@ def seat() -> str:
     return _seat or _take_seat()
 
 
-def seated() -> list[str]:
-    """The names of all seats in which a living process sits, for this version of the code."""
-    folder = _folder()
+def seated(folder: Path | None = None) -> list[str]:
+    """The names of all seats in which a living process sits, for this version of the code.
+
+    A `folder` may be named by a process that does not share, to look at others.
+    """
+    folder = folder or _folder()
     numbers = sorted(int(path.stem.removeprefix("seat_")) for path in folder.glob("seat_*.lock"))
     return [_name(number) for number in numbers if _is_taken(folder, number)]
 

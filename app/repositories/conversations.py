@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.models import Conversation, ConversationStatus, Turn, TurnStatus
+from app.models import Conversation, ConversationStatus, ConversationStorage, Turn, TurnStatus
 
 
 def page(
@@ -80,6 +80,18 @@ def archive(session: Session, user_id: UUID, conversation_id: UUID, stale: UUID 
         .where(Conversation.user_id == user_id, Conversation.id == conversation_id)
         .where(or_(Conversation.running_attempt.is_(None), Conversation.running_attempt == stale))
         .values(status=ConversationStatus.ARCHIVED)
+        .returning(Conversation)
+    ).one_or_none()
+
+
+def unarchive(session: Session, user_id: UUID, conversation_id: UUID) -> Conversation | None:
+    """Make it active, unless its messages are in a bundle. That is a sign of life: it is not archived again at once."""
+    return session.scalars(
+        update(Conversation)
+        .prefix_with("/* conversations.unarchive */")
+        .where(Conversation.user_id == user_id, Conversation.id == conversation_id)
+        .where(Conversation.storage == ConversationStorage.LIVE)
+        .values(status=ConversationStatus.ACTIVE, revived_at=func.now())
         .returning(Conversation)
     ).one_or_none()
 

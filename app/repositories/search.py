@@ -29,7 +29,7 @@ def _words(text: str) -> str:
 
 # Whether a document `s` (a row of nulls if there is none) no longer says what the conversation `c` says. The messages
 # of a bundled one have left the table.
-_STALE = """(s.user_id IS NULL OR s.indexed_title IS DISTINCT FROM c.title
+STALE_DOCUMENT = """(s.user_id IS NULL OR s.indexed_title IS DISTINCT FROM c.title
              OR (c.storage = 'live' AND s.indexed_position < c.next_position - 1))"""
 
 # Write the document, whole, unless it is fresh; no row then, nor where the conversation is gone. Of the newest
@@ -57,7 +57,7 @@ SELECT c.user_id, c.id,
                        ORDER BY position DESC LIMIT %(messages)s) AS newest
                WHERE content <> '') AS measured
        WHERE before < %(characters)s) AS body
- WHERE c.user_id = %(user_id)s AND c.id = %(conversation_id)s AND {_STALE}
+ WHERE c.user_id = %(user_id)s AND c.id = %(conversation_id)s AND {STALE_DOCUMENT}
 ON CONFLICT (user_id, conversation_id) DO UPDATE
    SET document = excluded.document, indexed_title = excluded.indexed_title,
        indexed_position = excluded.indexed_position, updated_at = now()
@@ -74,10 +74,10 @@ STALE = Statement(
 WITH c AS (SELECT user_id, id, title, next_position, storage FROM conversations
             WHERE (user_id, id) > (%(user_id)s, %(conversation_id)s) ORDER BY user_id, id LIMIT %(batch)s),
 last AS (SELECT user_id, id FROM c ORDER BY user_id DESC, id DESC LIMIT 1)
-SELECT c.user_id, c.id AS conversation_id, {_STALE} AS stale, (SELECT count(*) FROM c) AS seen
+SELECT c.user_id, c.id AS conversation_id, {STALE_DOCUMENT} AS stale, (SELECT count(*) FROM c) AS seen
   FROM c LEFT JOIN LATERAL (SELECT user_id, indexed_title, indexed_position FROM conversation_search
                              WHERE user_id = c.user_id AND conversation_id = c.id LIMIT 1) AS s ON true
- WHERE {_STALE} OR (c.user_id, c.id) = (SELECT user_id, id FROM last)
+ WHERE {STALE_DOCUMENT} OR (c.user_id, c.id) = (SELECT user_id, id FROM last)
  ORDER BY c.user_id, c.id""",
 )
 

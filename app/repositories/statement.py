@@ -29,3 +29,7 @@ class Statement:
     def all(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """All rows."""
         return connection.exec_driver_sql(self._text, dict(parameters)).all()
+
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
+        """Run it for what it does; returns how many rows it touched."""
+        return connection.exec_driver_sql(self._text, dict(parameters)).rowcount

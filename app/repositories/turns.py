@@ -241,14 +241,13 @@ GET = Statement(
           FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s""",
 )
 
-# The last message of a turn, which is its answer once it has one.
+# The last message of a turn, which is its answer once it has one; nulls where it is not in the live table.
 ANSWER = Statement(
     "turns.answer",
     """
 SELECT messages.position, messages.role, messages.content, messages.tool_calls, messages.tool_call_id,
        messages.metadata, messages.created_at, conversations.title
-  FROM messages JOIN conversations ON conversations.user_id = messages.user_id
-                                  AND conversations.id = messages.conversation_id
- WHERE messages.user_id = %(user_id)s AND messages.conversation_id = %(conversation_id)s
-   AND messages.position = %(position)s""",
+  FROM conversations LEFT JOIN messages ON messages.user_id = conversations.user_id
+                    AND messages.conversation_id = conversations.id AND messages.position = %(position)s
+ WHERE conversations.user_id = %(user_id)s AND conversations.id = %(conversation_id)s""",
 )

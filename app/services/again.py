@@ -9,6 +9,7 @@ from app.config import Chat
 from app.errors import ConversationMovedOn, NotFound
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
+from app.services import archives
 from app.services.begin import Begun, ChatCommand, Prior, begin_parameters, begun_from
 from app.services.running_turn import ToldTurn
 from app.services.stale import close_stale
@@ -26,7 +27,7 @@ def again(
     """What to do with the turn that `command`'s idempotency key already names; `connection` is in AUTOCOMMIT.
 
     A new attempt is `Begun`; a completed turn comes back as it ended; one that another process answers is followed.
-    Raises `ConversationMovedOn` if it failed and later messages exist.
+    Raises `ConversationMovedOn` if it failed and later messages exist, `ArchiveDamaged` if its own cannot be restored.
     """
     parameters = {**begin_parameters(command, settings, default_provider), "turn_id": prior.turn_id}
     row = _turn(connection, parameters)
@@ -48,6 +49,8 @@ def again(
     place = {"position": row.position, "next_position": (row.answer_position or row.position) + 1}
     begin_again = sql.called(sql.BEGIN_AGAIN, by_key=command.caller.key is not None)
     begun = begin_again.one(connection, {**parameters, **place})
+    if begun is None and archives.restore(connection, command.caller.user_id, row.conversation_id):
+        begun = begin_again.one(connection, {**parameters, **place})
     if begun is None:
         raise ConversationMovedOn
     return begun_from(connection, command.message, parameters, begun)

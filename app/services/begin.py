@@ -1,8 +1,8 @@
 """**begin**: take the conversation, store the user's message and a running turn, read what the provider needs.
 
 One statement when all is well. When it takes nothing, one diagnosis says why, in the order of turn.md: the session or
-API key has ended, the idempotency key was used before, there is no such conversation, a silent attempt holds it, a live
-one does.
+API key has ended, the idempotency key was used before, there is no such conversation, it is archived in a bundle, a
+silent attempt holds it, a live one does.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ from app.errors import (
     NotFound,
     ParleyError,
 )
-from app.models import KeyScope
+from app.models import ConversationStorage, KeyScope
 from app.models.columns import new_id
 from app.providers.base import ChatMessage
 from app.repositories import turns as sql
-from app.services import api_keys
+from app.services import api_keys, archives
 from app.services.context import build_context
 from app.services.identity import Identity
 from app.services.narration import Narration
@@ -84,7 +84,7 @@ class Prior:
 def begin(connection: Connection, command: ChatCommand, settings: Chat, default_provider: str) -> Begun | Prior:
     """Begin a turn on an AUTOCOMMIT connection.
 
-    Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound` and `ConversationBusy`.
+    Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound`, `ConversationBusy` and `ArchiveDamaged`.
     """
     parameters = begin_parameters(command, settings, default_provider)
     statement = sql.called(
@@ -183,6 +183,9 @@ def _diagnose(connection: Connection, command: ChatCommand, parameters: dict[str
         return None  # the session was opened between the two statements
     if found.found is None:
         raise NotFound("There is no such conversation.")
+    if found.storage == ConversationStorage.BUNDLED:
+        archives.restore(connection, command.caller.user_id, found.found)
+        return None
     if found.running_attempt is None:
         return None  # it was released between the two statements
     if not found.stale:

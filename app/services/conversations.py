@@ -12,8 +12,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, ConversationBusy, NotFound
-from app.models import Conversation, ConversationStatus, Message
+from app.models import Conversation, ConversationStatus, ConversationStorage, Message
 from app.repositories import conversations, messages, search
+from app.services import archives
 from app.services.container import services
 from app.services.search_requests import request_index
 from app.services.transactions import statements
@@ -92,8 +93,19 @@ def archive(user_id: UUID, conversation_id: UUID) -> Conversation:
 
 
 def unarchive(user_id: UUID, conversation_id: UUID) -> Conversation:
-    """List it under `active`; again is no error. Raises `NotFound`."""
-    return change(user_id, conversation_id, status=ConversationStatus.ACTIVE)
+    """List it under `active`, its messages in the live table; again is no error.
+
+    Raises `NotFound`, `ArchiveDamaged`, and `ConversationBusy` where it is being archived or restored for long.
+    """
+    with statements() as session:
+        for _ in range(_ATTEMPTS):
+            changed = conversations.unarchive(session, user_id, conversation_id)
+            if changed is not None:
+                return changed
+            if conversations.get(session, user_id, conversation_id) is None:
+                raise _missing()
+            archives.restore(session.connection(), user_id, conversation_id)
+    raise ConversationBusy(retry_after=1)
 
 
 def delete(user_id: UUID, conversation_id: UUID) -> None:
@@ -113,14 +125,22 @@ def delete(user_id: UUID, conversation_id: UUID) -> None:
 def page_of_messages(
     user_id: UUID, conversation_id: UUID, *, order: messages.Order, after: tuple[int] | None = None, limit: int
 ) -> Sequence[Message]:
-    """A page of its messages in this order, and one more where there is one. Raises `NotFound`."""
+    """A page of its messages in this order, and one more where there is one. Raises `NotFound`, `ArchiveDamaged`."""
+    position = after[0] if after else None
     with statements() as session:
-        found = messages.page(
-            session, user_id, conversation_id, order=order, after=after[0] if after else None, limit=limit + 1
-        )
-    if found is None:
-        raise _missing()
-    return found
+        for _ in range(_ATTEMPTS):
+            found = messages.page(session, user_id, conversation_id, order=order, after=position, limit=limit + 1)
+            if found is None:
+                raise _missing()
+            storage, page = found
+            if storage == ConversationStorage.LIVE:
+                return page
+            bundle = archives.find(session.connection(), user_id, conversation_id)
+            if bundle is not None:
+                break
+        else:
+            raise archives.without_bundle(user_id, conversation_id)
+    return archives.page(bundle, order=order, after=position, limit=limit + 1)
 
 
 def _when_idle(

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +20,13 @@ from sqlalchemy import Engine, Row
 from app.errors import Conflict, NotFound
 from app.extensions import db
 from app.repositories import exports as sql
-from app.services import markdown
+from app.services import archives, markdown
+from app.services.bundles import BundledMessage
 
 VERSION = 1  # of the JSON document
 _PAGE_MESSAGES = 200
 _PAGE_BYTES = 1_000_000  # a page goes on until a message begins beyond
+_LOOKS = 3  # for the messages, in the live table and in a bundle
 _SLUG = 50  # characters of the title in a file's name
 
 
@@ -36,15 +39,32 @@ class Export:
     conversation: Row[Any]
     exported_at: datetime
 
-    def pages(self) -> Iterator[Sequence[Row[Any]]]:
-        """The messages in order. Raises `Conflict` where some are no longer there."""
+    def pages(self) -> Iterator[Sequence[Row[Any] | BundledMessage]]:
+        """The messages in order, wherever they are. Raises `Conflict` where some are no longer there, `ArchiveDamaged`.
+
+        A conversation may be archived meanwhile, or restored: so they are looked for in both places, and once more.
+        """
         after, missing = 0, self.conversation.message_count
-        while missing > 0:
-            page = self._page(after)
-            if not page:
-                raise Conflict("Messages of this conversation went away while it was exported; export it again.")
+        for _ in range(_LOOKS):
+            while page := self._page(after) if missing > 0 else ():
+                yield page
+                after, missing = page[-1].position, missing - len(page)
+            for bundled in self._bundled(after, missing):
+                yield bundled
+                missing -= len(bundled)
+            if missing == 0:
+                return
+        raise Conflict("Messages of this conversation went away while it was exported; export it again.")
+
+    def _bundled(self, after: int, missing: int) -> Iterator[Sequence[BundledMessage]]:
+        """The next messages, if they are in a bundle."""
+        if missing == 0:
+            return
+        with self.engine.connect() as connection:
+            bundle = archives.find(connection, self.user_id, self.conversation.id)
+        told = islice(archives.messages(bundle, after), missing) if bundle else iter(())
+        while page := list(islice(told, _PAGE_MESSAGES)):
             yield page
-            after, missing = page[-1].position, missing - len(page)
 
     def _page(self, after: int) -> Sequence[Row[Any]]:
         parameters = {

@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import Row
 
 from app.models import TurnStatus
+from app.services.bundles import BundledMessage
 
 _PARTIAL = (TurnStatus.FAILED, TurnStatus.CANCELLED, TurnStatus.INTERRUPTED)
 END = "\n---\n\nEnd of the conversation.\n"
@@ -31,7 +32,7 @@ def head(conversation: Row[Any], exported_at: datetime) -> str:
     )
 
 
-def message(row: Row[Any]) -> str:
+def message(row: Row[Any] | BundledMessage) -> str:
     """One message, with an empty line before it."""
     said = f"\n## {row.position}. {row.role.capitalize()} · {_moment(row.created_at)}\n"
     if row.content:

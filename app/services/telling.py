@@ -8,9 +8,12 @@ from sqlalchemy import Connection, Row
 from app.errors import NotFound, error_of
 from app.models.turn import TurnStatus
 from app.repositories import turn_events, turns
-from app.services.narration import DELTA
+from app.services import archives
+from app.services.bundles import BundledMessage
 from app.services.running_turn import Outcome, ToldTurn
 from app.services.turn_views import message_view, running_view, turn_view
+
+_LOOKS = 2  # for an answer, in the live table and in a bundle: a conversation may be restored in between
 
 
 def retell(connection: Connection, user_id: UUID, row: Row[Any]) -> ToldTurn:
@@ -45,19 +48,33 @@ def tell_end(connection: Connection, turn: ToldTurn, row: Row[Any] | None) -> No
         gone = NotFound("The conversation of this turn has been deleted.")
         turn.end(Outcome(TurnStatus.FAILED, {}, None, gone), "turn.failed", {"turn": {"id": turn.id}})
         return
-    place = {"user_id": turn.user_id, "conversation_id": row.conversation_id, "position": row.answer_position}
-    stored = turns.ANSWER.one(connection, place) if row.answer_position is not None else None
+    stored = _answer(connection, turn, row) if row.answer_position is not None else None
     last = max(row.last_sequence or 0, turn.narration.last + 1, 4 if stored else 2)
     if turn.narration.last == 0:
         turn.narration.say("turn.started", {"turn": {**running_view(row), "status": TurnStatus.RUNNING.value}})
     shown = None
     if stored is not None:
-        turn.title = stored.title
         shown = message_view(row.conversation_id, stored.position, row.id, stored.created_at, stored._asdict())
         if turn.narration.last == 1 and last > 3 and stored.content:
-            turn.narration.say(DELTA, {"text": stored.content}, sequence=last - 2)
+            turn.narration.say("message.delta", {"text": stored.content}, sequence=last - 2)
         if turn.narration.last < last - 1:
             turn.narration.say("message.completed", {"message": shown}, sequence=last - 1)
     view = turn_view(row)
     error = error_of(row.error["code"], row.error["detail"]) if row.error else None
     turn.end(Outcome(TurnStatus(row.status), view, shown, error), f"turn.{row.status}", {"turn": view}, sequence=last)
+
+
+def _answer(connection: Connection, turn: ToldTurn, row: Row[Any]) -> Row[Any] | BundledMessage | None:
+    """The last message of the ended turn, wherever it is; it tells `turn` the conversation's title, too."""
+    key = {"user_id": turn.user_id, "conversation_id": row.conversation_id}
+    for _ in range(_LOOKS):
+        found = turns.ANSWER.one(connection, {**key, "position": row.answer_position})
+        if found is None:
+            return None
+        turn.title = found.title
+        if found.position is not None:
+            return found
+        bundle = archives.find(connection, **key)
+        if bundle is not None:
+            return archives.message_at(bundle, row.answer_position)
+    return None

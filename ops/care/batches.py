@@ -28,6 +28,11 @@ class TimeBox:
         self._until = None if seconds is None else time.monotonic() + seconds
 
     @property
+    def left(self) -> float | None:
+        """Seconds until then."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    @property
     def over(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 

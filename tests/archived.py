@@ -1,0 +1,105 @@
+"""Conversations that have been idle for long, for the tests of the archival and of what is read through it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from flask import Flask
+from sqlalchemy import Connection, Engine, text
+
+from app.models.columns import new_id
+from ops.archive.load import Load
+from ops.archive.reports import ArchiveRunReport
+from ops.archive.run import Bounds, run
+from tests.factories import Account, make_conversation
+
+LONG_AGO = "2020-01-01T00:00:00.123456+00:00"
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "add_task", "arguments": '{"title": "`x`"}'}}]
+# What people and models really say, and what a careless copy would change.
+EVERYTHING: list[dict[str, Any]] = [
+    {"role": "system", "content": "You are brief."},
+    {"role": "user", "content": 'A "quote", \\ a backslash,\r\na tab\t, é, 東京, 😀, \u2028 and \x01.'},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "tool", "content": '{"ok": true}', "tool_call_id": "c1", "metadata": {"cut": True}},
+    {"role": "assistant", "content": "", "metadata": {"partial": "failed", "n": [1, 2.5, 1.10], "big": 2**63}},
+    {"role": "assistant", "content": "x" * 100_000},
+]
+
+
+def plain(count: int) -> list[dict[str, Any]]:
+    """Messages of user and assistant in turns, saying their number."""
+    return [{"role": "user" if n % 2 else "assistant", "content": f"message {n}"} for n in range(1, count + 1)]
+
+
+def make_idle(engine: Engine, account: Account, messages: Sequence[dict[str, Any]], **columns: Any) -> UUID:
+    """A conversation with these messages that was last heard of in 2020; `columns` are its own."""
+    count = len(messages)
+    idle = {"created_at": LONG_AGO, "updated_at": LONG_AGO, "message_count": count, "next_position": count + 1}
+    conversation = make_conversation(engine, account, **{**idle, **columns})
+    with engine.begin() as connection:
+        for position, message in enumerate(messages, 1):
+            connection.execute(
+                text(
+                    "INSERT INTO messages (user_id, conversation_id, position, role, content, tool_calls, tool_call_id,"
+                    " metadata, turn_id, created_at) VALUES (:user_id, :conversation_id, :position, :role, :content,"
+                    " :tool_calls, :tool_call_id, :metadata, :turn_id, :created_at)"
+                ),
+                {
+                    "user_id": account.id,
+                    "conversation_id": conversation,
+                    "position": position,
+                    "role": message["role"],
+                    "content": message["content"],
+                    "tool_calls": json.dumps(message["tool_calls"]) if "tool_calls" in message else None,
+                    "tool_call_id": message.get("tool_call_id"),
+                    "metadata": json.dumps(message.get("metadata", {})),
+                    "turn_id": new_id(),
+                    "created_at": f"2020-01-01T00:00:00.{position:06}+00:00",
+                },
+            )
+    return conversation
+
+
+def calm(connection: Connection) -> Load:
+    """A load that never waits: how long tests take is nobody's business."""
+
+    class Calm(Load):
+        def rest(self, took: float) -> float:
+            return 0.0
+
+    return Calm(connection, home=None, slow_ms=1e9)  # type: ignore[arg-type]
+
+
+def archive_all(flask_app: Flask, **options: Any) -> ArchiveRunReport:
+    """Archive everything that is idle, of whomever."""
+    bounds = Bounds(**{name: options.pop(name) for name in ("messages", "seconds") if name in options})
+    with flask_app.app_context():
+        return run(bounds=bounds, make_load=calm, **options)
+
+
+def stored(engine: Engine, conversation_id: UUID) -> Any:
+    """Everything that the tables hold of a conversation's messages, as text to be compared to the last byte."""
+    with engine.connect() as connection:
+        return connection.execute(
+            text(
+                "SELECT string_agg(messages::text, E'\\n' ORDER BY position) FROM messages"
+                " WHERE conversation_id = :conversation_id"
+            ),
+            {"conversation_id": conversation_id},
+        ).scalar_one()
+
+
+def place(engine: Engine, conversation_id: UUID) -> Any:
+    """(status, storage, live messages, bundles) of a conversation."""
+    with engine.connect() as connection:
+        return tuple(
+            connection.execute(
+                text(
+                    "SELECT status, storage, (SELECT count(*) FROM messages WHERE conversation_id = conversations.id),"
+                    " (SELECT count(*) FROM conversation_archives WHERE conversation_id = conversations.id)"
+                    " FROM conversations WHERE id = :conversation_id"
+                ),
+                {"conversation_id": conversation_id},
+            ).one()
+        )
