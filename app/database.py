@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.config import Database
 from app.extensions import db
+from app.host_names import looked_up
 from app.pool import MeasuredPool
 
 SAID = 500  # characters of what the driver says
@@ -139,6 +140,6 @@ def connect_in_time(seconds: float) -> Callable[..., Any]:
             return None  # SQLAlchemy goes on and connects by itself
         error = psycopg2.OperationalError(f"no connection to the database within {seconds:g} seconds")
         with gevent.Timeout(seconds, error):
-            return dialect.connect(*args, **kwargs)
+            return dialect.connect(*args, **looked_up(kwargs))
 
     return do_connect

@@ -135,7 +135,7 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         engine = db.engine
         for each in db.engines.values():
             trace(each)
-    event.listen(engine, "do_connect", connect_in_time(settings.database.connect_timeout))
+            event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
     flask_app.extensions["parley"] = Services(
         settings=settings,
         providers=providers,

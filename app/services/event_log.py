@@ -4,7 +4,8 @@ Only while they run: the last batch of a turn goes into the statement that ends 
 nothing; its events can be told from the turn and its messages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,18 @@ from app.services.ticker import Ticker
 
 INTERVAL = 0.25  # seconds; how far behind a reader on another process is, at most, beside its own interval
 
+BATCHES = 8  # of one turn in one statement; who says more than that is stored a tick later, or with its end
+
 
 def as_stored(events: list[TurnEvent]) -> list[list[Any]]:
     """Events as `turn_events.events` holds them."""
     return [[event.sequence, event.kind, event.data] for event in events]
+
+
+def as_json(batches: Iterable[list[TurnEvent]]) -> str | None:
+    """The same of all these batches, as one JSON list; None if there are no events."""
+    parts = [orjson.dumps(as_stored(events))[1:-1] for events in batches]
+    return (b"[" + b",".join(parts) + b"]").decode() if parts else None
 
 
 class EventLog:
@@ -38,12 +47,12 @@ class EventLog:
 
     def _tick(self) -> bool:
         wanted = [turn for turn in self._running() if turn.wanted]
-        news = [(turn, events) for turn in wanted if (events := turn.narration.unstored())]
+        news = [(turn, events) for turn in wanted for events in islice(turn.narration.unstored(), BATCHES)]
         if news:
             with self._engine.connect() as connection:
                 sql.APPEND.all(connection, {"batches": orjson.dumps([_batch(*each) for each in news]).decode()})
             for turn, events in news:
-                turn.narration.stored(len(events))
+                turn.narration.stored(events[-1].sequence)
         return bool(wanted)
 
 

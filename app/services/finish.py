@@ -16,7 +16,7 @@ from app.models.message import ANSWER_CONTENT_LIMIT
 from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
 from app.providers.base import Completed
 from app.repositories import turns as sql
-from app.services.event_log import as_stored
+from app.services.event_log import as_json
 from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of
 
@@ -85,11 +85,12 @@ def passing(error: BaseException) -> bool:
 
 def _told(turn: RunningTurn, *, with_message: bool) -> dict[str, Any]:
     """What followers have been told since it was stored last, and the number of the event that will be the last."""
-    events = turn.narration.unstored() if turn.wanted else []
+    last = turn.narration.last
+    told = as_json(turn.narration.unstored()) if turn.wanted else None
     return {
-        "told": orjson.dumps(as_stored(events)).decode() if events else None,
-        "told_sequence": events[-1].sequence if events else None,
-        "last_sequence": turn.narration.last + (2 if with_message else 1),
+        "told": told,
+        "told_sequence": last if told else None,
+        "last_sequence": last + (2 if with_message else 1),
     }
 
 

@@ -47,8 +47,8 @@ class ToldTurn:
         assert self.outcome is not None  # noqa: S101  # set before the last event
         return self.outcome
 
-    def follow(self, silence: float, after: int = 0) -> Iterator[TurnEvent | None]:
-        """Every event beyond `after`, to the last; None after each `silence` seconds without one."""
+    def follow(self, silence: float, after: int = 0) -> Iterator[list[TurnEvent]]:
+        """Every event beyond `after`, to the last, as many at a time as are there; none after `silence` seconds."""
         return self.narration.follow(silence, after)
 
 

@@ -10,6 +10,7 @@ from app.models.turn import TurnStatus
 from app.repositories import turn_events, turns
 from app.services import archives
 from app.services.bundles import BundledMessage
+from app.services.narration import DELTA
 from app.services.running_turn import Outcome, ToldTurn
 from app.services.turn_views import message_view, running_view, turn_view
 
@@ -56,7 +57,7 @@ def tell_end(connection: Connection, turn: ToldTurn, row: Row[Any] | None) -> No
     if stored is not None:
         shown = message_view(row.conversation_id, stored.position, row.id, stored.created_at, stored._asdict())
         if turn.narration.last == 1 and last > 3 and stored.content:
-            turn.narration.say("message.delta", {"text": stored.content}, sequence=last - 2)
+            turn.narration.say(DELTA, {"text": stored.content}, sequence=last - 2)
         if turn.narration.last < last - 1:
             turn.narration.say("message.completed", {"message": shown}, sequence=last - 1)
     view = turn_view(row)

@@ -41,6 +41,7 @@ from app.services.finish import Answer, finish, passing
 from app.services.followers import Followers
 from app.services.heartbeats import Heartbeats
 from app.services.identity import Identity
+from app.services.narration import DELTA
 from app.services.running_turn import Outcome, RunningTurn, ToldTurn
 from app.services.telling import retell
 from app.services.turn_metrics import record_answer
@@ -185,7 +186,7 @@ class TurnEngine:
 
     def _ask(self, begun: Begun) -> tuple[TurnStatus, Answer, ParleyError | None]:
         """Stream the provider's answer to the readers; how it ended, what there is of it, and why not more."""
-        turn, parts = begun.turn, list[str]()
+        turn = begun.turn
         completed: Completed | None = None
         first: float | None = None
         error: ParleyError | None = None
@@ -200,8 +201,7 @@ class TurnEngine:
                     if isinstance(event, Completed):
                         completed = event
                     elif turn.stop_status is None:
-                        parts.append(event.text)
-                        turn.say("message.delta", {"text": event.text})
+                        turn.say(DELTA, {"text": event.text})
                     else:
                         break
         except ParleyError as caught:  # of the provider, or because a project names one that is no longer configured
@@ -209,7 +209,7 @@ class TurnEngine:
         except Exception:
             _log.exception("a turn met an unforeseen error", extra={"turn_id": str(turn.id)})
             error = ParleyError()
-        answer = Answer("".join(parts), completed, time.monotonic() - first if first else None)
+        answer = Answer(turn.narration.text(), completed, time.monotonic() - first if first else None)
         if completed is not None:
             return TurnStatus.COMPLETED, answer, None
         if turn.stop_status is not None:
