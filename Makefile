@@ -15,7 +15,7 @@ SPEAKS_SQL := tests/repositories tests/services tests/contracts/test_migrations.
 OFFLINE := DATABASE_URL=postgresql://offline/none JWT_SECRET_KEY=offline-offline-offline-offline-offline
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-pg15 check fuzz fmt lock clean bootstrap bootstrap-dev
+.PHONY: help up test test-pg15 check fuzz faults fmt lock clean bootstrap bootstrap-dev
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: bootstrap-dev  ## Look for faults without running anything: style, types,
 fuzz: bootstrap-dev  ## Ask the API all that its description allows, for minutes; SEED=1 asks what that seed asked before
 	@seed=$(or $(SEED),$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(10**9))')); echo "SEED=$$seed"; \
 		FUZZ_SEED=$$seed FUZZ_EXAMPLES=300 $(BIN)/pytest --timeout 1800 tests/contracts/test_schemathesis.py $(TESTS)
+
+faults: bootstrap-dev  ## Kill everything hundreds of times under load, then ask PostgreSQL what is left; KILLS=300 SEED=1
+	@exec $(BIN)/python -m tests.faults $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 fmt: bootstrap-dev  ## Put the code into its one format
 	@$(BIN)/ruff check --fix $(SOURCES)

@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ def words(count: int = 5, pause: float = 0, first: float = 0) -> Script:
     return says([f"word{number} " for number in range(count)], pause, first)
 
 
-def echo(pause: float = 0) -> Script:
+def echo(pause: float = 0, pieces: int = 2) -> Script:
     """Say how many messages came and what the last one was: shows which history a caller sent."""
 
     async def script(exchange: Exchange) -> None:
         messages = exchange.json()["messages"]
-        await says([f"{len(messages)} messages; ", f"last: {messages[-1]['content']}"], pause)(exchange)
+        start, rest = f"{len(messages)} messages; ", f"last: {messages[-1]['content']}"
+        cuts = [len(rest) * number // (pieces - 1) for number in range(pieces)]
+        await says([start, *(rest[cut:to] for cut, to in pairwise(cuts))], pause)(exchange)
 
     return script
 

@@ -43,6 +43,10 @@ class Proxy:
         self._silent = True
         self._close_all()
 
+    def drop(self) -> None:
+        """Close every connection; new ones are passed on."""
+        self._close_all()
+
     def cut_after(self, words: bytes) -> None:
         """Let the next query with these words reach the server, wait for its answer, and cut instead of passing it."""
         self._cut_after = words
@@ -70,12 +74,19 @@ class Proxy:
                 with self._lock:
                     self._pairs.add(near)
                 if not self._silent:
-                    far = socket.create_connection(self._target)
-                    with self._lock:
-                        self._pairs.add(far)
-                    doomed = threading.Event()
-                    for source, sink, asks in ((near, far, True), (far, near, False)):
-                        threading.Thread(target=self._pass_on, args=(source, sink, asks, doomed), daemon=True).start()
+                    self._connect(near)
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection(self._target)
+        except OSError:  # the server itself is down
+            near.close()
+            return
+        with self._lock:
+            self._pairs.add(far)
+        doomed = threading.Event()
+        for source, sink, asks in ((near, far, True), (far, near, False)):
+            threading.Thread(target=self._pass_on, args=(source, sink, asks, doomed), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, asks: bool, doomed: threading.Event) -> None:
         with contextlib.suppress(OSError):

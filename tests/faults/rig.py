@@ -43,23 +43,28 @@ def until(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> 
     raise AssertionError(f"not seen within {seconds} s: {what}")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port below the ephemeral ones, so that no connection takes it while its server restarts."""
+    """A port below the ephemeral ones, so that no connection takes it while its server restarts; never the same."""
     for port in range(20_000 + os.getpid() % 5_000, 32_000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
     raise AssertionError("no port is free")
 
 
 class Rig:
     """One Parley on the database at `database_url`; `settings` are further variables of its environment."""
 
-    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
+    def __init__(self, folder: Path, database_url: str, name: str = "web", **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.database_url = database_url
-        self.log = folder / "web.log"
+        self.log = folder / f"{name}.log"
         self.http = urllib3.PoolManager(maxsize=64, retries=False)
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.environment = kept | {
@@ -83,6 +88,11 @@ class Rig:
 
     def start_web(self, expected: int = 200) -> None:
         """Start gunicorn; returns once /health answers with this status."""
+        self.launch()
+        self.wait(expected)
+
+    def launch(self) -> None:
+        """Start gunicorn."""
         with self.log.open("ab") as log:
             web = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "ops/gunicorn_conf.py", "wsgi:flask_app"],
@@ -93,6 +103,9 @@ class Rig:
             )
         self.web = psutil.Process(web.pid)
         self._started.append(web)
+
+    def wait(self, expected: int = 200) -> None:
+        """Until /health answers with this status."""
         until(lambda: self.health() == expected, f"{expected} of /health; see {self.log}")
 
     def health(self) -> int:

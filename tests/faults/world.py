@@ -1,0 +1,153 @@
+"""The whole platform as it really runs, to be hurt: two web servers, a worker, a beat, a PostgreSQL and a Redis of its
+own, a scripted provider, and a wire to the database that can be cut.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from flask import Flask
+from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+from app.config import Settings
+from ops import embedded
+from ops.embedded import state
+from ops.embedded.site import open_site
+from tests.faults.proxy import Proxy
+from tests.faults.rig import Rig, application, own_postgres, until
+from tests.jobs.processes import CeleryProcess
+
+STALE_SECONDS = 3
+PIECES = 6  # of each answer
+PAUSE = 0.04  # seconds between two of them
+
+
+class World:
+    """Everything that runs. One web server and the jobs reach the database themselves, the other one by `proxy`."""
+
+    def __init__(self, folder: Path, home: Path, database_url: str, broker: str, flask_app: Flask, engine: Engine):
+        self.folder, self.home, self.flask_app, self.engine, self.broker = folder, home, flask_app, engine, broker
+        server = make_url(database_url)
+        self.proxy = Proxy((server.host or "127.0.0.1", server.port or 5432))
+        wire = server.set(host="127.0.0.1", port=self.proxy.port).render_as_string(hide_password=False)
+        self.webs = [
+            Rig(
+                folder,
+                url,
+                name=f"web{number}",
+                WEB_WORKERS=str(workers),
+                CELERY_BROKER_URL=broker,
+                CHAT_STALE_SECONDS=str(STALE_SECONDS),
+                LOG_LEVEL="WARNING",
+                DB_CONNECT_TIMEOUT="2",
+            )
+            for number, (url, workers) in enumerate([(database_url, 2), (wire, 1)])
+        ]
+        self.jobs: dict[str, CeleryProcess] = {}
+        self.started = 0
+        self._pending: list[threading.Timer] = []
+
+    @property
+    def urls(self) -> list[str]:
+        return [web.url for web in self.webs]
+
+    def start(self) -> None:
+        """Start everything, and return when it answers."""
+        self.webs[0].start_upstream(f"echo(pause={PAUSE}, pieces={PIECES})")
+        self.webs[1].environment |= {
+            name: self.webs[0].environment[name] for name in ("AI_PROVIDER", "OPENAI_BASE_URL")
+        }
+        for kind in ("worker", "beat"):
+            self.start_job(kind)
+        for web in self.webs:
+            web.launch()
+        for web in self.webs:
+            web.wait()
+
+    def start_job(self, kind: str) -> None:
+        """A `worker` or a `beat`, in the place of the one before."""
+        self.started += 1
+        log = self.folder / f"{kind}{self.started}.log"
+        self.jobs[kind] = CeleryProcess(kind, f"tasks.{kind}", self.webs[0].environment, log)
+
+    def head(self, name: str) -> psutil.Process | None:
+        """The process of `postgres` or `redis`, while it is ready."""
+        known = state.read(open_site(self.home), name)
+        return known.process() if known and known.ready else None
+
+    def until_another(self, name: str, before: psutil.Process) -> None:
+        """Wait until the keeper has started it again."""
+        until(lambda: (found := self.head(name)) and found.pid != before.pid, f"another {name}")
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[Connection]:
+        """A connection to another database of the same server, once it answers."""
+        engine = create_engine(
+            self.engine.url.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        until(lambda: answers(engine), "PostgreSQL, to set something back")
+        with engine.connect() as connection:
+            yield connection
+
+    def seen(self) -> list[Any]:
+        """Every request that the provider has got."""
+        base_url = self.webs[0].environment["OPENAI_BASE_URL"].removesuffix("/v1")
+        return list(self.webs[0].http.request("GET", f"{base_url}/seen", timeout=60).json()["requests"])
+
+    def later(self, seconds: float, process: psutil.Process) -> None:
+        """Have a frozen process go on after a while."""
+
+        def thaw() -> None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+        timer = threading.Timer(seconds, thaw)
+        self._pending.append(timer)
+        timer.start()
+
+    def settle(self) -> None:
+        """Wait until everything is well again."""
+        for timer in self._pending:
+            timer.join()
+        self.proxy.mend()
+        for web in self.webs:
+            until(lambda web=web: web.health() == 200, f"a healthy server after the last fault; see {web.log}")
+
+    def stop(self) -> None:
+        """End everything that was started."""
+        for timer in self._pending:
+            timer.join()
+        for job in self.jobs.values():
+            job.clear()
+        for web in self.webs:
+            web.stop()
+        self.proxy.cut()
+
+
+def answers(engine: Engine) -> bool:
+    """Whether that server takes a connection."""
+    try:
+        with engine.connect():
+            return True
+    except DBAPIError:
+        return False
+
+
+@contextlib.contextmanager
+def world(settings: Settings, folder: Path) -> Iterator[World]:
+    """A world that runs, and is gone afterwards."""
+    with (
+        own_postgres() as (database_url, home),
+        application(settings, database_url) as (flask_app, engine),
+        embedded.lease_redis(home) as redis,
+    ):
+        made = World(folder, home, database_url, redis.url, flask_app, engine)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
