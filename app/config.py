@@ -4,81 +4,19 @@ The environment wins over `.env`; an empty value counts as unset. `load_settings
 per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceback shows them.
 """
 
-import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.config_values import BackupUrl, DrillUrl, Fallback, Origins, PostgresUrl, PreviousKeys, ProviderName
 from app.errors import SettingsError
-
-ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
-
-
-# What SQLAlchemy reads as the port of a URL; a password may hold nearly anything.
-_PORT = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::(?P<port>[^/?]*))?(?:[/?].*)?", re.DOTALL)
-
-
-def _psycopg2_url(url: str) -> str:
-    """A bare `postgresql://` names psycopg 3 to SQLAlchemy 2.1; Parley drives psycopg2."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
-        raise ValueError("must look like postgresql://user:password@host:port/database")
-    found = _PORT.fullmatch(rest)
-    if found is None or not re.fullmatch("[0-9]{0,5}", found["port"] or ""):
-        raise ValueError("has a port that is no number; in a password, write / as %2F, @ as %40, : as %3A")
-    return f"postgresql+psycopg2://{rest}"
-
-
-PostgresUrl = Annotated[str, AfterValidator(_psycopg2_url)]
-
-
-def _split(value: Any) -> Any:
-    """`a, b` as its parts; what is a list already stays one."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _long_enough(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < 32:
-        raise ValueError("must have at least 32 characters; a comma ends a key")
-    return key
-
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-
-
-def _origin(origin: str) -> str:
-    """Browsers send origins in one spelling; any other would never match, and nobody would see why."""
-    if origin != "*" and not _ORIGIN.fullmatch(origin):
-        raise ValueError("must look like https://host or http://host:port, in small letters, with nothing behind it")
-    if re.fullmatch("http://.*:80|https://.*:443", origin):
-        raise ValueError("must leave out the port that its scheme has anyway, as browsers do")
-    return origin
-
-
-def _not_with_all(origins: tuple[str, ...]) -> tuple[str, ...]:
-    if "*" in origins and len(origins) > 1:
-        raise ValueError("* stands for every origin, so it stands alone")
-    return origins
-
-
-# pydantic-settings would read a list as JSON.
-PreviousKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode, BeforeValidator(_split)
-]
-Origins = Annotated[
-    tuple[Annotated[str, AfterValidator(_origin)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-    AfterValidator(_not_with_all),
-]
-Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Group(BaseSettings):
@@ -352,6 +290,50 @@ class Provider(Group):
     )
 
 
+class Backups(Group):
+    url: BackupUrl | None = Field(
+        None,
+        validation_alias="BACKUP_URL",
+        description="Where backups are kept: file:///folder, which must exist, or s3://bucket/prefix; unset: the folder"
+        " backups in PARLEY_HOME where the database is embedded, else there are none.",
+    )
+    keep_daily: int = Field(
+        7, ge=1, le=366, validation_alias="BACKUP_KEEP_DAILY", description="Days of which the last backup is kept."
+    )
+    keep_weekly: int = Field(
+        4, ge=0, le=520, validation_alias="BACKUP_KEEP_WEEKLY", description="Weeks of which the last backup is kept."
+    )
+    keep_monthly: int = Field(
+        12, ge=0, le=120, validation_alias="BACKUP_KEEP_MONTHLY", description="Months of which the last one is kept."
+    )
+    s3_endpoint: str | None = Field(
+        None,
+        validation_alias="BACKUP_S3_ENDPOINT",
+        pattern=r"^https?://",
+        description="Address of a store that speaks S3; unset: AWS.",
+    )
+    s3_region: str | None = Field(None, validation_alias="BACKUP_S3_REGION", description="The bucket's region.")
+    s3_access_key_id: SecretStr | None = Field(
+        None,
+        validation_alias="BACKUP_S3_ACCESS_KEY_ID",
+        description="Key for the bucket; unset: as AWS's tools find it.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None, validation_alias="BACKUP_S3_SECRET_ACCESS_KEY", description="Its secret."
+    )
+    programs: Path | None = Field(
+        None,
+        validation_alias="BACKUP_POSTGRES_BIN",
+        description="Folder of pg_dump and pg_restore; unset: those of the server's version, wherever they are.",
+    )
+    drill_url: DrillUrl | None = Field(
+        None,
+        validation_alias="DRILL_DATABASE_URL",
+        description="PostgreSQL where a drill may make a database of its own; `embedded` starts one for it; unset: the"
+        " database's own server.",
+    )
+
+
 @dataclass(frozen=True)
 class Settings:
     """All groups. Immutable."""
@@ -363,6 +345,7 @@ class Settings:
     auth: Auth
     chat: Chat
     provider: Provider
+    backups: Backups
 
 
 GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
@@ -374,6 +357,7 @@ GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
         "auth": Auth,
         "chat": Chat,
         "provider": Provider,
+        "backups": Backups,
     }
 )
 
@@ -396,6 +380,7 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
         raise SettingsError("\n".join(complaints))
     settings = Settings(**groups)  # type: ignore[arg-type]  # each name is paired with its own class in GROUPS
     _check_provider(settings.provider)
+    _check_backups(settings.backups)
     return settings
 
 
@@ -433,3 +418,10 @@ def _check_provider(provider: Provider) -> None:
         variable, value = needs.get(name, ("", True))
         if not value:
             raise SettingsError(f"{variable}: {setting} names {name}, which needs it; set it or change {setting}")
+
+
+def _check_backups(backups: Backups) -> None:
+    """Half a key would be refused by the store, at night."""
+    if (backups.s3_access_key_id is None) != (backups.s3_secret_access_key is None):
+        missing = "BACKUP_S3_ACCESS_KEY_ID" if backups.s3_access_key_id is None else "BACKUP_S3_SECRET_ACCESS_KEY"
+        raise SettingsError(f"{missing}: the other half of the bucket's key is set; set both or neither")

@@ -5,6 +5,7 @@ take them from here; each names the function that does it, and the thresholds of
 from datetime import timedelta
 
 from ops.declarations import Check, Job, Schedule
+from ops.levels import Level
 
 BEAT_TICK = Job(
     name="beat.tick",
@@ -65,6 +66,28 @@ SWEEP_SEARCH = Job(
     longest=timedelta(minutes=5),
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=50)),
 )
+BACK_UP = Job(
+    name="backups.daily",
+    does="Takes a backup, reads it back, and removes the old ones that need not be kept.",
+    where="ops.backup.scheduled:daily",
+    longest=timedelta(hours=1),
+    schedule=Schedule(timedelta(days=1), timedelta(hours=2, minutes=10)),
+)
+DRILL = Job(
+    name="backups.weekly_drill",
+    does="Proves the newest backup: restores it into a scratch database and compares every table.",
+    where="ops.backup.scheduled:weekly_drill",
+    longest=timedelta(hours=1),
+    schedule=Schedule(timedelta(days=7), timedelta(days=3, hours=4, minutes=10)),
+)
+OBSERVE_BACKUPS = Job(
+    name="backups.observe",
+    does="Reads from the backups' store what there is, for the metrics.",
+    where="ops.backup.scheduled:observe",
+    longest=timedelta(minutes=2),
+    schedule=Schedule(timedelta(minutes=5), timedelta(minutes=2)),
+    keep=timedelta(days=7),
+)
 
 JOBS: tuple[Job, ...] = (
     BEAT_TICK,
@@ -75,6 +98,25 @@ JOBS: tuple[Job, ...] = (
     PURGE_JOB_RUNS,
     INDEX_CONVERSATIONS,
     SWEEP_SEARCH,
+    BACK_UP,
+    DRILL,
+    OBSERVE_BACKUPS,
 )
 
-CHECKS: tuple[Check, ...] = ()
+RECENT_BACKUP = Check(
+    id="backup.recent",
+    asks="Is there a good backup of less than 26 hours ago?",
+    worst=Level.CRITICAL,
+    where="ops.checks.backups:recent",
+)
+BACKUP_DRILL = Check(
+    id="backup.drill",
+    asks="Did a restore drill of the last eight days prove a backup?",
+    worst=Level.CRITICAL,
+    where="ops.checks.backups:drilled",
+)
+
+CHECKS: tuple[Check, ...] = (
+    RECENT_BACKUP,
+    BACKUP_DRILL,
+)

@@ -33,9 +33,11 @@ class Schedule:
         return self.slot(moment) + self.every
 
     def __str__(self) -> str:
-        """As people say it: `every 30 s`, or `03:10 UTC` for once a day."""
+        """As people say it: `every 30 s`, `03:10 UTC` for once a day, or `Sunday 04:10 UTC` for once a week."""
         if self.every == timedelta(days=1):
             return f"{MIDNIGHT + self.offset:%H:%M} UTC"
+        if self.every == timedelta(days=7):
+            return f"{MIDNIGHT + self.offset:%A %H:%M} UTC"
         return f"every {self.every.total_seconds():g} s"
 
 

@@ -15,7 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from app.config import GROUPS, Group, PostgresUrl
+from app.config import GROUPS, Group
+from app.config_values import PostgresUrl
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = """\

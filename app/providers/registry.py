@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from app.config import Provider as ProviderSettings
-from app.config import ProviderName
+from app.config_values import ProviderName
 from app.errors import InvalidInput, SettingsError
 from app.providers.base import ChatRequest, Provider, StreamEvent, Timeouts
 from app.providers.demo import DemoProvider

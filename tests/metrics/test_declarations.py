@@ -37,6 +37,12 @@ PROMISED = {
     "queue_length": ("queue",),
     "queue_wait_seconds": (),
     "beat_last_tick_timestamp_seconds": (),
+    "backup_last_success_timestamp_seconds": (),
+    "backup_last_bytes": (),
+    "restore_drill_timestamp_seconds": (),
+    "restore_drill_success": (),
+    "restore_drill_rto_seconds": (),
+    "restore_drill_rpo_seconds": (),
 }
 
 

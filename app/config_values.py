@@ -1,0 +1,84 @@
+"""Kinds of settings that no plain type describes: URLs, origins, lists with commas. Each refuses in plain words."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
+
+
+# What SQLAlchemy reads as the port of a URL; a password may hold nearly anything.
+_PORT = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::(?P<port>[^/?]*))?(?:[/?].*)?", re.DOTALL)
+
+
+def _psycopg2_url(url: str) -> str:
+    """A bare `postgresql://` names psycopg 3 to SQLAlchemy 2.1; Parley drives psycopg2."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
+        raise ValueError("must look like postgresql://user:password@host:port/database")
+    found = _PORT.fullmatch(rest)
+    if found is None or not re.fullmatch("[0-9]{0,5}", found["port"] or ""):
+        raise ValueError("has a port that is no number; in a password, write / as %2F, @ as %40, : as %3A")
+    return f"postgresql+psycopg2://{rest}"
+
+
+PostgresUrl = Annotated[str, AfterValidator(_psycopg2_url)]
+
+
+def _split(value: Any) -> Any:
+    """`a, b` as its parts; what is a list already stays one."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < 32:
+        raise ValueError("must have at least 32 characters; a comma ends a key")
+    return key
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _origin(origin: str) -> str:
+    """Browsers send origins in one spelling; any other would never match, and nobody would see why."""
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError("must look like https://host or http://host:port, in small letters, with nothing behind it")
+    if re.fullmatch("http://.*:80|https://.*:443", origin):
+        raise ValueError("must leave out the port that its scheme has anyway, as browsers do")
+    return origin
+
+
+def _not_with_all(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in origins and len(origins) > 1:
+        raise ValueError("* stands for every origin, so it stands alone")
+    return origins
+
+
+# pydantic-settings would read a list as JSON.
+PreviousKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], NoDecode, BeforeValidator(_split)
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    AfterValidator(_not_with_all),
+]
+Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _backup_url(url: str) -> str:
+    """Keys have settings of their own: a URL is shown and logged."""
+    if re.fullmatch("file:///.+", url) or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", url):
+        return url
+    raise ValueError("must look like file:///folder, with three slashes, or s3://bucket/prefix, without keys in it")
+
+
+def _drill_url(url: str) -> str:
+    return url if url == "embedded" else _psycopg2_url(url)
+
+
+BackupUrl = Annotated[str, AfterValidator(_backup_url)]
+DrillUrl = Annotated[str, AfterValidator(_drill_url)]

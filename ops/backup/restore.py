@@ -1,0 +1,87 @@
+"""Restoring for real: a backup into an empty database, compared with its manifest afterwards like in a drill."""
+
+import time
+from dataclasses import dataclass
+
+from app.services.container import services
+from app.services.health import expected_revision
+from ops.backup.comparing import differences
+from ops.backup.contents import TABLES, read_contents
+from ops.backup.create import checked
+from ops.backup.errors import Damaged, RestoreFailed
+from ops.backup.inventory import Inventory
+from ops.backup.programs import find_programs
+from ops.backup.reports import told
+from ops.backup.running import restore as run_restore
+from ops.backup.scratch import reached
+from ops.backup.stores.opening import open_store
+from ops.backup.target import Target
+from ops.backup.verify import look_into
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What is in the database now; `ok` if it is what the manifest says. `next_step` is what is left to do."""
+
+    name: str
+    into: str
+    ok: bool
+    problems: tuple[str, ...]
+    tables: int
+    rows: int
+    alembic: tuple[str, ...]
+    seconds: float
+    next_step: str
+
+
+def restore(*, name: str, to: str) -> Restored:
+    """Restore that backup into the empty database at the URL `to`: all of it or nothing.
+
+    Raises `RestoreFailed` for a database that holds tables already, and `Damaged` for a backup that is not whole; then
+    nothing was changed.
+    """
+    settings, started = services().settings, time.monotonic()
+    inventory = Inventory.of(open_store(settings))
+    backup = inventory.find(name)
+    target = reached(to)
+    _refuse_filled(target)
+    manifest = inventory.manifest(backup)
+    if target.version < manifest.origin.major:
+        raise RestoreFailed(
+            f"{name} is of PostgreSQL {manifest.origin.major}, and {_where(target)} is {target.version}: a server must "
+            "not be older than what is restored into it"
+        )
+    if problems := look_into(inventory, backup):
+        raise Damaged(problems[0])
+    assert backup.dump is not None  # noqa: S101  # its checksum fits
+    programs = find_programs(target, chosen=settings.backups.programs, written_by=manifest.dump.major)
+    run_restore(programs, target, checked(inventory.store, backup.dump.name, manifest.dump, title="Restoring"))
+    with target.connected() as connection:
+        found = list(differences(manifest.contents, read_contents(connection)))
+    head, alembic = expected_revision(), manifest.contents.alembic
+    behind = "run `flask db upgrade` with DATABASE_URL set to it: it is of an older version of Parley"
+    return Restored(
+        name=backup.name.text,
+        into=_where(target),
+        ok=not found,
+        problems=told(found),
+        tables=len(manifest.contents.tables),
+        rows=manifest.rows,
+        alembic=alembic,
+        seconds=round(time.monotonic() - started, 3),
+        next_step="set DATABASE_URL to it and start Parley" if alembic == (head,) else behind,
+    )
+
+
+def _refuse_filled(target: Target) -> None:
+    with target.connected() as connection:
+        tables = [row.name for row in TABLES.all(connection, {})]
+    if tables:
+        raise RestoreFailed(
+            f"{_where(target)} is not empty: it holds {len(tables)} tables, such as {tables[0]}. Make a new database "
+            "(CREATE DATABASE ... TEMPLATE template0) and restore into that. Nothing was changed."
+        )
+
+
+def _where(target: Target) -> str:
+    return f"{target.parameters['host']}:{target.parameters['port']}/{target.database}"
