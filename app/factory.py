@@ -38,6 +38,8 @@ from app.providers.registry import ProviderRegistry
 from app.services.container import Services
 from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
+from app.services.provider_choice import ProviderChoices
+from app.services.runtime_settings import RuntimeSettings
 from app.services.search_requests import IndexRequests
 from app.services.signing_keys import SigningKeys
 from app.services.turns import TurnEngine
@@ -136,10 +138,14 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         for each in db.engines.values():
             trace(each)
             event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
+    runtime = RuntimeSettings(engine)
+    choices = ProviderChoices(providers, runtime)
     flask_app.extensions["parley"] = Services(
         settings=settings,
         providers=providers,
         passwords=PasswordHasher(queue=settings.auth.password_queue),
-        turns=TurnEngine(engine, providers, settings.chat, IndexRequests(flask_app.extensions["jobs"]).add),
+        turns=TurnEngine(engine, providers, settings.chat, choices, IndexRequests(flask_app.extensions["jobs"]).add),
         key_uses=KeyUses(engine),
+        runtime=runtime,
+        choices=choices,
     )

@@ -90,6 +90,15 @@ def served_names(settings: ProviderSettings) -> list[ProviderName]:
     return names
 
 
+def lacking(settings: ProviderSettings, name: ProviderName) -> str | None:
+    """What keeps a provider from being served, as the setting to mend; None if nothing does."""
+    if name in served_names(settings):
+        return None
+    if name == "openai" and settings.openai_base_url:
+        return "OPENAI_API_KEY, and no OPENAI_BASE_URL, which takes that key for `compatible`"
+    return {"openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY", "compatible": "OPENAI_BASE_URL"}[name]
+
+
 def _build(name: ProviderName, settings: ProviderSettings, model: str | None) -> Provider:
     if name == "demo":
         return DemoProvider(model=model)

@@ -9,6 +9,8 @@ from app.config import Settings
 from app.providers.registry import ProviderRegistry
 from app.services.key_uses import KeyUses
 from app.services.passwords import PasswordHasher
+from app.services.provider_choice import ProviderChoices
+from app.services.runtime_settings import RuntimeSettings
 from app.services.turns import TurnEngine
 
 
@@ -19,6 +21,8 @@ class Services:
     passwords: PasswordHasher
     turns: TurnEngine
     key_uses: KeyUses
+    runtime: RuntimeSettings
+    choices: ProviderChoices
 
 
 def services() -> Services:

@@ -42,6 +42,7 @@ from app.services.followers import Followers
 from app.services.heartbeats import Heartbeats
 from app.services.identity import Identity
 from app.services.narration import DELTA
+from app.services.provider_choice import ProviderChoices
 from app.services.running_turn import Outcome, RunningTurn, ToldTurn
 from app.services.telling import retell
 from app.services.turn_metrics import record_answer
@@ -60,12 +61,14 @@ class TurnEngine:
         engine: Engine,
         providers: ProviderRegistry,
         settings: Chat,
+        choices: ProviderChoices,
         changed: Callable[[UUID, UUID], None] = lambda user_id, conversation_id: None,
     ) -> None:
         """`changed` is told of each conversation that has a stored turn more; it neither waits nor raises."""
         # Each statement of a turn is one transaction of its own, so BEGIN and COMMIT would be two idle round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._providers = providers
+        self._choices = choices
         self._settings = settings
         self._changed = changed
         self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
@@ -87,21 +90,23 @@ class TurnEngine:
             self._providers.get(command.provider)
         if self.running >= self._settings.max_running:
             raise Overloaded("This server is answering as many turns as it may; try again shortly.", retry_after=1)
-        default, started = self._providers.default.name, time.monotonic()
+        choice, started = self._choices.current(), time.monotonic()
         with self._engine.connect() as connection:
-            found = begin(connection, command, self._settings, default)
+            found = begin(connection, command, self._settings, choice.name)
             if isinstance(found, Prior):
                 if local := self._heartbeats.find(found.turn_id):
                     record_turn_resumed()
                     return local
                 user_id = command.caller.user_id
                 follow = partial(self._followers.follow, connection, user_id)
-                begun: Begun | ToldTurn = again(connection, command, found, self._settings, default, follow)
+                begun: Begun | ToldTurn = again(connection, command, found, self._settings, choice.name, follow)
             else:
                 begun = found
         if isinstance(begun, ToldTurn):
             record_turn_replayed()
             return begun
+        if begun.turn.model is None and begun.turn.provider == choice.name:
+            begun.turn.model = choice.model
         first = "turn.restarted" if begun.turn.narration.last else "turn.started"
         begun.turn.say(first, {"turn": running_view(begun.turn)})
         record_turn_begun()
@@ -167,7 +172,9 @@ class TurnEngine:
         try:
             if begun.failure is None:
                 status, answer, error = self._ask(begun)
-                record_answer(self._providers, turn, status, answer, error, time.monotonic() - asked)
+                record_answer(
+                    self._providers, self._choices.last(), turn, status, answer, error, time.monotonic() - asked
+                )
             else:
                 status, answer, error = TurnStatus.FAILED, Answer(""), begun.failure
             if turn.fenced:

@@ -2,9 +2,9 @@
 
 import click
 
-from ops.cli import audit, backup, doctor, jobs, seed
+from ops.cli import audit, backup, doctor, jobs, provider, seed
 from ops.cli.chat import chat
 from ops.cli.frame import ops
 
-NOUNS = (audit, backup, doctor, jobs, seed)  # importing one adds its commands to `ops`
+NOUNS = (audit, backup, doctor, jobs, provider, seed)  # importing one adds its commands to `ops`
 COMMANDS: tuple[click.Command, ...] = (chat, ops)

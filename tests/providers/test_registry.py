@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from app.config import Provider as ProviderSettings
+from app.config import ProviderName
 from app.errors import InvalidInput, SettingsError
 from app.providers.base import Timeouts
 from app.providers.chat_completions import ChatCompletions
-from app.providers.registry import ProviderRegistry, build_provider
+from app.providers.registry import ProviderRegistry, build_provider, lacking
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 URL = {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
@@ -70,6 +71,22 @@ def test_the_model_belongs_to_the_default_provider() -> None:
     assert registry.get("openrouter").default_model == "openrouter/auto"
     assert registry.get("demo").default_model == "demo"
     assert ProviderRegistry(settings(AI_MODEL="my-demo")).default.default_model == "my-demo"
+
+
+@pytest.mark.parametrize(
+    ("variables", "lacks"),
+    [
+        ({}, {"openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY", "compatible": "OPENAI_BASE_URL"}),
+        (OPENAI | ROUTER, {"compatible": "OPENAI_BASE_URL"}),
+        (OPENAI | URL | ROUTER, {"openai": "no OPENAI_BASE_URL"}),
+        ({"AI_PROVIDER": "openai"} | OPENAI | URL | ROUTER, {}),
+    ],
+)
+def test_what_a_provider_lacks(variables: dict[str, str], lacks: dict[str, str]) -> None:
+    names: tuple[ProviderName, ...] = ("demo", "openai", "openrouter", "compatible")
+    found = {name: said for name in names if (said := lacking(settings(**variables), name))}
+    assert set(found) == set(lacks)
+    assert all(lacks[name] in said for name, said in found.items())
 
 
 def test_deadlines_come_from_the_settings() -> None:

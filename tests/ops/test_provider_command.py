@@ -1,0 +1,96 @@
+"""`flask ops provider`: what it prints, asks and refuses, and with which exit code it ends."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import Result
+from flask import Flask
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from ops import providers
+from ops.actors import Actor
+from ops.cli.frame import ops
+from tests.api.conftest import make_chat_app, upstream  # noqa: F401  # fixtures
+from tests.fakes import scripts
+from tests.fakes.upstream import Upstream
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def served(make_chat_app: Callable[..., Flask], upstream: Upstream) -> Flask:  # noqa: F811
+    """Without AI_PROVIDER, which makes it `compatible`, and with a key for `openrouter`."""
+    router = {"openrouter_api_key": SecretStr("sk-router"), "openrouter_base_url": upstream.base_url}
+    return make_chat_app(provider={"openai_base_url": upstream.base_url, **router})
+
+
+@pytest.fixture
+def run(served: Flask) -> Iterator[Run]:
+    """A function that runs `flask ops provider ...`."""
+    runner = served.test_cli_runner()
+    yield lambda *arguments, **options: runner.invoke(ops, ["provider", *arguments], **options)
+    with served.app_context():
+        providers.reset_provider(by=Actor(kind="command", name="test"))
+
+
+def report(result: Result) -> dict[str, Any]:
+    document = orjson.loads(result.stdout)
+    assert document["schema"] == "parley.ops/1"
+    return dict(document["report"])
+
+
+def test_use_list_and_reset(run: Run, engine: Engine) -> None:
+    used = run("use", "openrouter", "--model", "some-model", "--yes", "--json")
+    assert used.exit_code == 0
+    assert "let openrouter (some-model) answer instead of compatible (default), on every server" in used.stderr
+    assert report(used) == {
+        "name": "openrouter",
+        "model": "some-model",
+        "before": "compatible",
+        "model_before": "default",
+        "dry_run": False,
+    }
+    assert report(run("list", "--json"))["in_use"] == "openrouter"
+    assert "some-model" in run("list").stdout
+    assert report(run("reset", "--yes", "--json"))["name"] == "compatible"
+    assert report(run("list", "--json"))["in_use"] == "compatible"
+    with engine.connect() as connection:
+        acts = connection.execute(
+            text("SELECT action, target, result, details FROM audit_events WHERE action LIKE 'provider.%' ORDER BY id")
+        ).all()
+    assert [(act.action, act.target, act.result) for act in acts[-2:]] == [
+        ("provider.use", "openrouter", "done"),
+        ("provider.reset", "compatible", "done"),
+    ]
+    assert acts[-2].details == {"model": "some-model", "before": "compatible"}
+
+
+def test_without_a_yes_nothing_changes(run: Run) -> None:
+    refused = run("use", "openrouter", input="n\n")
+    assert refused.exit_code == 64
+    assert run("use", "openrouter", "--dry-run", "--json").exit_code == 0
+    assert report(run("list", "--json"))["in_use"] == "compatible"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nonsense", "there are demo, openai, openrouter, compatible"), ("openai", "no OPENAI_BASE_URL")]
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_asked(run: Run, name: str, says: str) -> None:
+    for command in (("use", name, "--yes"), ("test", name)):
+        refused = run(*command)
+        assert (refused.exit_code, refused.stdout) == (64, "")
+        assert says in refused.stderr.replace("\n", " ")
+
+
+def test_a_test_ends_as_the_provider_does(run: Run, upstream: Upstream) -> None:  # noqa: F811
+    upstream.script = scripts.words(1)
+    tested = run("test", "--json")
+    assert tested.exit_code == 0
+    assert report(tested)["answers"] is True
+    upstream.script = scripts.refusal(401)
+    tested = run("test", "compatible", "--json")
+    assert tested.exit_code == 2
+    assert "refused the key" in report(tested)["problem"]
