@@ -1,6 +1,8 @@
 """How gunicorn serves Parley: `gunicorn -c ops/gunicorn_conf.py wsgi:flask_app`. the names below are its settings."""
 
+import atexit
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,3 +74,15 @@ def on_starting(server: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Let a greenlet that waits for PostgreSQL give way to the others."""
     patch_psycopg()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Leave without taking the interpreter apart.
+
+    With greenlets that were stopped in the middle of a request, the garbage collector of CPython 3.11 has been seen to
+    go round for ever at that point, until the arbiter killed the worker at the end of its grace. What asked to be done
+    at the end is done here; a worker that never came up keeps its exit code, which stops the arbiter.
+    """
+    if worker.booted:
+        atexit._run_exitfuncs()
+        os._exit(0)
