@@ -5,7 +5,7 @@ from datetime import datetime
 from time import monotonic
 from typing import get_args
 
-from app.config import ProviderName
+from app.config_values import ProviderName
 from app.errors import InvalidInput, ProviderError
 from app.models.turn import MODEL_LIMIT
 from app.providers.base import ChatMessage, ChatRequest, Completed, TextDelta

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.config import Provider as ProviderSettings
-from app.config import ProviderName
+from app.config_values import ProviderName
 from app.errors import InvalidInput, SettingsError
 from app.providers.base import Timeouts
 from app.providers.chat_completions import ChatCompletions
