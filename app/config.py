@@ -215,6 +215,21 @@ class Chat(Group):
         validation_alias="CHAT_MAX_RUNNING",
         description="Turns that one web worker answers at a time; beyond that, 503 with Retry-After.",
     )
+    max_running_per_user: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        validation_alias="CHAT_MAX_RUNNING_PER_USER",
+        description="Turns that one person may have running at a time, on all servers together; beyond that, 429 with"
+        " Retry-After. 0 is no limit.",
+    )
+    quota_output_tokens: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        validation_alias="QUOTA_OUTPUT_TOKENS",
+        description="Tokens set aside for the answer of a turn whose user has a daily quota, until the turn has ended.",
+    )
     stale_seconds: int = Field(
         15,
         ge=3,

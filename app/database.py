@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 import orjson
 import psycopg2
+import psycopg2.extensions
 import psycopg2.extras
 from gevent import monkey
 from sqlalchemy import Connection, NullPool
@@ -48,6 +49,9 @@ class Dialect(PGDialect_psycopg2):
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
         if level == "AUTOCOMMIT":
+            # Asking for the present level, as Alembic does, has begun a transaction; `set_isolation_level` ends it too.
+            if dbapi_connection.status != psycopg2.extensions.STATUS_READY:
+                dbapi_connection.rollback()
             dbapi_connection.autocommit = True
         else:
             super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap

@@ -15,6 +15,9 @@
     │   ├── RequestUnderWay      the same request is being answered
     │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
     ├── IdempotencyMismatch      the key was used before for another request
+    ├── LimitReached             one caller's share is used up; others go on
+    │   ├── TooManyTurns         as many turns are running as one user may have
+    │   └── QuotaExceeded        the day's tokens are used, or promised to turns that are running
     ├── Unavailable              try again later
     │   ├── TurnInterrupted      the process that was answering had to stop
     │   ├── Overloaded           a bounded queue or pool is full
@@ -130,6 +133,21 @@ class IdempotencyMismatch(ParleyError):
     default_detail = (
         "This Idempotency-Key was used before with another body or for another path; use a new key for a new request."
     )
+
+
+class LimitReached(ParleyError):
+    code = "limit_reached"
+    default_detail = "You have used your share for now; wait a little."
+
+
+class TooManyTurns(LimitReached):
+    code = "too_many_turns"
+    default_detail = "You have as many turns running as one user may; wait for the end of one or cancel it."
+
+
+class QuotaExceeded(LimitReached):
+    code = "quota_exceeded"
+    default_detail = "Your tokens for today are used up; the quota is renewed at midnight UTC."
 
 
 class Unavailable(ParleyError):

@@ -57,6 +57,7 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         loaded = load_settings(env_file=None)
     return replace(
         loaded,
+        chat=loaded.chat.model_copy(update={"max_running_per_user": 0}),  # those who test the limit set one
         server=loaded.server.model_copy(update={"home": tmp_path_factory.mktemp("home")}),
         database=loaded.database.model_copy(update={"url": database_url}),
         auth=loaded.auth.model_copy(update={"jwt_secret_key": SecretStr("a-secret-for-tests-only-0123456789abcdef")}),

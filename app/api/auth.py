@@ -12,12 +12,13 @@ from app.api.schemas.auth import (
     ChangePasswordSchema,
     LoggedInSchema,
     LoginSchema,
+    OwnAccountSchema,
     RegisterSchema,
     RenameSchema,
     TokensSchema,
 )
 from app.errors import DatabaseUnavailable, EmailTaken, NotAllowed, NotAuthenticated, Overloaded
-from app.services import accounts, sessions
+from app.services import accounts, quotas, sessions
 from app.services.accounts import Account
 from app.services.sessions import Client, Tokens
 
@@ -75,10 +76,11 @@ def logout() -> None:
 
 
 @blueprint.route("/me")
-@blueprint.response(200, AccountSchema)
-def me() -> Account:
-    """Who I am"""
-    return accounts.get(caller().user_id)
+@blueprint.response(200, OwnAccountSchema)
+def me() -> dict[str, Any]:
+    """Who I am, and how many tokens I may use"""
+    user_id = caller().user_id
+    return {**asdict(accounts.get(user_id)), "quota": quotas.own_quota(user_id)}
 
 
 @blueprint.route("/me", methods=["PATCH"])

@@ -22,6 +22,8 @@ from app.errors import (
     NotAllowed,
     NotFound,
     ProviderError,
+    QuotaExceeded,
+    TooManyTurns,
     TurnFenced,
     TurnInterrupted,
 )
@@ -42,6 +44,8 @@ def _documented(view: View) -> View:
             ConversationMovedOn,
             TurnFenced,
             IdempotencyMismatch,
+            TooManyTurns,
+            QuotaExceeded,
             TurnInterrupted,
             ArchiveDamaged,
             *tree(ProviderError),

@@ -31,6 +31,7 @@ STATUS: dict[type[errors.ParleyError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.IdempotencyMismatch: 422,
+    errors.LimitReached: 429,
     errors.Unavailable: 503,
     errors.ProviderError: 502,
     errors.ProviderTimedOut: 504,

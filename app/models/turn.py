@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     String,
     Uuid,
     false,
@@ -66,6 +67,12 @@ class Turn(Base):
     events_wanted: Mapped[bool] = mapped_column(Boolean, server_default=false())
     # Of the last event of its stream, once it has ended; the next attempt counts on from there.
     last_sequence: Mapped[int | None] = mapped_column(Integer)
+    # Its place among the user's running turns, of which each is there once: so many run at a time, and never more.
+    slot: Mapped[int | None] = mapped_column(SmallInteger)
+    # What it counts for in its owner's daily quota, NULL without one: while it runs, what is set aside for it; then
+    # what it took, which is an estimate as long as no provider has said.
+    quota_tokens: Mapped[int | None] = mapped_column(Integer)
+    quota_estimated: Mapped[bool | None] = mapped_column(Boolean)
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -83,5 +90,5 @@ class Turn(Base):
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
         # Few rows are running at any moment: the sweep for stale turns reads this and nothing else.
-        Index("ix_turns_running", "user_id", "id", postgresql_where=text("status = 'running'")),
+        Index("uq_turns_running", "user_id", "slot", unique=True, postgresql_where=text("status = 'running'")),
     )

@@ -1,7 +1,8 @@
 import enum
+from datetime import date
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, String, Uuid, func
+from sqlalchemy import BigInteger, CheckConstraint, Date, Index, String, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
@@ -20,7 +21,11 @@ class UserStatus(enum.StrEnum):
 
 
 class User(Base):
-    """A person with an account. The email keeps its spelling and is unique without regard to case."""
+    """A person with an account. The email keeps its spelling and is unique without regard to case.
+
+    Without `tokens_per_day` there is no quota, and nothing of it is counted. `tokens_used` is what turns took that
+    ended on `tokens_day`, in UTC; what running turns have set aside stands with them, so that it ends as they do.
+    """
 
     __tablename__ = "users"
 
@@ -32,10 +37,14 @@ class User(Base):
     status: Mapped[str] = mapped_column(String(10), server_default=UserStatus.ACTIVE)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_used: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_day: Mapped[date | None] = mapped_column(Date)
 
     __table_args__ = (
         one_of("role", UserRole),
         one_of("status", UserStatus),
         CheckConstraint("updated_at >= created_at", name="updated_at"),
+        CheckConstraint("tokens_per_day > 0", name="tokens_per_day"),
         Index("uq_users_email", func.lower(email), unique=True),
     )

@@ -2,10 +2,12 @@
 
 `conversations.running_attempt` is the fence. PostgreSQL, having waited for a row lock, checks an UPDATE's conditions
 again on that row only, so everything that must still be true after the wait is a column of `conversations`. Everybody
-locks the conversation before the turn. Callers run these in AUTOCOMMIT: each statement is one transaction.
+locks the conversation before the turn, and before both the user, if that has a quota. Callers run these in AUTOCOMMIT:
+each is one transaction.
 """
 
 from app.repositories.statement import Statement
+from app.repositories.turn_limits import FITS, HAS_PLACE, LEFT, LOCK_USER, PLACE, SIZE, WITHOUT_QUOTA, charge
 
 # A session that may act: %(user_id)s, %(session_id)s.
 _LIVE_SESSION = """
@@ -26,19 +28,24 @@ _PRIOR_TURN = f"""
     SELECT FROM turns WHERE user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s
     UNION ALL {_OTHER_REQUEST}"""
 
+# Who may begin a turn, and what is set aside for it: (quota_tokens, quota_estimated). For users without a quota, and
+# for those who have one.
+_LIVE, _SET_ASIDE = f"EXISTS ({_LIVE_SESSION}{WITHOUT_QUOTA})", "NULL::integer, NULL::boolean"
+_LIVE_IN_QUOTA, _SET_ASIDE_IN_QUOTA = f"EXISTS ({_LIVE_SESSION}) AND {FITS}", "(SELECT tokens FROM size), true"
+
 _TAKE_CONVERSATION = f"""
     UPDATE conversations
        SET next_position = next_position + 1, message_count = message_count + 1, running_attempt = %(attempt)s,
            status = 'active', title = coalesce(title, %(title)s), preview = %(preview)s,
            updated_at = greatest(updated_at, now())
      WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt IS NULL AND storage = 'live'
-       AND NOT EXISTS ({_PRIOR_TURN}) AND EXISTS ({_LIVE_SESSION})
+       AND NOT EXISTS ({_PRIOR_TURN}) AND {_LIVE} AND {HAS_PLACE}
     RETURNING user_id, id, project_id, title, next_position - 1 AS position"""
 
 _NEW_CONVERSATION = f"""
     INSERT INTO conversations (user_id, id, project_id, title, preview, next_position, message_count, running_attempt)
     SELECT %(user_id)s, %(conversation_id)s, %(project_id)s::uuid, %(title)s, %(preview)s, 2, 1, %(attempt)s
-     WHERE NOT EXISTS ({_PRIOR_TURN}) AND EXISTS ({_LIVE_SESSION})
+     WHERE NOT EXISTS ({_PRIOR_TURN}) AND {_LIVE} AND {HAS_PLACE}
     RETURNING user_id, id, project_id, title, 1 AS position"""
 
 # The newest %(history)s messages before `c.position`, newest first.
@@ -63,11 +70,12 @@ _MODEL = "coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.
 
 _NEW_TURN = f"""
     INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, idempotency_key, request_hash,
-                       provider, model, heartbeat_at, started_at)
+                       provider, model, heartbeat_at, started_at, slot, quota_tokens, quota_estimated)
     SELECT c.user_id, %(turn_id)s, c.id, %(attempt)s, 'running', c.position,
-           %(idempotency_key)s, %(request_hash)s::bytea, {_PROVIDER}, {_MODEL}, now(), now()
+           %(idempotency_key)s, %(request_hash)s::bytea, {_PROVIDER}, {_MODEL}, now(), now(),
+           (SELECT slot FROM place), {_SET_ASIDE}
       FROM c LEFT JOIN project ON true
-    RETURNING provider, model, started_at, 0 AS last_sequence"""
+    RETURNING provider, model, started_at, 0 AS last_sequence, quota_tokens"""
 
 _USER_MESSAGE = """,
 m AS (
@@ -78,7 +86,7 @@ m AS (
 _TAKE_AGAIN = f"""
     UPDATE conversations SET running_attempt = %(attempt)s, status = 'active', updated_at = greatest(updated_at, now())
      WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt IS NULL AND storage = 'live'
-       AND next_position = %(next_position)s AND EXISTS ({_LIVE_SESSION})
+       AND next_position = %(next_position)s AND {_LIVE} AND {HAS_PLACE}
     RETURNING user_id, id, project_id, title, %(position)s AS position"""
 
 _RESTARTED_TURN = f"""
@@ -86,18 +94,20 @@ _RESTARTED_TURN = f"""
        SET attempt = %(attempt)s, status = 'running', provider = {_PROVIDER}, model = {_MODEL}, heartbeat_at = now(),
            started_at = now(), finished_at = NULL, first_token_at = NULL, cancel_requested_at = NULL, error = NULL,
            finish_reason = NULL, input_tokens = NULL, output_tokens = NULL, answer_position = NULL,
-           events_wanted = false
+           events_wanted = false, slot = (SELECT slot FROM place),
+           (quota_tokens, quota_estimated) = ROW({_SET_ASIDE})
       FROM c LEFT JOIN project ON true WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
-    RETURNING turns.provider, turns.model, turns.started_at, turns.last_sequence"""
+    RETURNING turns.provider, turns.model, turns.started_at, turns.last_sequence, turns.quota_tokens"""
 
 
 def _begin(take: str, ledger: str, store: str) -> str:
     return f"""
-WITH c AS ({take}),
+WITH place AS ({PLACE}),
+c AS ({take}),
 project AS (SELECT projects.* FROM projects, c WHERE projects.user_id = c.user_id AND projects.id = c.project_id),
 t AS ({ledger}){store},
 recent AS ({_RECENT})
-SELECT c.position, c.title, t.provider, t.model, t.started_at, t.last_sequence,
+SELECT c.position, c.title, t.provider, t.model, t.started_at, t.last_sequence, t.quota_tokens,
        (SELECT settings FROM project) AS project_settings,
        (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = c.user_id AND prompts.project_id = c.project_id AND prompts.enabled) AS prompts,
@@ -148,21 +158,40 @@ UPDATE conversations SET running_attempt = NULL, updated_at = greatest(updated_a
 RETURNING id""",
 )
 
-# The same for callers with an API key, which takes the session's place. A column more in the one is one in the other.
-_BY_KEY = {
-    statement: Statement(statement.name, statement.sql.replace(_LIVE_SESSION, _LIVE_KEY))
-    for statement in (BEGIN, BEGIN_NEW, BEGIN_AGAIN, DIAGNOSE)
+
+def _in_quota(statement: Statement) -> Statement:
+    """A begin that sets tokens aside, with its user's row locked before anything else is looked at."""
+    name = f"{statement.name}_in_quota"
+    text = statement.sql.replace(_LIVE, _LIVE_IN_QUOTA).replace(_SET_ASIDE, _SET_ASIDE_IN_QUOTA)
+    text = text.replace("WITH place", f"WITH /* {name} */ size AS ({SIZE}),\nleft_over AS ({LEFT}),\nplace", 1)
+    return Statement(name, LOCK_USER + text)
+
+
+def _by_key(statement: Statement) -> Statement:
+    """For callers with an API key, which takes the session's place."""
+    return Statement(statement.name, statement.sql.replace(_LIVE_SESSION, _LIVE_KEY))
+
+
+_BEGINS = (BEGIN, BEGIN_NEW, BEGIN_AGAIN)
+_VARIANTS = {
+    **{(each, False, False): each for each in (*_BEGINS, DIAGNOSE)},
+    **{(each, True, False): _by_key(each) for each in (*_BEGINS, DIAGNOSE)},
+    **{(each, False, True): _in_quota(each) for each in _BEGINS},
+    **{(each, True, True): _by_key(_in_quota(each)) for each in _BEGINS},
 }
 
 
-def called(statement: Statement, *, by_key: bool) -> Statement:
-    """`statement`, of those that check who calls, for a caller with an API key or else with a session."""
-    return _BY_KEY[statement] if by_key else statement
+def called(statement: Statement, *, by_key: bool, in_quota: bool = False) -> Statement:
+    """`statement`, of those that check who calls, for a caller with an API key or else with a session; of the begins,
+    for a user with a quota or else without."""
+    return _VARIANTS[statement, by_key, in_quota]
 
 
 _COLUMNS = """turns.id, turns.conversation_id, turns.attempt, turns.status, turns.position, turns.answer_position,
        turns.provider, turns.model, turns.input_tokens, turns.output_tokens, turns.finish_reason, turns.error,
        turns.started_at, turns.first_token_at, turns.finished_at, turns.last_sequence"""
+
+_LAST_SET = "last_sequence = %(last_sequence)s"
 
 # Every end of an attempt, by whomever: a compare-and-set on the fence. No row: somebody else closed it.
 # %(messages)s is a JSON list of {place, role, content, tool_calls, tool_call_id, metadata}, place counting from 0;
@@ -183,7 +212,7 @@ t AS (
            input_tokens = %(input_tokens)s, output_tokens = %(output_tokens)s, finish_reason = %(finish_reason)s,
            error = %(error)s::jsonb, first_token_at = now() - make_interval(secs => %(since_first_token)s),
            answer_position = CASE WHEN %(count)s > 0 THEN c.position + %(count)s - 1 END,
-           last_sequence = %(last_sequence)s
+           {_LAST_SET}
       FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
     RETURNING {_COLUMNS}),
 m AS (
@@ -200,22 +229,35 @@ e AS (
 SELECT * FROM t""",
 )
 
-# The next caller closes an attempt whose worker has gone silent; one that has spoken since is left alone.
+# The same for a turn with tokens set aside: it took %(charged)s, which is an estimate or what the provider said.
+FINISH_IN_QUOTA = Statement(
+    "turns.finish_in_quota",
+    LOCK_USER
+    + FINISH.sql.replace("WITH c AS", "WITH /* turns.finish_in_quota */ c AS", 1)
+    .replace(_LAST_SET, f"{_LAST_SET}, quota_tokens = %(charged)s, quota_estimated = %(estimated)s")
+    .replace("\nSELECT * FROM t", f",\nq AS ({charge('%(charged)s', 'c')})\nSELECT * FROM t"),
+)
+
+# The next caller closes an attempt whose worker has gone silent; one that has spoken since is left alone. It took what
+# was set aside for it: nobody knows better.
 CLOSE_STALE = Statement(
     "turns.close_stale",
-    """
-WITH c AS (
+    f"""{LOCK_USER}
+WITH /* turns.close_stale */ c AS (
     UPDATE conversations SET running_attempt = NULL, updated_at = greatest(updated_at, now())
      WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
        AND EXISTS (SELECT FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s
                       AND heartbeat_at < now() - make_interval(secs => %(stale_seconds)s))
-    RETURNING user_id)
-UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb,
-       -- What it told its own readers last was stored by nobody: a number well beyond that is never told twice.
-       last_sequence = 100000 + greatest(coalesce(last_sequence, 0), coalesce((SELECT max(sequence) FROM turn_events
-           WHERE turn_events.user_id = c.user_id AND turn_events.turn_id = turns.id), 0))
-  FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
-RETURNING turns.id""",
+    RETURNING user_id),
+t AS (
+    UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb,
+           -- What it told its own readers last was stored by nobody: a number well beyond that is never told twice.
+           last_sequence = 100000 + greatest(coalesce(last_sequence, 0), coalesce((SELECT max(sequence)
+               FROM turn_events WHERE turn_events.user_id = c.user_id AND turn_events.turn_id = turns.id), 0))
+      FROM c WHERE turns.user_id = c.user_id AND turns.id = %(turn_id)s
+    RETURNING turns.id, turns.user_id, turns.quota_tokens),
+q AS ({charge("t.quota_tokens", "t")})
+SELECT id FROM t""",
 )
 
 # One for all the running turns of a process, once a second. What does not come back is no longer ours.

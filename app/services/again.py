@@ -14,6 +14,9 @@ from app.services.begin import Begun, ChatCommand, Prior, begin_parameters, begu
 from app.services.running_turn import ToldTurn
 from app.services.stale import close_stale
 from app.services.telling import retell
+from app.services.turn_limits import QuotaHolders, make_room, take
+
+_TRIES = 4  # each after a limit was found to be otherwise than it was thought to be
 
 
 def again(
@@ -23,11 +26,13 @@ def again(
     settings: Chat,
     default_provider: str,
     follow: Callable[[Row[Any]], ToldTurn],
+    holders: QuotaHolders,
 ) -> Begun | ToldTurn:
     """What to do with the turn that `command`'s idempotency key already names; `connection` is in AUTOCOMMIT.
 
     A new attempt is `Begun`; a completed turn comes back as it ended; one that another process answers is followed.
-    Raises `ConversationMovedOn` if it failed and later messages exist, `ArchiveDamaged` if its own cannot be restored.
+    Raises `ConversationMovedOn` if it failed and later messages exist, `ArchiveDamaged` if its own cannot be restored,
+    `TooManyTurns` and `QuotaExceeded`.
     """
     parameters = {**begin_parameters(command, settings, default_provider), "turn_id": prior.turn_id}
     row = _turn(connection, parameters)
@@ -47,13 +52,14 @@ def again(
     if row.status == TurnStatus.COMPLETED:
         return retell(connection, command.caller.user_id, row)
     place = {"position": row.position, "next_position": (row.answer_position or row.position) + 1}
-    begin_again = sql.called(sql.BEGIN_AGAIN, by_key=command.caller.key is not None)
-    begun = begin_again.one(connection, {**parameters, **place})
-    if begun is None and archives.restore(connection, command.caller.user_id, row.conversation_id):
-        begun = begin_again.one(connection, {**parameters, **place})
-    if begun is None:
-        raise ConversationMovedOn
-    return begun_from(connection, command.message, parameters, begun)
+    for _ in range(_TRIES):
+        begun = take(connection, sql.BEGIN_AGAIN, {**parameters, **place}, holders)
+        if begun is not None:
+            return begun_from(connection, command.message, parameters, begun)
+        restored = archives.restore(connection, command.caller.user_id, row.conversation_id)
+        if not restored and not make_room(connection, parameters, holders):
+            break
+    raise ConversationMovedOn
 
 
 def _turn(connection: Connection, parameters: dict[str, Any]) -> Row[Any]:

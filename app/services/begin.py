@@ -2,10 +2,11 @@
 
 One statement when all is well. When it takes nothing, one diagnosis says why, in the order of turn.md: the session or
 API key has ended, the idempotency key was used before, there is no such conversation, it is archived in a bundle, a
-silent attempt holds it, a live one does.
+silent attempt holds it, a live one does; the user has used up a limit.
 """
 
 import hashlib
+import random
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from app.errors import (
     NotAuthenticated,
     NotFound,
     ParleyError,
+    TooManyTurns,
 )
 from app.models import ConversationStorage, KeyScope
 from app.models.columns import new_id
@@ -34,6 +36,7 @@ from app.services.narration import Narration
 from app.services.running_turn import RunningTurn
 from app.services.stale import close_stale
 from app.services.titles import preview_of, title_of
+from app.services.turn_limits import SLOTS, QuotaHolders, make_room, take
 
 _TRIES = 4  # of taking the conversation, each after having closed a silent attempt or lost a race
 
@@ -81,18 +84,19 @@ class Prior:
     turn_id: UUID
 
 
-def begin(connection: Connection, command: ChatCommand, settings: Chat, default_provider: str) -> Begun | Prior:
+def begin(
+    connection: Connection, command: ChatCommand, settings: Chat, default_provider: str, holders: QuotaHolders
+) -> Begun | Prior:
     """Begin a turn on an AUTOCOMMIT connection.
 
-    Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound`, `ConversationBusy` and `ArchiveDamaged`.
+    Raises `NotAuthenticated`, `IdempotencyMismatch`, `NotFound`, `ConversationBusy`, `ArchiveDamaged`, `TooManyTurns`
+    and `QuotaExceeded`.
     """
     parameters = begin_parameters(command, settings, default_provider)
-    statement = sql.called(
-        sql.BEGIN if command.conversation_id else sql.BEGIN_NEW, by_key=command.caller.key is not None
-    )
+    statement = sql.BEGIN if command.conversation_id else sql.BEGIN_NEW
     for _ in range(_TRIES):
         try:
-            row = statement.one(connection, parameters)
+            row = take(connection, statement, parameters, holders)
         except IntegrityError as error:
             constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
             if constraint == "fk_conversations_projects":
@@ -107,7 +111,9 @@ def begin(connection: Connection, command: ChatCommand, settings: Chat, default_
         prior = _diagnose(connection, command, parameters)
         if prior is not None:
             return prior
-    raise ConversationBusy(retry_after=1)
+        make_room(connection, parameters, holders)
+    # A new conversation is nobody's: it can only have been a place that others were faster to take.
+    raise ConversationBusy(retry_after=1) if command.conversation_id else TooManyTurns(retry_after=1)
 
 
 def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> dict[str, Any]:
@@ -133,6 +139,9 @@ def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str
         "history": settings.history_messages,
         "history_chars": settings.history_chars,
         "stale_seconds": settings.stale_seconds,
+        "max_running": settings.max_running_per_user,
+        "lucky": random.randrange(SLOTS),  # noqa: S311  # no secret
+        "output_tokens": settings.quota_output_tokens,
     }
 
 
@@ -155,6 +164,7 @@ def begun_from(connection: Connection, message: str, parameters: dict[str, Any],
         provider=row.provider,
         model=row.model,
         started_at=row.started_at,
+        tokens_sent=None if row.quota_tokens is None else max(0, row.quota_tokens - parameters["output_tokens"]),
         title=row.title,
         narration=Narration(after=row.last_sequence or 0),
     )

@@ -14,11 +14,12 @@ from app.database import NOT_NOW, is_passing
 from app.errors import ParleyError, TurnFenced
 from app.models.message import ANSWER_CONTENT_LIMIT
 from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
-from app.providers.base import Completed
+from app.providers.base import Completed, Usage
 from app.repositories import turns as sql
 from app.services.event_log import as_json
 from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of
+from app.services.turn_limits import charged
 
 _KEEP_TRYING = 60  # seconds; an answer that was paid for is not dropped because the database restarts
 
@@ -65,10 +66,12 @@ def finish(
         wait=wait_random_exponential(0.1, max=2),
         reraise=True,
     )
-    row: Row[Any] | None = None
+    statement, row = sql.FINISH, None
+    if turn.tokens_sent is not None:
+        statement, parameters = sql.FINISH_IN_QUOTA, {**parameters, **_charged(turn, status, answer)}
     for attempt in tries:
         with attempt, engine.connect() as connection:
-            row = sql.FINISH.one(connection, parameters)
+            row = statement.one(connection, parameters)
             if row is None and attempt.retry_state.attempt_number > 1:
                 row = _committed_before(sql.GET.one(connection, parameters), turn, status, message is not None)
     if row is None:
@@ -102,6 +105,13 @@ def _provider_said(completed: Completed | None) -> dict[str, Any]:
         "input_tokens": completed.usage.input_tokens if completed else None,
         "output_tokens": completed.usage.output_tokens if completed else None,
     }
+
+
+def _charged(turn: RunningTurn, status: TurnStatus, answer: Answer) -> dict[str, Any]:
+    usage = answer.completed.usage if answer.completed else Usage()
+    heard = answer.completed is not None or answer.since_first_token is not None
+    tokens, estimated = charged(turn, status, usage, answer.text, heard=heard)
+    return {"charged": min(tokens, 2**31 - 1), "estimated": estimated}
 
 
 def _message(status: TurnStatus, answer: Answer) -> dict[str, Any] | None:

@@ -61,6 +61,8 @@ class RunningTurn(ToldTurn):
     provider: str
     model: str | None
     started_at: datetime
+    # With a daily quota: about how many tokens the provider is sent. None without one, where nothing is counted.
+    tokens_sent: int | None = None
     wanted: bool = False
     # Why it should not go on: cancelled by its owner, interrupted by this process, or fenced: closed by somebody else.
     stop_status: TurnStatus | None = None

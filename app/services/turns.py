@@ -45,6 +45,7 @@ from app.services.narration import DELTA
 from app.services.provider_choice import ProviderChoices
 from app.services.running_turn import Outcome, RunningTurn, ToldTurn
 from app.services.telling import retell
+from app.services.turn_limits import QuotaHolders
 from app.services.turn_metrics import record_answer
 from app.services.turn_views import message_view, running_view, turn_view
 
@@ -71,6 +72,7 @@ class TurnEngine:
         self._choices = choices
         self._settings = settings
         self._changed = changed
+        self._quota_holders = QuotaHolders()
         self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
         self._events = EventLog(self._engine, self._heartbeats.all)
         self._followers = Followers(self._engine, settings.stale_seconds)
@@ -92,14 +94,16 @@ class TurnEngine:
             raise Overloaded("This server is answering as many turns as it may; try again shortly.", retry_after=1)
         choice, started = self._choices.current(), time.monotonic()
         with self._engine.connect() as connection:
-            found = begin(connection, command, self._settings, choice.name)
+            found = begin(connection, command, self._settings, choice.name, self._quota_holders)
             if isinstance(found, Prior):
                 if local := self._heartbeats.find(found.turn_id):
                     record_turn_resumed()
                     return local
                 user_id = command.caller.user_id
                 follow = partial(self._followers.follow, connection, user_id)
-                begun: Begun | ToldTurn = again(connection, command, found, self._settings, choice.name, follow)
+                begun: Begun | ToldTurn = again(
+                    connection, command, found, self._settings, choice.name, follow, self._quota_holders
+                )
             else:
                 begun = found
         if isinstance(begun, ToldTurn):

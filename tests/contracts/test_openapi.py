@@ -235,7 +235,7 @@ def test_what_follows_from_a_declaration_is_there(operations: list[Operation]) -
 def test_a_turn_can_fail_in_all_its_ways(operations: list[Operation]) -> None:
     for operation in operations:
         if operation.path.endswith("/chat"):
-            assert set(operation.responses) == {200, 400, 401, 403, 404, 409, 413, 422, 500, 502, 503, 504}
+            assert set(operation.responses) == {200, 400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504}
             assert set(operation.responses[200]["content"]) == {"application/json", "text/event-stream"}
 
 

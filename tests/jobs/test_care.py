@@ -206,7 +206,7 @@ def test_keys_are_forgotten_when_their_time_has_passed(
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (care.STALE_TURNS, "ix_turns_running"),
+        (care.STALE_TURNS, "uq_turns_running"),
         (care.FREE_TURN_KEYS, "uq_turns_idempotency_key"),
         (care.COUNT_TURN_KEYS, "uq_turns_idempotency_key"),
     ],

@@ -8,47 +8,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from app.config import Settings
 from app.errors import ConversationBusy, NotFound, ParleyError, TurnFenced
 from app.models.turn import TurnStatus
 from app.providers.base import Completed
-from app.services.begin import Begun, ChatCommand, Prior, begin
+from app.services.begin import Begun, Prior
 from app.services.finish import Answer, finish
-from app.services.identity import Identity
-from app.services.running_turn import RunningTurn
 from tests.factories import Account, make_conversation
+from tests.repositories.conftest import silence
 
 DONE = Answer("an answer", Completed("stop", "demo"))
-
-
-@pytest.fixture(scope="module")
-def connections(settings: Settings, engine: Engine) -> Any:
-    """An AUTOCOMMIT engine of its own with room for every thread here."""
-    assert settings.database.url
-    own = create_engine(settings.database.url, pool_size=40, isolation_level="AUTOCOMMIT")
-    yield own
-    own.dispose()
-
-
-@pytest.fixture
-def start(connections: Engine, settings: Settings) -> Callable[..., Begun | Prior]:
-    def start(account: Account, **command: Any) -> Begun | Prior:
-        caller = Identity(account.id, account.session_id)
-        with connections.connect() as connection:
-            return begin(connection, ChatCommand(caller, **{"message": "hello", **command}), settings.chat, "demo")
-
-    return start
-
-
-def silence(engine: Engine, turn: RunningTurn) -> None:
-    """Make the attempt's worker look dead."""
-    with engine.begin() as connection:
-        connection.execute(
-            text("UPDATE turns SET heartbeat_at = now() - interval '1 hour' WHERE user_id = :u AND id = :t"),
-            {"u": turn.user_id, "t": turn.id},
-        )
 
 
 def violations(engine: Engine, user_id: UUID) -> list[Any]:

@@ -79,6 +79,22 @@ class AccountSchema(Schema):
     updated_at = fields.DateTime(required=True)
 
 
+class QuotaSchema(Schema):
+    """Tokens of a day, which is one in UTC."""
+
+    tokens_per_day = fields.Integer(required=True)
+    used = fields.Integer(required=True, metadata={"description": "By turns that have ended today."})
+    reserved = fields.Integer(required=True, metadata={"description": "Set aside for turns that are running."})
+    remaining = fields.Integer(required=True, metadata={"description": "What a turn could still take."})
+    resets_at = fields.DateTime(required=True, metadata={"description": "When the next day begins."})
+
+
+class OwnAccountSchema(AccountSchema):
+    quota = fields.Nested(
+        QuotaSchema, required=True, allow_none=True, metadata={"description": "Null where tokens are not counted."}
+    )
+
+
 class TokensSchema(Schema):
     access_token = fields.String(required=True)
     refresh_token = fields.String(required=True)
