@@ -1,5 +1,7 @@
 """Runs the migrations: one process at a time, and never waiting long for a lock that the application holds."""
 
+import time
+
 from alembic import context
 from alembic.util import CommandError
 from click import ClickException
@@ -11,7 +13,8 @@ from app.database import said
 
 # Two processes that upgrade at once queue here; any constant will do that nobody else uses.
 UPGRADE_LOCK = 7_275_396_001
-WAIT_FOR_OTHER_UPGRADE = "10min"
+WAIT_FOR_OTHER_UPGRADE = 600.0  # seconds
+LOOK_AGAIN = 0.1
 # A migration that waits for a table lock makes everybody behind it wait too, so it gives up soon and is tried again.
 LOCK_TIMEOUT = "5s"
 
@@ -59,9 +62,20 @@ def _connected(engine: Engine) -> Connection:
 
 
 def _take_upgrade_lock(connection: Connection) -> None:
-    connection.execute(text(f"SET lock_timeout = '{WAIT_FOR_OTHER_UPGRADE}'; SET statement_timeout = 0"))
-    connection.execute(text(f"SELECT pg_advisory_lock({UPGRADE_LOCK})"))
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET idle_in_transaction_session_timeout = 0"))
+    """Asks again and again: whoever waits inside a statement has a snapshot, and CREATE INDEX CONCURRENTLY in the other
+    process waits for the end of all snapshots: PostgreSQL calls that a deadlock."""
+    deadline = time.monotonic() + WAIT_FOR_OTHER_UPGRADE
+    while not connection.execute(text(f"SELECT pg_try_advisory_lock({UPGRADE_LOCK})")).scalar_one():
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise ClickException("Another process has been migrating for ten minutes; look at what it does.")
+        time.sleep(LOOK_AGAIN)
+    connection.execute(
+        text(
+            f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_TIMEOUT}';"
+            " SET idle_in_transaction_session_timeout = 0"
+        )
+    )
     connection.commit()
 
 

@@ -80,7 +80,8 @@ def logout() -> None:
 def me() -> dict[str, Any]:
     """Who I am, and how many tokens I may use"""
     user_id = caller().user_id
-    return {**asdict(accounts.get(user_id)), "quota": quotas.own_quota(user_id)}
+    account, quota = accounts.get(user_id), quotas.own_quota(user_id)
+    return {**asdict(account), **({"quota": quota} if quota else {})}
 
 
 @blueprint.route("/me", methods=["PATCH"])

@@ -1,8 +1,7 @@
 """How many turns a user may have running, and how many tokens a day.
 
-Locks: `turns` and `users` exclusively for a moment; columns without a default need no rewrite. The index of running
-turns is replaced concurrently: few rows are in it, and the old one serves until the new one is there. Turns that run
-meanwhile have no slot, and are not counted.
+Locks: `turns` and `users` exclusively for a moment; columns without a default need no rewrite, and the CHECK is not
+looked at for rows that cannot break it.
 """
 
 import sqlalchemy as sa
@@ -10,8 +9,6 @@ from alembic import op
 
 revision = "0010"
 down_revision = "0009"
-
-_RUNNING = sa.text("status = 'running'")
 
 
 def upgrade() -> None:
@@ -24,25 +21,9 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_users_tokens_per_day"), "users", "tokens_per_day > 0", postgresql_not_valid=True
     )
-    with op.get_context().autocommit_block():
-        op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_tokens_per_day")
-        op.create_index(
-            "uq_turns_running",
-            "turns",
-            ["user_id", "slot"],
-            unique=True,
-            postgresql_where=_RUNNING,
-            postgresql_concurrently=True,
-        )
-        op.drop_index("ix_turns_running", "turns", postgresql_concurrently=True)
 
 
 def downgrade() -> None:
-    with op.get_context().autocommit_block():
-        op.create_index(
-            "ix_turns_running", "turns", ["user_id", "id"], postgresql_where=_RUNNING, postgresql_concurrently=True
-        )
-        op.drop_index("uq_turns_running", "turns", postgresql_concurrently=True)
     op.drop_constraint(op.f("ck_users_tokens_per_day"), "users")
     for column in ("tokens_day", "tokens_used", "tokens_per_day"):
         op.drop_column("users", column)

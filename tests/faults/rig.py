@@ -72,6 +72,7 @@ class Rig:
             "JWT_SECRET_KEY": SECRET,
             "PORT": str(self.port),
             "PARLEY_HOME": str(folder / "home"),
+            "CHAT_MAX_RUNNING_PER_USER": "0",  # one user stands for many here
             **settings,
         }
         self._started: list[subprocess.Popen[bytes]] = []

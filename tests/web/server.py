@@ -30,6 +30,7 @@ class WebServer:
             "PORT": str(self._port),
             "PARLEY_HOME": str(home),
             "JWT_SECRET_KEY": "a-secret-for-tests-only-0123456789abcdef",
+            "CHAT_MAX_RUNNING_PER_USER": "0",  # one user stands for many here
             **settings,
         }
         self.process: subprocess.Popen[bytes] = self._start()

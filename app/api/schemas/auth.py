@@ -91,7 +91,7 @@ class QuotaSchema(Schema):
 
 class OwnAccountSchema(AccountSchema):
     quota = fields.Nested(
-        QuotaSchema, required=True, allow_none=True, metadata={"description": "Null where tokens are not counted."}
+        QuotaSchema, metadata={"description": "Absent where tokens are not counted.", "x-optional": True}
     )
 
 
