@@ -10,7 +10,10 @@ from app.config import Provider as ProviderSettings
 from app.config_values import ProviderName
 from app.errors import InvalidInput, SettingsError
 from app.providers.base import ChatRequest, Provider, StreamEvent, Timeouts
+from app.providers.compatible import CompatibleProvider
 from app.providers.demo import DemoProvider
+from app.providers.openai import BASE_URL, OpenAIProvider
+from app.providers.openrouter import OpenRouterProvider
 from app.providers.resilience import Switchboard
 
 
@@ -102,11 +105,6 @@ def lacking(settings: ProviderSettings, name: ProviderName) -> str | None:
 def _build(name: ProviderName, settings: ProviderSettings, model: str | None) -> Provider:
     if name == "demo":
         return DemoProvider(model=model)
-    # Imported here: the openai package costs a second and much memory, and the demo needs none of it.
-    from app.providers.compatible import CompatibleProvider
-    from app.providers.openai import BASE_URL, OpenAIProvider
-    from app.providers.openrouter import OpenRouterProvider
-
     timeouts = Timeouts(
         connect=settings.connect_timeout,
         first_token=settings.first_token_timeout,
@@ -140,7 +138,7 @@ def _base_url(variable: str, url: str) -> str:
     """Errors and logs may show a base URL, so it must hold no secret; and the path is appended to it."""
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
+        usable = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or not url.isprintable() or " " in url:

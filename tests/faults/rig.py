@@ -96,7 +96,7 @@ class Rig:
         """Start gunicorn."""
         with self.log.open("ab") as log:
             web = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "ops/gunicorn_conf.py", "wsgi:flask_app"],
+                [sys.executable, "-m", "gunicorn", "-c", "ops/gunicorn_conf.py", self.wsgi],
                 cwd=PROJECT,
                 env=self.environment,
                 stdout=log,

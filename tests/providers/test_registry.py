@@ -113,6 +113,7 @@ def test_a_key_that_no_key_can_be(key: str) -> None:
         "https://host/v1#hunter2",
         "http://host:99999999/v1",
         "http://[::1/v1",
+        f"http://{'ü' * 70}/v1",
         "http://ho st/v1",
         "http://host/v1\r\nX: y",
     ],

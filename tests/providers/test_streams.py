@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.providers.answer import Answer
-from app.providers.base import ChatMessage, ChatRequest
+from app.providers.base import ChatMessage, ChatRequest, Timeouts
 from app.providers.chat_completions import ChatCompletions
 from app.providers.compatible import CompatibleProvider
 from app.providers.openai import OpenAIProvider
@@ -163,6 +163,17 @@ def test_openrouter_says_who_asks(upstream: Upstream, make_provider: MakeProvide
     headers = upstream.requests[0].headers
     assert headers["x-title"] == "Parley"
     assert headers["http-referer"]
+
+
+def test_the_path_of_a_base_url_is_kept_and_written_as_urls_are(upstream: Upstream) -> None:
+    for given, path in (
+        ("", "/v1/chat/completions"),
+        ("/", "/v1/chat/completions"),
+        ("/ü b%20c", "/v1/%C3%BC%20b%20c/chat/completions"),
+    ):
+        provider = CompatibleProvider(base_url=upstream.base_url + given, api_key=None, model="m", timeouts=Timeouts())
+        listen(provider)
+        assert upstream.requests[-1].path == path
 
 
 def test_no_key_no_authorization(upstream: Upstream, make_provider: MakeProvider) -> None:
