@@ -115,8 +115,96 @@ BACKUP_DRILL = Check(
     worst=Level.CRITICAL,
     where="ops.checks.backups:drilled",
 )
+INDEX_CHECKS = (
+    Check(
+        id="indexes.expected",
+        asks="Is every index there that Parley's models declare, as they declare it?",
+        worst=Level.CRITICAL,
+        where="ops.checks.indexes.expected:expected",
+    ),
+    Check(
+        id="indexes.invalid",
+        asks="Is there an index that PostgreSQL does not use, because its build or its drop was cut off?",
+        worst=Level.CRITICAL,
+        where="ops.checks.indexes.validity:invalid",
+    ),
+    Check(
+        id="indexes.unused",
+        asks="Is there a large index that no query has used for a long time?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.unused:unused",
+    ),
+    Check(
+        id="indexes.duplicate",
+        asks="Is there an index that is the same as another one?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.overlap:duplicate",
+    ),
+    Check(
+        id="indexes.redundant",
+        asks="Is there an index whose columns are the first ones of another?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.overlap:redundant",
+    ),
+    Check(
+        id="indexes.foreign_keys",
+        asks="Is there a foreign key that no index serves?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.foreign_keys:foreign_keys",
+    ),
+    Check(
+        id="indexes.hot_queries",
+        asks="Is there a statement that is asked often and reads a large table from end to end?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.hot_queries:hot_queries",
+    ),
+    Check(
+        id="indexes.bloat",
+        asks="Is there an index that takes twice the room that it needs?",
+        worst=Level.WARNING,
+        where="ops.checks.indexes.bloat:bloat",
+    ),
+    Check(
+        id="indexes.corruption",
+        asks="Is there an index that is damaged?",
+        worst=Level.CRITICAL,
+        where="ops.checks.indexes.corruption:corruption",
+        thorough=True,
+    ),
+    Check(
+        id="tables.statistics",
+        asks="Does the planner know what is in the tables?",
+        worst=Level.WARNING,
+        where="ops.checks.statistics:statistics",
+    ),
+    Check(
+        id="tables.constraints",
+        asks="Is there a constraint that was never validated?",
+        worst=Level.WARNING,
+        where="ops.checks.constraints:unvalidated",
+    ),
+    Check(
+        id="tables.sequences",
+        asks="Is there a sequence that runs out of numbers?",
+        worst=Level.CRITICAL,
+        where="ops.checks.sequences:sequences",
+    ),
+    Check(
+        id="tables.cache",
+        asks="Does PostgreSQL find in its memory what it looks for?",
+        worst=Level.WARNING,
+        where="ops.checks.cache:cache",
+    ),
+    Check(
+        id="tables.wraparound",
+        asks="Do transaction numbers run out?",
+        worst=Level.CRITICAL,
+        where="ops.checks.wraparound:wraparound",
+    ),
+)
 
 CHECKS: tuple[Check, ...] = (
+    *INDEX_CHECKS,
     RECENT_BACKUP,
     BACKUP_DRILL,
 )

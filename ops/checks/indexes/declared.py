@@ -1,0 +1,75 @@
+"""The indexes that Parley's models declare, as SQLAlchemy writes them out."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
+
+from app.extensions import Base
+from ops.checks.indexes.reading import Index
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
+_CAST = re.compile(
+    r"::\"?[a-z_][a-z0-9_]*\"?(?: varying| precision| with(?:out)? time zone)?(?:\(\d+(?:,\d+)?\))?(?:\[\])*"
+)
+_NOISE = re.compile(r"[\s()\"']")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An index of a model. `constraint` says whether it belongs to a primary key or a unique constraint."""
+
+    table: str
+    name: str
+    definition: str
+    constraint: bool
+
+    @property
+    def unique(self) -> bool:
+        return self.definition.startswith("CREATE UNIQUE ")
+
+    def statement(self, name: str, sql_table: str) -> str:
+        """What builds it under `name` beside what is written meanwhile; `sql_table` is its table, with the schema."""
+        head, _, rest = self.definition.partition(f" INDEX {self.name} ON ")
+        return f"{head} INDEX CONCURRENTLY {name} ON {sql_table} {rest.partition(' ')[2]}"
+
+
+@cache
+def declared() -> dict[str, Declared]:
+    """By name, all that the models declare."""
+    return {each.name: each for table in Base.metadata.sorted_tables for each in _of(table)}
+
+
+def is_declared(index: Index) -> bool:
+    """Whether the models declare an index with this name on this table."""
+    found = declared().get(index.name)
+    return found is not None and index.is_ours and found.table == index.table
+
+
+def plain(definition: str) -> str:
+    """A definition without its name, and without what PostgreSQL and SQLAlchemy write differently and what means
+    nothing: spaces, quotes, parentheses, casts, the schema."""
+    head, _, rest = definition.replace(" ONLY ", " ").partition(" ON ")
+    target, _, what = rest.partition("(")
+    table, _, method = target.partition(" USING ")
+    if method == "":  # SQLAlchemy puts it there too, but only where it is not a B-tree
+        method = "btree"
+    unique = "unique" if head.startswith("CREATE UNIQUE ") else ""
+    where = table.strip().rpartition(".")[2]
+    return _NOISE.sub("", f"{unique}|{where}|{method}|{_CAST.sub('', what.lower())}")
+
+
+def _of(table: Table) -> Iterator[Declared]:
+    names = _DIALECT.identifier_preparer
+    for constraint in table.constraints:
+        if constraint is table.primary_key or isinstance(constraint, UniqueConstraint):
+            name = names.format_constraint(constraint)
+            columns = ", ".join(names.format_column(column) for column in constraint.columns)
+            definition = f"CREATE UNIQUE INDEX {name} ON {names.format_table(table)} ({columns})"
+            yield Declared(table.name, str(name), definition, constraint=True)
+    for index in table.indexes:
+        yield Declared(table.name, str(index.name), str(CreateIndex(index).compile(dialect=_DIALECT)), constraint=False)

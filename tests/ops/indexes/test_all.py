@@ -1,0 +1,90 @@
+"""Every check of the index doctor, on databases with nothing wrong in them and with everything strange in them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ops.catalogue import INDEX_CHECKS
+from ops.declarations import Check, load
+from ops.findings import CannotJudge, Finding
+from tests.ops.indexes.conftest import House
+
+
+def asked(check: Check, house: House) -> list[Finding]:
+    try:
+        return list(load(check.where)(house.probe))
+    except CannotJudge as error:
+        return pytest.fail(f"{check.id}: {error.detail}")
+
+
+def test_nothing_is_wrong_with_tables_as_the_models_make_them(house: House) -> None:
+    assert {check.id: found for check in INDEX_CHECKS if (found := asked(check, house))} == {}
+
+
+STRANGE = (
+    'CREATE SCHEMA "Other; schema"',
+    'CREATE TABLE "Other; schema"."a ""quoted"" table" ("the id" int PRIMARY KEY, "select" text, "Ünïcödé" int)',
+    'CREATE INDEX "an index "" ON WHERE % %s :x" ON "Other; schema"."a ""quoted"" table" (lower("select"), "Ünïcödé")'
+    " WHERE \"select\" <> ' ON WHERE % %(x)s INDEX '",
+    'CREATE INDEX "i\n2" ON "Other; schema"."a ""quoted"" table" USING hash ("Ünïcödé")',
+    "CREATE TABLE parted (id int, day date, other int REFERENCES parted_to) PARTITION BY RANGE (day)",
+    "CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+    "CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2026-02-01') TO ('2026-03-01') PARTITION BY LIST (id)",
+    "CREATE TABLE parted_2_1 PARTITION OF parted_2 DEFAULT",
+    "CREATE INDEX ON parted (other)",
+    "ALTER TABLE parted ADD PRIMARY KEY (id, day)",
+    "CREATE UNLOGGED TABLE unlogged (id serial PRIMARY KEY, b box)",
+    "CREATE INDEX ON unlogged USING gist (b)",
+    "CREATE INDEX ON unlogged USING spgist (b)",
+    "CREATE INDEX ON unlogged USING brin (id)",
+    "CREATE TABLE excluded (during tstzrange, EXCLUDE USING gist (during WITH &&))",
+    "CREATE MATERIALIZED VIEW seen AS SELECT 1 AS one",
+    "CREATE UNIQUE INDEX ON seen (one)",
+    "CREATE VIEW users_seen AS SELECT id FROM users",
+    "CREATE TABLE empty ()",
+    'CREATE TABLE itself (id int PRIMARY KEY, up int REFERENCES itself, name text COLLATE "C")',
+    "CREATE INDEX ON itself (up, id)",
+    "CREATE INDEX ON itself USING gin (to_tsvector('simple', name))",
+    "CREATE STATISTICS related ON id, up FROM itself",
+    "CREATE TABLE " + '"' + "x" * 63 + '" (' + '"' + "y" * 63 + '" int PRIMARY KEY)',
+    "CREATE TYPE mood AS ENUM ('good')",
+    "CREATE TABLE moods (m mood, a int[], j jsonb, UNIQUE NULLS NOT DISTINCT (m, a))",
+    "CREATE INDEX ON moods USING gin (j jsonb_path_ops)",
+    "CREATE DOMAIN whole AS int CHECK (VALUE > 0)",
+    "CREATE TABLE domains (w whole PRIMARY KEY)",
+    "INSERT INTO itself VALUES (1, 1, 'x')",
+    "ANALYZE",
+)
+
+
+def test_other_peoples_tables_with_strange_names_are_no_trouble(house: House) -> None:
+    house.run("CREATE TABLE parted_to (id int PRIMARY KEY)", *STRANGE)
+    temporary = house.open()
+    temporary.exec_driver_sql("CREATE TEMP TABLE passing (id int PRIMARY KEY, other int REFERENCES passing)")
+    temporary.exec_driver_sql("CREATE INDEX passing_twice ON passing (id)")
+    assert {check.id: found for check in INDEX_CHECKS if (found := asked(check, house))} == {}
+
+
+def test_names_come_back_as_they_must_be_written(house: House) -> None:
+    house.run(*STRANGE[:3])
+    house.run(
+        'CREATE INDEX "twin "" %" ON "Other; schema"."a ""quoted"" table" (lower("select"), "Ünïcödé")'
+        " WHERE \"select\" <> ' ON WHERE % %(x)s INDEX '"
+    )
+    (finding,) = asked(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), house)
+    assert finding.sql is not None
+    house.run(finding.sql)
+    assert asked(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), house) == []
+
+
+def test_without_any_privilege_each_answers_or_says_what_it_lacks(house: House, weak: Callable[[], None]) -> None:
+    weak()
+    silent = [check.id for check in INDEX_CHECKS if not all(_remedies(check, house))]
+    assert silent == []
+
+
+def _remedies(check: Check, house: House) -> list[str | None]:
+    try:
+        return [finding.remedy for finding in load(check.where)(house.probe)]
+    except CannotJudge as error:
+        return [error.remedy]
