@@ -158,13 +158,6 @@ class Archive(Group):
         validation_alias="ARCHIVE_AFTER_DAYS",
         description="Days without a message after which a conversation is archived; 0 is never.",
     )
-    max_minutes: int = Field(
-        60,
-        ge=1,
-        le=1380,
-        validation_alias="ARCHIVE_MAX_MINUTES",
-        description="Minutes that the daily archival may take; the next one goes on.",
-    )
     slow_ms: float = Field(
         75,
         gt=0,

@@ -89,6 +89,29 @@ OBSERVE_BACKUPS = Job(
     keep=timedelta(days=7),
 )
 
+ARCHIVE = Job(
+    name="archive.run",
+    does="Moves the messages of conversations that have been idle for ARCHIVE_AFTER_DAYS into bundles.",
+    where="ops.archive.run:run_scheduled",
+    longest=timedelta(minutes=10),
+    schedule=Schedule(timedelta(hours=1), timedelta(minutes=10)),
+)
+MEASURE_ARCHIVE = Job(
+    name="archive.measure",
+    does="Counts what waits to be archived and for how long, for metrics and alerts.",
+    where="ops.archive.backlog:measure",
+    longest=timedelta(minutes=5),
+    schedule=Schedule(timedelta(hours=1), timedelta(minutes=5)),
+    keep=timedelta(days=7),
+)
+VERIFY_ARCHIVE = Job(
+    name="archive.verify",
+    does="Reads bundles and looks whether they still are what was stored, for metrics and alerts.",
+    where="ops.archive.verify:verify_daily",
+    longest=timedelta(minutes=10),
+    schedule=Schedule(timedelta(days=1), timedelta(hours=4, minutes=25)),
+)
+
 JOBS: tuple[Job, ...] = (
     BEAT_TICK,
     CLOSE_STALE_TURNS,
@@ -101,6 +124,9 @@ JOBS: tuple[Job, ...] = (
     BACK_UP,
     DRILL,
     OBSERVE_BACKUPS,
+    ARCHIVE,
+    MEASURE_ARCHIVE,
+    VERIFY_ARCHIVE,
 )
 
 RECENT_BACKUP = Check(
@@ -201,6 +227,19 @@ INDEX_CHECKS = (
         worst=Level.CRITICAL,
         where="ops.checks.wraparound:wraparound",
     ),
+)
+
+ARCHIVE_BACKLOG = Check(
+    id="archive.backlog",
+    asks="Is what has been idle for long enough archived in time?",
+    worst=Level.CRITICAL,
+    where="ops.checks.archive:backlog",
+)
+ARCHIVE_BUNDLES = Check(
+    id="archive.bundles",
+    asks="Are the bundles still what was stored, and is every message in exactly one place?",
+    worst=Level.CRITICAL,
+    where="ops.checks.archive:bundles",
 )
 
 CHECKS: tuple[Check, ...] = (

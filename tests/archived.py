@@ -1,18 +1,54 @@
 """Conversations that have been idle for long, for the tests of the archival and of what is read through it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import flask_migrate
+import pytest
 from flask import Flask
 from sqlalchemy import Connection, Engine, text
 
+from app.config import Settings
+from app.extensions import db
+from app.factory import create_app
 from app.models.columns import new_id
 from ops.archive.load import Load
 from ops.archive.reports import ArchiveRunReport
 from ops.archive.run import Bounds, run
+from ops.cli import COMMANDS
+from tests.database import fresh_database
 from tests.factories import Account, make_conversation
+
+
+@pytest.fixture(scope="package")
+def settings(settings: Settings, postgres: str, worker_id: str, testrun_uid: str) -> Iterator[Settings]:
+    """Those of everybody, on a database of its own."""
+    with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}_archived") as url:
+        yield replace(settings, database=settings.database.model_copy(update={"url": url}))
+
+
+@pytest.fixture(scope="package")
+def flask_app(settings: Settings) -> Iterator[Flask]:
+    """The application with its commands, on that database, migrated."""
+    flask_app = create_app(settings, commands=COMMANDS)
+    flask_app.testing = False
+    with flask_app.app_context():
+        flask_migrate.upgrade(directory=str(Path(__file__).parents[1] / "migrations"))
+        engine = db.engine
+    yield flask_app
+    engine.dispose()
+
+
+@pytest.fixture(scope="package")
+def engine(flask_app: Flask) -> Engine:
+    """The application's own engine."""
+    with flask_app.app_context():
+        return db.engine
+
 
 LONG_AGO = "2020-01-01T00:00:00.123456+00:00"
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "add_task", "arguments": '{"title": "`x`"}'}}]

@@ -112,3 +112,11 @@ GET = Statement("archive_runs.get", f"SELECT {_COLUMNS} FROM archive_runs WHERE 
 LATEST = Statement(
     "archive_runs.latest", f"SELECT {_COLUMNS} FROM archive_runs ORDER BY started_at DESC LIMIT %(limit)s"
 )
+
+# How fast the last run was that had something to do.
+PACE = Statement(
+    "archive_runs.pace",
+    """
+SELECT messages, extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM archive_runs
+ WHERE messages >= 1000 AND state = 'completed' AND finished_at > started_at ORDER BY started_at DESC LIMIT 1""",
+)

@@ -116,3 +116,67 @@ UPDATE conversations SET storage = 'live', status = gone.previous_status, revive
 COUNT_RESTORED = Statement(
     "archives.count_restored", "UPDATE archive_runs SET restored = restored + 1 WHERE id = %(run_id)s"
 )
+
+# The next bundled conversations of a run, of a user or of everybody, by their keys. NULL is any.
+BUNDLED = Statement(
+    "archives.bundled",
+    """
+SELECT user_id, conversation_id FROM conversation_archives
+ WHERE (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s)
+   AND (%(owner_id)s::uuid IS NULL OR user_id = %(owner_id)s)
+   AND (user_id, conversation_id) > (%(after_user)s, %(after_id)s)
+ ORDER BY user_id, conversation_id LIMIT %(batch)s""",
+)
+
+COUNT_BUNDLED = Statement(
+    "archives.count_bundled",
+    """
+SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages,
+       coalesce(sum(plain_bytes), 0)::bigint AS plain_bytes FROM conversation_archives
+ WHERE (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s)
+   AND (%(owner_id)s::uuid IS NULL OR user_id = %(owner_id)s)
+   AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s)""",
+)
+
+# An operator names a conversation by its own id. No index begins with that; it is asked once in a while.
+OWNER = Statement("archives.owner", "SELECT user_id, storage FROM conversations WHERE id = %(conversation_id)s")
+
+# Whole bundles, to be verified, by their keys; as many as begin within %(bytes)s bytes, but no more than %(batch)s.
+NEXT = Statement(
+    "archives.next",
+    f"""
+SELECT {_COLUMNS}
+  FROM (SELECT *, sum(octet_length(bundle)) OVER (ORDER BY user_id, conversation_id) - octet_length(bundle) AS before
+          FROM (SELECT * FROM conversation_archives
+                 WHERE (user_id, conversation_id) > (%(after_user)s, %(after_id)s)
+                 ORDER BY user_id, conversation_id LIMIT %(batch)s) AS next) AS measured
+ WHERE before < %(bytes)s ORDER BY user_id, conversation_id""",
+)
+
+# Where a verification that cannot read everything begins: at anybody's.
+SOMEWHERE = Statement(
+    "archives.somewhere",
+    """
+SELECT user_id, conversation_id FROM conversation_archives TABLESAMPLE BERNOULLI (%(percent)s)
+ ORDER BY random() LIMIT 1""",
+)
+
+# Of the next %(batch)s conversations those that are in two places, or in none: bundled without a bundle, bundled with
+# messages that are live, live with a bundle. `last_user` is null behind the last page.
+MISPLACED = Statement(
+    "archives.misplaced",
+    """
+WITH page AS (SELECT user_id, id, storage FROM conversations WHERE (user_id, id) > (%(after_user)s, %(after_id)s)
+               ORDER BY user_id, id LIMIT %(batch)s),
+looked AS (
+    SELECT page.*, EXISTS (SELECT FROM conversation_archives AS a
+                            WHERE a.user_id = page.user_id AND a.conversation_id = page.id) AS bundle,
+           storage = 'bundled' AND EXISTS (SELECT FROM messages AS m
+                            WHERE m.user_id = page.user_id AND m.conversation_id = page.id) AS live
+      FROM page)
+SELECT (SELECT count(*) FROM page) AS seen, found.id AS conversation_id, found.storage, found.bundle, found.live,
+       (SELECT user_id FROM page ORDER BY user_id DESC, id DESC LIMIT 1) AS last_user,
+       (SELECT id FROM page ORDER BY user_id DESC, id DESC LIMIT 1) AS last_id
+  FROM (SELECT 1) AS one LEFT JOIN LATERAL (
+       SELECT * FROM looked WHERE (storage = 'bundled') <> bundle OR live LIMIT 100) AS found ON true""",
+)

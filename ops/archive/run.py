@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from ops.care.batches import TimeBox, autocommit
 from ops.errors import AnotherRunIsUnderWay
 from ops.progress import Bar, progress
 
+SCHEDULED_SECONDS = 540.0
 MOST_FAILURES = 20  # conversations that a run may fail at; beyond that something else is wrong
 _OF_ONE = (NotProven, DBAPIError)  # what may be the matter with a single conversation
 
@@ -70,27 +72,31 @@ def run(
         return ArchiveRunReport.of(_end(row.id, state, reason))
 
 
-def run_daily() -> ArchiveRunReport | None:
-    """Go on with the last run if it did not complete, then begin one; for ARCHIVE_MAX_MINUTES. None: switched off.
+def run_scheduled(*, make_load: Callable[[Connection], Load] | None = None) -> ArchiveRunReport | None:
+    """As the clock asks for it, every hour: go on with the last run if it did not complete; one run begins each day.
 
-    Where another archival is under way, its report as it stands.
+    None: it is switched off, or there was nothing left to do today. Where another archival is under way, its report.
     """
-    settings = services().settings.archive
-    if settings.after_days == 0:
+    if services().settings.archive.after_days == 0:
         return None
-    box = TimeBox(settings.max_minutes * 60)
-    with autocommit() as connection:
-        last = runs.LATEST.one(connection, {"limit": 1})
+    box, done = TimeBox(SCHEDULED_SECONDS), None
     try:
-        if last is not None and last.state not in (ArchiveRunState.COMPLETED, ArchiveRunState.FAILED):
-            done = run(resume=last.id, bounds=Bounds(seconds=box.left))
+        last = _latest()
+        if last is not None and last.state != ArchiveRunState.COMPLETED:
+            done = run(resume=last.id, bounds=Bounds(seconds=box.left), make_load=make_load)
             if done.state != ArchiveRunState.COMPLETED:
                 return done
-        return run(bounds=Bounds(seconds=box.left))
+        if last is None or last.started_at.astimezone(UTC).date() < datetime.now(UTC).date():
+            return run(bounds=Bounds(seconds=box.left), make_load=make_load)
     except AnotherRunIsUnderWay:
-        with autocommit() as connection:
-            now = runs.LATEST.one(connection, {"limit": 1})
-        return ArchiveRunReport.of(now) if now is not None else None
+        return _latest()
+    return done
+
+
+def _latest() -> ArchiveRunReport | None:
+    with autocommit() as connection:
+        row = runs.LATEST.one(connection, {"limit": 1})
+    return ArchiveRunReport.of(row) if row is not None else None
 
 
 @dataclass(slots=True)

@@ -2,9 +2,5 @@
 
 import click
 
-from ops.cli import audit, backup, doctor, jobs, provider, seed
-from ops.cli.chat import chat
-from ops.cli.frame import ops
-
-NOUNS = (audit, backup, doctor, jobs, provider, seed)  # importing one adds its commands to `ops`
+from ops.cli import archive, audit, backup, doctor, jobs, provider, seed
 COMMANDS: tuple[click.Command, ...] = (chat, ops)

@@ -1,0 +1,56 @@
+"""How the archival stands: what there is to do, what was done, what is held."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from app.repositories import archive_runs as runs
+from app.repositories import archives as sql
+from app.services.container import services
+from ops.archive.alone import under_way
+from ops.archive.backlog import backlog, cutoff_of, late_after
+from ops.archive.reports import ArchiveRunReport, Backlog
+from ops.care.batches import TimeBox, autocommit
+from ops.levels import Level
+
+SECONDS = 60  # for counting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveStatus:
+    """`level` is a warning once the oldest idle conversation is older than `late_after`. `bundles` hold
+    `bundled_messages`, in `plain_bytes` before compression. `under_way` says whether a run or an undo works now.
+    """
+
+    level: Level
+    after_days: int
+    late_after: timedelta
+    oldest: timedelta | None
+    backlog: Backlog | None
+    under_way: bool
+    bundles: int
+    bundled_messages: int
+    plain_bytes: int
+    runs: tuple[ArchiveRunReport, ...]
+
+
+def status(*, latest: int = 5) -> ArchiveStatus:
+    """As of now, with the latest runs. Counting stops after a minute."""
+    days = services().settings.archive.after_days
+    with autocommit() as connection:
+        due = backlog(connection, cutoff_of(connection, days), time_box=TimeBox(SECONDS)) if days else None
+        count: Any = sql.COUNT_BUNDLED.one(connection, {"run_id": None, "owner_id": None, "conversation_id": None})
+        known = tuple(ArchiveRunReport.of(row) for row in runs.LATEST.all(connection, {"limit": latest}))
+    oldest = timedelta(seconds=due.oldest_seconds) if due and due.oldest_seconds is not None else None
+    return ArchiveStatus(
+        level=Level.WARNING if oldest is not None and oldest > late_after(days) else Level.OK,
+        after_days=days,
+        late_after=late_after(days),
+        oldest=oldest,
+        backlog=due,
+        under_way=under_way(),
+        bundles=count.conversations,
+        bundled_messages=count.messages,
+        plain_bytes=count.plain_bytes,
+        runs=known,
+    )
