@@ -3,4 +3,8 @@
 import click
 
 from ops.cli import archive, audit, backup, doctor, jobs, provider, seed
+from ops.cli.chat import chat
+from ops.cli.frame import ops
+
+NOUNS = (archive, audit, backup, doctor, jobs, provider, seed)  # importing one adds its commands to `ops`
 COMMANDS: tuple[click.Command, ...] = (chat, ops)
