@@ -111,7 +111,7 @@ def archive_all(flask_app: Flask, **options: Any) -> ArchiveRunReport:
     """Archive everything that is idle, of whomever."""
     bounds = Bounds(**{name: options.pop(name) for name in ("messages", "seconds") if name in options})
     with flask_app.app_context():
-        return run(bounds=bounds, make_load=calm, **options)
+        return run(bounds=bounds, **{"make_load": calm, **options})
 
 
 def stored(engine: Engine, conversation_id: UUID) -> Any:
