@@ -246,4 +246,6 @@ CHECKS: tuple[Check, ...] = (
     *INDEX_CHECKS,
     RECENT_BACKUP,
     BACKUP_DRILL,
+    ARCHIVE_BACKLOG,
+    ARCHIVE_BUNDLES,
 )
