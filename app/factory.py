@@ -22,6 +22,7 @@ from app.api import (
     keys,
     measuring,
     metrics,
+    models,
     openapi,
     projects,
     prompts,
@@ -37,6 +38,7 @@ from app.extensions import api, db, jwt, migrate
 from app.providers.registry import ProviderRegistry
 from app.services.container import Services
 from app.services.key_uses import KeyUses
+from app.services.models import ModelLists
 from app.services.passwords import PasswordHasher
 from app.services.provider_choice import ProviderChoices
 from app.services.runtime_settings import RuntimeSettings
@@ -57,6 +59,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     exports.blueprint,
     projects.blueprint,
     prompts.blueprint,
+    models.blueprint,
     openapi.blueprint,
     docs.blueprint,
 )
@@ -148,4 +151,5 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         key_uses=KeyUses(engine),
         runtime=runtime,
         choices=choices,
+        models=ModelLists(providers, choices),
     )

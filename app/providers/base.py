@@ -127,3 +127,7 @@ class Provider(ABC):
     @abstractmethod
     def stream(self, request: ChatRequest) -> AbstractContextManager[Iterator[StreamEvent]]:
         """Answer `request` piece by piece."""
+
+    def models(self) -> list[str]:
+        """The names of its models, as far as it tells them: bounded in number, time and bytes. Raises ProviderError."""
+        return [self.default_model]

@@ -14,6 +14,7 @@ from app.providers.answer import Answer, SaidError
 from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent, TextDelta, Timeouts
 from app.providers.deadlines import Deadlines
 from app.providers.failures import Explainer
+from app.providers.listing import LIST_SECONDS, list_models
 from app.providers.sse import DONE, EventReader, NotUnderstood, lenient_json
 from app.providers.transport import Body, Transport
 from app.text import clean_text
@@ -54,6 +55,12 @@ class ChatCompletions(Provider):
                 yield events
         finally:
             reading.leave()
+
+    def models(self) -> list[str]:
+        """See Provider; from the server's own list, within LIST_SECONDS."""
+        times = Timeouts(min(self.timeouts.connect, LIST_SECONDS), LIST_SECONDS, LIST_SECONDS, LIST_SECONDS)
+        deadlines = Deadlines(times, self.name)
+        return list_models(self._transport, deadlines, Explainer(self.name, "", self._key, (), deadlines))
 
     def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:
         payload: dict[str, Any] = {"model": model, "messages": [_message(m) for m in request.messages], "stream": True}

@@ -86,10 +86,17 @@ class Transport:
 
     def post(self, path: str, content: bytes, deadlines: Deadlines) -> Body:
         """Send JSON; return once the answer's headers are there. Raises urllib3's errors and ProviderError."""
+        return self._send("POST", path, content, deadlines)
+
+    def get(self, path: str, deadlines: Deadlines) -> Body:
+        """Ask for what is there; as `post`."""
+        return self._send("GET", path, None, deadlines)
+
+    def _send(self, method: str, path: str, content: bytes | None, deadlines: Deadlines) -> Body:
         token = clock.set(deadlines)
         try:
             answer = self._pool.urlopen(
-                "POST",
+                method,
                 self._prefix + path,
                 body=content,
                 headers=self._headers,

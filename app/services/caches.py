@@ -4,7 +4,7 @@
     a while old   told at once, and looked up meanwhile, by one thread for all who ask
     older         waited for, but only so long; then what was known before, however old, or why there is nothing
 
-What cannot be looked up is not looked up again before it would have been due.
+What cannot be looked up is not tried again at once.
 """
 
 import logging
@@ -29,11 +29,13 @@ _log = logging.getLogger("parley.caches")
 @dataclass(frozen=True, slots=True)
 class Ages:
     """In seconds: how long a value is fresh, how long it is told without waiting for the next one, how long that is
-    waited for, and after how long a value is forgotten whatever happens."""
+    waited for, how long a failed look-up is not tried again, and after how long a value is forgotten whatever happens.
+    """
 
     fresh: float
     usable: float
     wait: float
+    retry: float
     kept: float = math.inf
 
 
@@ -75,17 +77,17 @@ class Cache(Generic[K, V]):
         self._loads: dict[K, _Load[V]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: K) -> V:
-        """The value of `key`. Raises what the look-up raised, or `Unavailable` if it takes too long, where nothing is
-        known."""
+    def get(self, key: K, wait: float | None = None) -> V:
+        """The value of `key`, waited for at most `wait` seconds if that is given. Where nothing is known, raises what
+        the look-up raised, or `Unavailable` if it takes too long."""
         with self._lock:
             known, now = self._known.get(key), self._clock()
-            if known is not None and now - known.tried < self._ages.fresh:
+            if known is not None and not self._due(known, now):
                 return self._tell(known, "hit" if known.error is None else "stale")
             load = self._begin(key)
             if known is not None and known.read is not None and now - known.read < self._ages.usable:
                 return self._tell(known, "stale")
-        load.done.wait(self._ages.wait)
+        load.done.wait(self._ages.wait if wait is None else wait)
         found = load.known or known
         if found is None:
             raise Unavailable("This could not be looked up in time; try again shortly.", retry_after=1)
@@ -101,7 +103,7 @@ class Cache(Generic[K, V]):
         """Look `key` up if it is due, for whoever asks next: so that several can be looked up side by side."""
         with self._lock:
             known = self._known.get(key)
-            if known is None or self._clock() - known.tried >= self._ages.fresh:
+            if known is None or self._due(known, self._clock()):
                 self._begin(key)
 
     def forget(self, key: K) -> None:
@@ -112,6 +114,9 @@ class Cache(Generic[K, V]):
             known = self._known.get(key)
             if known is not None and known.read is not None:
                 self._known[key] = _Known(-math.inf, known.value, -math.inf)  # better than nothing, and no more
+
+    def _due(self, known: _Known[V], now: float) -> bool:
+        return now - known.tried >= (self._ages.fresh if known.error is None else self._ages.retry)
 
     def _tell(self, known: _Known[V], result: CacheResult) -> V:
         record_cache_read(self._name, "miss" if known.read is None else result)

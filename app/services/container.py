@@ -8,6 +8,7 @@ from flask import current_app
 from app.config import Settings
 from app.providers.registry import ProviderRegistry
 from app.services.key_uses import KeyUses
+from app.services.models import ModelLists
 from app.services.passwords import PasswordHasher
 from app.services.provider_choice import ProviderChoices
 from app.services.runtime_settings import RuntimeSettings
@@ -23,6 +24,7 @@ class Services:
     key_uses: KeyUses
     runtime: RuntimeSettings
     choices: ProviderChoices
+    models: ModelLists
 
 
 def services() -> Services:

@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable, ParleyError
 from app.repositories import runtime_settings as sql
 from app.services.caches import Ages, Cache
 
-AGES = Ages(fresh=2, usable=5, wait=1)
+AGES = Ages(fresh=2, usable=5, wait=1, retry=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ In a test, in a thread of its own (one asyncio loop, so hundreds of slow streams
         ... talk to upstream.base_url ...
         upstream.wait_for(lambda: upstream.open_streams == 0)
 
-`upstream.script = ...` changes what the next request meets; `upstream.then(a, b)` lines up scripts for the next
-requests only. As a process of its own, for tests that kill processes:
+`upstream.script = ...` changes what the next request meets, `upstream.models` what a GET does; `upstream.then(a, b)`
+lines up scripts for the next requests only. As a process of its own, for tests that kill processes:
 
     python -m tests.fakes.upstream --port 9999 --script "words(count=50, pause=0.1)"
 
@@ -54,7 +54,9 @@ class Upstream:
         self, script: Script | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None, backlog: int = 1024
     ) -> None:
         self.script = script or scripts.words()
+        self.models = scripts.status(200, scripts.MODELS)
         self.requests: list[Seen] = []
+        self.listings: list[Seen] = []
         self.connections = 0
         self.open_connections = 0
         self.open_streams = 0
@@ -188,15 +190,15 @@ class Upstream:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, exchange: Exchange) -> None:
-        if exchange.method == "GET":
-            answer = self.summary() if exchange.path == "/seen" else scripts.MODELS
-            await scripts.status(200, answer)(exchange)
+        if exchange.path == "/seen":
+            await scripts.status(200, self.summary())(exchange)
             exchange.finished()
             return
         seen = Seen(exchange.path, exchange.headers, exchange.json(), time.monotonic(), exchange.connection.number)
-        script = self._next.popleft() if self._next else self.script
+        lists = exchange.method == "GET"
+        script = self.models if lists else self._next.popleft() if self._next else self.script
         with self._changed:
-            self.requests.append(seen)
+            (self.listings if lists else self.requests).append(seen)
             self.open_streams += 1
             self.peak_streams = max(self.peak_streams, self.open_streams)
             self._changed.notify_all()
