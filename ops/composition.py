@@ -58,7 +58,8 @@ def broker_url(settings: Settings) -> str:
 
 def end_process(error: ParleyError) -> NoReturn:
     """End with the error's lines: a wrong setting is the reader's to mend, and a traceback is no help."""
-    sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
+    sys.stderr.writelines(f"parley: {line}\n" for line in error.detail.splitlines())
+    sys.exit(2 if "ops" in sys.argv[1:] else 1)  # from `flask ops`, 1 would say that there are warnings
 
 
 def _build(settings: Settings, blueprints: "Iterable[Blueprint]", commands: "Iterable[Command]") -> "Flask":

@@ -4,21 +4,36 @@ A declaration names its function as `module:function`; that is imported when it 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from ops.levels import Level
 
 MIDNIGHT = datetime(1970, 1, 1, tzinfo=UTC)
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+class Slotted(Protocol):
+    """Moments of the calendar, known without a state: so two beats name the same ones. `every` is the longest time
+    from one to the next.
+    """
+
+    @property
+    def every(self) -> timedelta: ...
+
+    def slot(self, moment: datetime) -> datetime:
+        """The last slot at or before `moment`."""
+
+    def next_slot(self, moment: datetime) -> datetime:
+        """The first slot after `moment`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A slot every so often, `offset` after a multiple of `every` since midnight UTC: known without a state, so that
-    two beats name the same moments.
-    """
+    """A slot every so often, `offset` after a multiple of `every` since midnight UTC of a Thursday, 1970-01-01."""
 
     every: timedelta
     offset: timedelta = timedelta()
@@ -33,12 +48,61 @@ class Schedule:
         return self.slot(moment) + self.every
 
     def __str__(self) -> str:
-        """As people say it: `every 30 s`, `03:10 UTC` for once a day, or `Sunday 04:10 UTC` for once a week."""
-        if self.every == timedelta(days=1):
+        """As people say it: `every 30 s`, `every 10 min`, `03:10 UTC` for once a day, `Mondays, 05:00 UTC`."""
+        if self.every == DAY:
             return f"{MIDNIGHT + self.offset:%H:%M} UTC"
-        if self.every == timedelta(days=7):
-            return f"{MIDNIGHT + self.offset:%A %H:%M} UTC"
+        if self.every == 7 * DAY:
+            moment = MIDNIGHT + self.offset
+            return f"{WEEKDAYS[moment.weekday()]}s, {moment:%H:%M} UTC"
+        for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+            if self.every % unit == timedelta():
+                return f"every {self.every // unit} {name}"
         return f"every {self.every.total_seconds():g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Monthly:
+    """A slot on one day of each month, counted from 1, `offset` after its midnight UTC."""
+
+    day: int
+    offset: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.day <= 28 or not timedelta() <= self.offset < DAY:
+            raise ValueError("a day that every month has, 1 to 28, and a time of that day")
+
+    @property
+    def every(self) -> timedelta:
+        """The longest month."""
+        return 31 * DAY
+
+    def slot(self, moment: datetime) -> datetime:
+        """The last slot at or before `moment`."""
+        own = self._in(moment.year, moment.month)
+        return own if own <= moment else self._in(moment.year, moment.month - 1)
+
+    def next_slot(self, moment: datetime) -> datetime:
+        """The first slot after `moment`."""
+        own = self._in(moment.year, moment.month)
+        return own if own > moment else self._in(moment.year, moment.month + 1)
+
+    def __str__(self) -> str:
+        return f"day {self.day} of the month, {MIDNIGHT + self.offset:%H:%M} UTC"
+
+    def _in(self, year: int, month: int) -> datetime:
+        """The slot of a month; 0 is the December before, 13 the January after."""
+        years, month = divmod(month - 1, 12)
+        return datetime(year + years, month + 1, self.day, tzinfo=UTC) + self.offset
+
+
+def daily(hour: int, minute: int = 0) -> Schedule:
+    """Once a day, at that time in UTC."""
+    return Schedule(DAY, timedelta(hours=hour, minutes=minute))
+
+
+def weekly(weekday: int, hour: int, minute: int = 0) -> Schedule:
+    """Once a week at that time in UTC; 0 is Monday."""
+    return Schedule(7 * DAY, timedelta(days=(weekday - MIDNIGHT.weekday()) % 7, hours=hour, minutes=minute))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +122,7 @@ class Job:
     does: str
     longest: timedelta
     where: str = ""
-    schedule: Schedule | None = None
+    schedule: Slotted | None = None
     exclusive: bool = True
     deliveries: int = 3
     retry_after: timedelta = timedelta(seconds=5)
@@ -79,7 +143,7 @@ class Job:
         return f"docs/runbooks/{self.id}.md"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """One question about Parley's health. `id` is `group.name`, `asks` the question, `worst` what an answer can be.
 
@@ -91,7 +155,7 @@ class Check:
     asks: str
     worst: Level
     where: str
-    thorough: bool = False
+    thorough: bool = field(default=False, kw_only=True)
 
     @property
     def group(self) -> str:

@@ -12,6 +12,7 @@ from psycopg2 import errors as pg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database import direct_connection, said
+from app.logs import redact
 from app.metrics.care import record_examination
 from app.services.container import services
 from ops.catalogue import CHECKS
@@ -26,7 +27,9 @@ _log = logging.getLogger("parley.ops")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of one check. `reason` says why it could not be judged, and `remedy` what would help then."""
+    """What came of one check. `reason` says why it could not be judged, or not to its end, and `remedy` what would help
+    then.
+    """
 
     check: str
     asks: str
@@ -75,23 +78,40 @@ def examine(*, checks: Sequence[Check]) -> Examination:
     )
 
 
-def routine() -> Examination:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What is kept of an examination that the clock asked for: `answers` has those that were not simply ok."""
+
+    level: Level
+    asked: int
+    ok: int
+    answers: tuple[Answer, ...]
+
+
+def routine() -> Examined:
     """All but the thorough checks, as the clock asks for them: recorded in the metrics."""
-    return _recorded(select())
+    return _recorded("checks", select())
 
 
-def thorough_routine() -> Examination:
-    """All checks, as the clock asks for them once a day."""
-    return _recorded(select(thorough=True))
+def thorough_routine() -> Examined:
+    """The thorough checks, as the clock asks for them once a day: recorded beside the others."""
+    return _recorded("checks_thorough", [check for check in CHECKS if check.thorough])
 
 
-def _recorded(checks: Sequence[Check]) -> Examination:
+def _recorded(place: str, checks: Sequence[Check]) -> Examined:
     examination = examine(checks=checks)
     record_examination(
+        place,
         {answer.check: answer.level.exit_code for answer in examination.answers},
         {answer.check: [finding.level for finding in answer.findings] for answer in examination.answers},
     )
-    return examination
+    told = tuple(answer for answer in examination.answers if answer.level is not Level.OK)
+    return Examined(
+        level=examination.level,
+        asked=len(examination.answers),
+        ok=len(examination.answers) - len(told),
+        answers=told,
+    )
 
 
 @contextmanager
@@ -117,25 +137,26 @@ def _probe() -> Iterator[Probe]:
 
 def _ask(check: Check, probe: Probe) -> Answer:
     started = time.monotonic()
-    level, findings, reason, remedy = Level.OK, tuple[Finding, ...](), None, None
+    findings, reason, remedy = list[Finding](), None, None
     try:
-        findings = tuple(load(check.where)(probe))
-        level = worst(finding.level for finding in findings)
+        for finding in load(check.where)(probe):
+            findings.append(finding)  # what was found before it could go no further is kept
     except CannotJudge as error:
-        level, reason, remedy = Level.UNKNOWN, error.reason, error.remedy
+        reason, remedy = error.reason, error.remedy
     except DBAPIError as error:
-        level, (reason, remedy) = Level.UNKNOWN, _in_words(error)
+        reason, remedy = _in_words(error)
         if error.connection_invalidated or (probe.opened is not None and probe.opened.invalidated):
             probe.opened, probe.away = None, said(error)
     except Exception as error:
         # A fault of the check's own must not keep the others from answering; it is told, and logged with its place.
         _log.exception("check %s failed", check.id)
-        level, reason = Level.UNKNOWN, f"The check itself failed: {type(error).__name__}: {error}"
+        reason = f"The check itself failed: {type(error).__name__}: {redact(str(error))}"
+    levels = [finding.level for finding in findings] + ([] if reason is None else [Level.UNKNOWN])
     return Answer(
         check=check.id,
         asks=check.asks,
-        level=level,
-        findings=findings,
+        level=worst(levels),
+        findings=tuple(findings),
         reason=reason,
         remedy=remedy,
         runbook=check.runbook,
@@ -147,6 +168,8 @@ def _in_words(error: DBAPIError) -> tuple[str, str | None]:
     """Why PostgreSQL did not answer, and what would let it."""
     if isinstance(error.orig, pg.InsufficientPrivilege):
         return f"A privilege is missing: {said(error)}.", "GRANT pg_monitor TO the account of DATABASE_DIRECT_URL"
+    if isinstance(error.orig, pg.UndefinedTable | pg.UndefinedColumn):
+        return "A table or column is missing: the database is not at the revision of this code.", "flask db upgrade"
     if isinstance(error.orig, pg.QueryCanceled):
         return f"PostgreSQL took longer than {PATIENCE.total_seconds():g} s to answer.", "flask ops locks"
     return f"PostgreSQL answered: {said(error)}.", None

@@ -29,7 +29,7 @@ from ops.declarations import Job
 
 DATABASE_AWAY = (DBAPIError, PoolTimeout)
 KEEP_TRYING = 20.0  # seconds to record how a run ended
-_QUIET = timedelta(minutes=5)  # a scheduled job does not run again sooner than this after its end, or half its interval
+QUIET = timedelta(minutes=5)  # a scheduled job does not run again sooner than this after its end, or half its interval
 
 _log = logging.getLogger("parley.jobs")
 
@@ -133,7 +133,7 @@ def _parameters(job: Job, asked: Asked, run_id: UUID) -> dict[str, Any]:
         "request_id": asked.request_id,
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         "arguments": _json(dict(asked.arguments)),
-        "quiet": min(every / 2, _QUIET).total_seconds(),
+        "quiet": min(every / 2, QUIET).total_seconds(),
         "window": (every + job.longest).total_seconds(),
     }
 

@@ -18,7 +18,7 @@ from celery.schedules import BaseSchedule, schedstate
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE, make_celery
-from ops.declarations import Job, Schedule
+from ops.declarations import Job, Slotted
 
 MOST_BEATS = 100  # on one home
 LONGEST_SLEEP = 5  # seconds; a clock that was set is noticed within this
@@ -28,9 +28,9 @@ _locks: list[int] = []  # descriptors, open for as long as the process lives
 
 
 class Slots(BaseSchedule):
-    """A `Schedule` as Celery wants it: due in any slot but the last run's, be it an earlier one on a set clock."""
+    """A job's slots as Celery wants them: due in any slot but the last run's, be it an earlier one on a set clock."""
 
-    def __init__(self, schedule: Schedule, nowfun: Any = None) -> None:
+    def __init__(self, schedule: Slotted, nowfun: Any = None) -> None:
         super().__init__(nowfun=nowfun)
         self.schedule = schedule
 

@@ -13,11 +13,13 @@ INDEXES = "indexes."
 SEVERITIES = ("warning", "critical")
 
 
-def record_examination(states: Mapping[str, int], findings: Mapping[str, Iterable[str]]) -> None:
-    """The state of each check, and the severity of each of its findings. Checks that were not asked keep nothing."""
+def record_examination(place: str, states: Mapping[str, int], findings: Mapping[str, Iterable[str]]) -> None:
+    """The state of each check, and the severity of each of its findings. What was recorded before for the same `place`,
+    `checks` or `checks_thorough`, is replaced as a whole.
+    """
     counted = {check: Counter(found) for check, found in findings.items() if check.startswith(INDEXES)}
     values: Values = {
         _STATE: {(check,): float(state) for check, state in states.items()},
         _FINDINGS: {(check, severity): float(of[severity]) for check, of in counted.items() for severity in SEVERITIES},
     }
-    record_readings("checks", values)
+    record_readings(place, values)

@@ -131,3 +131,10 @@ class Provider(ABC):
     def models(self) -> list[str]:
         """The names of its models, as far as it tells them: bounded in number, time and bytes. Raises ProviderError."""
         return [self.default_model]
+
+    @abstractmethod
+    def ping(self, seconds: float) -> None:
+        """See within `seconds` that the provider is there and takes our key, without asking for anything that costs.
+
+        Raises `ProviderError` where it is not, or does not.
+        """

@@ -32,6 +32,7 @@ class ChatCompletions(Provider):
 
     headers: ClassVar[dict[str, str]] = {}
     max_tokens = "max_tokens"  # what the server calls `max_output_tokens`
+    asks_first = "models"  # what can be asked for that costs nothing, and that a wrong key does not get
     usage_is_optional = False  # whether the server may not know `stream_options`; found out with the first request
 
     def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
@@ -61,6 +62,21 @@ class ChatCompletions(Provider):
         times = Timeouts(min(self.timeouts.connect, LIST_SECONDS), LIST_SECONDS, LIST_SECONDS, LIST_SECONDS)
         deadlines = Deadlines(times, self.name)
         return list_models(self._transport, deadlines, Explainer(self.name, "", self._key, (), deadlines))
+
+    def ping(self, seconds: float) -> None:
+        """The status of the answer is enough: not every server has a list of models, but each that wants a key looks at
+        it first.
+        """
+        deadlines = Deadlines(Timeouts(seconds, seconds, seconds, seconds), self.name)
+        explain = Explainer(self.name, self.default_model, self._key, (), deadlines)
+        try:
+            body = self._transport.get(self.asks_first, deadlines)
+        except (HTTPError, OSError, UnicodeError) as error:
+            raise explain.broken(error) from None
+        refusal = body.read_error() if body.status >= HTTPStatus.BAD_REQUEST else b""
+        body.close()
+        if body.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            raise explain.status(body.status, body.headers, refusal)
 
     def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:
         payload: dict[str, Any] = {"model": model, "messages": [_message(m) for m in request.messages], "stream": True}

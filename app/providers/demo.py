@@ -34,6 +34,9 @@ class DemoProvider(Provider):
         """See Provider; never fails."""
         yield self._events(request)
 
+    def ping(self, seconds: float) -> None:
+        """It is always there."""
+
     def _events(self, request: ChatRequest) -> Iterator[StreamEvent]:
         model = request.model or self.default_model
         given = sum(_words(message.content) for message in request.messages)

@@ -11,5 +11,6 @@ from app.providers.chat_completions import ChatCompletions
 class OpenRouterProvider(ChatCompletions):
     name = "openrouter"
     default_model = "openrouter/auto"
+    asks_first = "key"  # its list of models is everybody's
     # How OpenRouter attributes traffic to an application. Parley has no public address, so it gives none away either.
     headers: ClassVar[dict[str, str]] = {"HTTP-Referer": "http://localhost", "X-Title": "Parley"}

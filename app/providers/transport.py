@@ -1,4 +1,4 @@
-"""One POST to one origin over urllib3, and the body of its answer as it comes.
+"""One request to one origin over urllib3, and the body of its answer as it comes.
 
 What a request looks like is a base URL, a bearer token and a few headers. The openai package knows that too, for a
 second of every start and 16 MB of every process (docs/adr/0006-providers-over-urllib3.md).

@@ -1,7 +1,8 @@
 """What a check may look at.
 
 A check is a function of a `Probe` that yields a `Finding` for each thing that is wrong, and nothing if all is well. It
-raises `CannotJudge` where it cannot know. It reads and never writes; it may assume that it is ended in time.
+raises `CannotJudge` where it cannot know; what it yielded before is told all the same. It reads and never writes; it
+may assume that it is ended in time.
 """
 
 from collections.abc import Iterator

@@ -11,10 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.levels import Level
+from ops.words import size, span
 
 SCHEMA = "parley.ops/1"  # what a program may rely on; another number is another shape
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
 EMPTY = "–"
+
+__all__ = ["EMPTY", "SCHEMA", "STYLES", "as_json", "cell", "show", "size", "span", "table"]
 
 
 def as_json(command: str, level: Level, report: Any) -> str:
@@ -70,27 +73,6 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(cell(each) for each in value)
     return str(value)
-
-
-def span(length: timedelta) -> str:
-    """`3 d 4 h`, `2 min 5 s`, `0.31 s`."""
-    seconds = length.total_seconds()
-    if abs(seconds) < 60:
-        return f"{seconds:.3g} s"
-    for size, unit, part_size, part in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if abs(seconds) >= size:
-            whole, rest = divmod(int(seconds), size)
-            return f"{whole} {unit} {rest // part_size} {part}"
-    raise AssertionError("unreachable")
-
-
-def size(number: float) -> str:
-    """Bytes as people say them, in powers of 1024."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(number) < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
 
 
 def _styled(value: Any) -> Text:

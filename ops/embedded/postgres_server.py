@@ -8,6 +8,7 @@ databases for the tests). On a server that others share, DATABASE_URL names an o
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -19,6 +20,7 @@ from ops.embedded.keys import kept_secret
 from ops.embedded.server import Server, last_line, run_tool
 from ops.embedded.site import explained
 
+EXTENSIONS = ("pg_stat_statements", "pgstattuple", "amcheck")
 ROLE = DATABASE = "parley"
 PASSWORD = "postgres_password"  # noqa: S105  # the name of its file
 
@@ -98,7 +100,22 @@ class PostgresServer(Server):
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         finally:
             connection.close()
+        self._extend(port, password)
         return True
+
+    def _extend(self, port: int, password: str) -> None:
+        """Install what the checks use, where the programs come with it."""
+        with closing(
+            psycopg2.connect(host="127.0.0.1", port=port, user=ROLE, password=password, dbname=DATABASE)
+        ) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT name FROM pg_available_extensions WHERE name = ANY (%s) AND installed_version IS NULL",
+                    (list(EXTENSIONS),),
+                )
+                for (name,) in cursor.fetchall():
+                    cursor.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
 
     def last_words(self, log: str) -> str:
         return last_line(log, "FATAL:", "PANIC:", "error while loading shared libraries")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from ops.catalogue import CHECKS, JOBS
-from ops.declarations import Check, Job, load
+from ops.catalogue import JOBS
+from ops.declarations import Job, load
 from tests.jobs.conftest import KEPT
 from tests.jobs.processes import PROJECT, SECONDS
 
@@ -43,33 +43,6 @@ def test_a_job_is_declared_in_full(job: Job) -> None:
     page = (PROJECT / job.runbook).read_text()
     assert page.startswith(f"# {job.name}\n")
     assert job.does in page
-
-
-def test_the_list_of_runbooks_says_when_each_job_runs() -> None:
-    page = (PROJECT / "docs/runbooks/README.md").read_text()
-    for job in JOBS:
-        when = str(job.schedule) if job.schedule else "when asked for"
-        assert f"| `{job.name}` | {when} | [{job.id}]({job.id}.md) |" in page
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
-def test_a_check_is_declared_in_full(check: Check) -> None:
-    assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", check.id)
-    assert re.fullmatch(r"[A-Z][^?]*\?", check.asks)
-    assert callable(load(check.where))
-    page = (PROJECT / check.runbook).read_text()
-    assert page.startswith(f"# {check.id}\n")
-    assert check.asks in page
-    assert (
-        f"| `{check.id}` | [{Path(check.runbook).stem}]({Path(check.runbook).name}) |"
-        in (PROJECT / "docs/runbooks/README.md").read_text()
-    )
-
-
-def test_no_page_is_about_a_job_or_check_that_is_gone() -> None:
-    folder = PROJECT / "docs" / "runbooks"
-    about = {path.name for path in folder.glob("*.md") if re.match(r"# [a-z_]+(\.[a-z_]+)+\n", path.read_text())}
-    assert about == {Path(each.runbook).name for each in (*JOBS, *CHECKS)}
 
 
 def production(settings: Settings, home: Path, script: str, **variables: str) -> "subprocess.CompletedProcess[str]":

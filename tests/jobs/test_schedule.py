@@ -1,5 +1,6 @@
 """Slots, and a beat that was away or whose clock was set. On a real Redis; the moments are made up."""
 
+import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import redis
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE
-from ops.declarations import Job, Schedule
+from ops.declarations import Job, Monthly, Schedule, daily, weekly
 from tasks.schedule import Slots, SlotScheduler, make_beat
 
 DAILY = Job(name="test.daily", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(days=1)))
@@ -30,12 +31,61 @@ def at(text: str) -> datetime:
         (Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)), "2026-01-02T03:09", "2026-01-01T03:10"),
         (Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)), "2026-01-02T03:10", "2026-01-02T03:10"),
         (Schedule(timedelta(hours=1), timedelta(minutes=20)), "1969-12-31T23:10", "1969-12-31T22:20"),
+        (weekly(0, 5), "2026-01-05T04:59", "2025-12-29T05:00"),
+        (weekly(0, 5), "2026-01-05T05:00", "2026-01-05T05:00"),
+        (weekly(6, 23, 59), "2026-01-05T05:00", "2026-01-04T23:59"),
     ],
 )
 def test_slots_are_moments_of_the_calendar(schedule: Schedule, moment: str, slot: str) -> None:
     assert schedule.slot(at(moment)) == at(slot)
     assert schedule.next_slot(at(moment)) == at(slot) + schedule.every
     assert schedule.slot(at(slot)) == at(slot)
+
+
+@pytest.mark.parametrize(
+    ("moment", "slot", "following"),
+    [
+        ("2026-01-01T05:59:59", "2025-12-01T06:00", "2026-01-01T06:00"),
+        ("2026-01-01T06:00", "2026-01-01T06:00", "2026-02-01T06:00"),
+        ("2026-02-28T23:00", "2026-02-01T06:00", "2026-03-01T06:00"),
+        ("2028-02-29T12:00", "2028-02-01T06:00", "2028-03-01T06:00"),
+        ("2026-12-31T23:59", "2026-12-01T06:00", "2027-01-01T06:00"),
+    ],
+)
+def test_a_month_has_one_slot_however_long_it_is(moment: str, slot: str, following: str) -> None:
+    schedule = Monthly(1, timedelta(hours=6))
+    assert schedule.slot(at(moment)) == at(slot)
+    assert schedule.next_slot(at(moment)) == at(following)
+    assert schedule.next_slot(at(moment)) - schedule.slot(at(moment)) <= schedule.every
+
+
+@pytest.mark.parametrize(("day", "hours"), [(0, 6), (29, 6), (31, 6), (1, 24), (1, -1)])
+def test_a_day_that_not_every_month_has_is_refused(day: int, hours: int) -> None:
+    with pytest.raises(ValueError, match="every month"):
+        Monthly(day, timedelta(hours=hours))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (Schedule(timedelta(seconds=30)), "every 30 s"),
+        (Schedule(timedelta(minutes=10)), "every 10 min"),
+        (Schedule(timedelta(hours=1), timedelta(minutes=20)), "every 1 h"),
+        (daily(3, 10), "03:10 UTC"),
+        (weekly(0, 5), "Mondays, 05:00 UTC"),
+        (weekly(3, 0), "Thursdays, 00:00 UTC"),
+        (Monthly(2, timedelta(hours=6)), "day 2 of the month, 06:00 UTC"),
+    ],
+)
+def test_a_schedule_says_what_it_is(schedule: Schedule, words: str) -> None:
+    assert str(schedule) == words
+
+
+@pytest.mark.parametrize("schedule", [daily(3, 10), weekly(0, 5), Monthly(1)])
+def test_a_beat_that_keeps_its_slots_in_a_file_knows_them_again(schedule: Schedule) -> None:
+    slots = Slots(schedule)
+    assert pickle.loads(pickle.dumps(slots)) == slots
+    assert pickle.loads(pickle.dumps(slots)) != Slots(daily(3, 11))
 
 
 @pytest.mark.parametrize(

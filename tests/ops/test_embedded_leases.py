@@ -41,8 +41,8 @@ def test_postgres_is_what_the_application_needs(home: Path) -> None:
         assert settings["max_connections"] == "50"
         assert settings["server_encoding"] == "UTF8"
         assert query(lease.url, "SELECT upper('é'), current_database(), current_user") == [("É", "parley", "parley")]
-        for extension in ("pg_stat_statements", "pgstattuple", "amcheck"):
-            query(lease.url, f"CREATE EXTENSION {extension}")
+        installed = {name for (name,) in query(lease.url, "SELECT extname FROM pg_extension")}
+        assert installed >= {"pg_stat_statements", "pgstattuple", "amcheck"}
         query(lease.url, "CREATE DATABASE another")
         assert all(host == "127.0.0.1" for host in _listening(server_process(home)))
         with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):

@@ -1,0 +1,151 @@
+"""The clock and its work: whether the beat beats, what failed, what is late, and whether the queue takes anything."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from app.jobs import job_queue
+from app.logs import redact
+from app.models.job_run import JobRunStatus
+from app.repositories import job_runs as sql
+from app.repositories.statement import Statement
+from ops.catalogue import BEAT_TICK, JOBS
+from ops.checks.probe import Probe
+from ops.declarations import Job
+from ops.findings import CannotJudge, Finding
+from ops.levels import Level
+from ops.runs import QUIET
+from ops.words import span
+
+SILENT, DEAD = timedelta(minutes=2), timedelta(minutes=5)  # without a tick, which comes twice a minute
+LATE = timedelta(minutes=5)  # beyond the end of a run that began in its slot and took as long as it may
+SLOTS_MISSED = 3  # from here on it is critical
+IN_A_ROW = 3  # failures of one job
+WAITING, MANY_WAITING = 1_000, 10_000  # messages in a queue
+
+# The first run that is known of any of these jobs: what was due before that was not this installation's to do.
+FIRST = Statement(
+    "ops.first_run",
+    """
+SELECT min((SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job ORDER BY started_at LIMIT 1)) AS started_at
+  FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
+)
+# The newest ones of each job that came to an end, and how many of them failed since the last that did not.
+FAILURES = Statement(
+    "ops.failures",
+    """
+SELECT wanted.job, last.status, last.started_at, last.reason,
+       (SELECT count(*)::int FROM job_runs AS failed
+         WHERE failed.job = wanted.job AND failed.status IN ('failed', 'lost')
+           AND failed.started_at > coalesce((SELECT started_at FROM job_runs AS good
+                                              WHERE good.job = wanted.job AND good.status = 'succeeded'
+                                              ORDER BY started_at DESC LIMIT 1), '-infinity')) AS in_a_row
+  FROM unnest(%(jobs)s::text[]) AS wanted(job)
+ CROSS JOIN LATERAL (SELECT status, started_at, reason FROM job_runs
+                      WHERE job_runs.job = wanted.job AND status IN ('succeeded', 'failed', 'lost')
+                      ORDER BY started_at DESC LIMIT 1) AS last
+ WHERE last.status <> 'succeeded'""",
+)
+
+
+def beat(probe: Probe) -> Iterator[Finding]:
+    """A finding if no worker has run the beat's own job for a while: the beat, the broker or the workers are away."""
+    row = sql.LAST.one(probe.connection, {"jobs": [BEAT_TICK.name]})
+    remedy = f"See {BEAT_TICK.runbook}: is the broker there, is a beat, is a worker? `make up` runs them all"
+    if row is None or row.succeeded is None:
+        yield Finding(
+            level=Level.CRITICAL,
+            what="The beat has never been heard: no job runs by itself.",
+            evidence={"last_attempt": row.attempted if row is not None else None},
+            remedy=remedy,
+        )
+        return
+    silence = datetime.now(UTC) - row.succeeded
+    if silence >= SILENT:
+        yield Finding(
+            level=Level.CRITICAL if silence >= DEAD else Level.WARNING,
+            what=f"The beat has been silent for {span(silence)}: no job runs by itself.",
+            evidence={"last_success": row.succeeded, "last_attempt": row.attempted, "last_status": row.status},
+            remedy=remedy,
+        )
+
+
+def failed(probe: Probe) -> Iterator[Finding]:
+    """A finding for each job whose last run failed, or lost its worker."""
+    rows = {row.job: row for row in FAILURES.all(probe.connection, {"jobs": [job.name for job in JOBS]})}
+    for job in JOBS:
+        if (row := rows.get(job.name)) is None:
+            continue
+        ended = "failed" if row.status == JobRunStatus.FAILED else "was cut off"
+        times = f", {row.in_a_row} times in a row" if row.in_a_row > 1 else ""
+        yield Finding(
+            level=Level.CRITICAL if row.in_a_row >= IN_A_ROW else Level.WARNING,
+            what=f"The last run of {job.name} {ended}{times}: {row.reason or 'nobody knows why'}",
+            evidence={"started_at": row.started_at, "in_a_row": row.in_a_row},
+            remedy=f"flask ops jobs history --job {job.name}; then flask ops jobs run {job.name}"
+            if job.schedule
+            else f"flask ops jobs history --job {job.name}",
+        )
+
+
+def overdue(probe: Probe) -> Iterator[Finding]:
+    """A finding if jobs with a schedule have not run in the slot that was theirs."""
+    jobs = [job for job in JOBS if job.schedule]
+    names = {"jobs": [job.name for job in jobs]}
+    first = FIRST.one(probe.connection, names)
+    if first is None or first.started_at is None:
+        raise CannotJudge("No job has ever run here.", remedy="flask ops doctor --only beat")
+    attempted = {row.job: row.attempted for row in sql.LAST.all(probe.connection, names)}
+    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], first.started_at)) is not None}
+    if not late:
+        return
+    now = datetime.now(UTC)
+    longest = max((now - slot) / job.schedule.every for job, slot in late.items() if job.schedule)
+    names_of = ", ".join(job.name for job in list(late)[:3])
+    yield Finding(
+        level=Level.CRITICAL if longest >= SLOTS_MISSED else Level.WARNING,
+        what=f"{len(late)} jobs have not run when they should have: {names_of}{' ...' if len(late) > 3 else ''}.",
+        evidence={job.name: {"due": slot, "last_run": attempted[job.name]} for job, slot in late.items()},
+        remedy="flask ops doctor --only beat; then flask ops jobs run JOB for what cannot wait",
+    )
+
+
+def _missed(job: Job, attempted: datetime | None, since: datetime) -> datetime | None:
+    """The first slot after its last run in which the job should have been done by now; None if there is none."""
+    if job.schedule is None:
+        return None
+    # A slot that came right after a run, asked for by hand, was left out.
+    slot = job.schedule.next_slot((attempted or since) + min(job.schedule.every / 2, QUIET))
+    return slot if slot + job.longest + LATE < datetime.now(UTC) else None
+
+
+def broker(probe: Probe) -> Iterator[Finding]:
+    """A finding if the broker does not answer."""
+    jobs = job_queue()
+    if jobs.broker is None:
+        raise CannotJudge("No broker is configured for this process.", remedy="Set CELERY_BROKER_URL")
+    if not jobs.answers():
+        yield Finding(
+            level=Level.CRITICAL,
+            what="The broker does not answer: no job can be asked for, and none is taken.",
+            evidence={"CELERY_BROKER_URL": "set" if probe.settings.jobs.broker_url else "unset, so the embedded one"},
+            remedy="Start it, or correct CELERY_BROKER_URL; chats go on meanwhile",
+        )
+
+
+def waiting(probe: Probe) -> Iterator[Finding]:
+    """A finding for each queue in which many messages wait."""
+    try:
+        lengths = job_queue().lengths()
+    except Exception as error:  # of whichever broker's client
+        raise CannotJudge(
+            f"The broker does not answer: {redact(f'{type(error).__name__}: {error}')}.",
+            remedy="flask ops doctor --only queue",
+        ) from error
+    for queue, length in lengths.items():
+        if length >= WAITING:
+            yield Finding(
+                level=Level.CRITICAL if length >= MANY_WAITING else Level.WARNING,
+                what=f"{length:,} messages wait in the queue {queue}: the workers are too few, or stuck.",
+                evidence={"queue": queue, "waiting": length},
+                remedy="flask ops jobs history --status running; start another worker, or raise WORKER_CONCURRENCY",
+            )

@@ -1,0 +1,1 @@
+"""What the next `flask db upgrade` would do to the tables that are there."""
