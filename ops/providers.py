@@ -6,7 +6,7 @@ from time import monotonic
 from typing import get_args
 
 from app.config_values import ProviderName
-from app.errors import InvalidInput, ProviderError
+from app.errors import Conflict, InvalidInput, NotFound, ProviderError
 from app.models.turn import MODEL_LIMIT
 from app.providers.base import ChatMessage, ChatRequest, Completed, TextDelta
 from app.providers.registry import lacking
@@ -96,8 +96,8 @@ def use_provider(*, name: str, by: Actor, model: str | None = None, dry_run: boo
     """Let `name` answer from now on wherever neither request nor project names another; `model` None is its own.
 
     Holds for every process that serves this database and has what the provider needs; no restart. Raises
-    `InvalidInput` for an unknown provider, for one that lacks something, saying what, and for what can be no model;
-    `DatabaseUnavailable`.
+    `NotFound` for an unknown provider, `Conflict` for one that lacks something, saying what, `InvalidInput` for what
+    can be no model, and `DatabaseUnavailable`.
     """
     _check(name, model)
     return _switch(ProviderChoice(name, model, operators=True), by, dry_run=dry_run)
@@ -112,7 +112,7 @@ def test_provider(name: str | None) -> ProviderTested:
     """Put a short question to a provider, the one in use for None: a real one, which may cost a fraction of a cent.
 
     Bounded by the deadlines of the settings, and by `TEST_SECONDS` altogether. No retries, no fallback, and neither
-    asks nor tells the circuit. Raises `InvalidInput` as `use_provider` does.
+    asks nor tells the circuit. Raises `NotFound` and `Conflict` as `use_provider` does.
     """
     held = services()
     current = held.choices.current()
@@ -171,9 +171,9 @@ def _switch(to: ProviderChoice, by: Actor, *, dry_run: bool) -> ProviderSwitched
 
 def _check(name: str, model: str | None) -> None:
     if name not in NAMES:
-        raise InvalidInput(f"There is no provider {name!r}; there are {', '.join(NAMES)}.")
+        raise NotFound(f"There is no provider {name!r}; there are {', '.join(NAMES)}.")
     if need := lacking(services().settings.provider, name):
-        raise InvalidInput(
+        raise Conflict(
             f"{name} is not configured: set {need} for every web server and restart them, then it can be chosen."
         )
     if model is not None and not (0 < len(model.strip()) == len(model) <= MODEL_LIMIT and model.isprintable()):

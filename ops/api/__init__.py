@@ -4,6 +4,6 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import audit, jobs
+from ops.api import audit, jobs, providers
 
-BLUEPRINTS: tuple[Blueprint, ...] = (jobs.blueprint, audit.blueprint)
+BLUEPRINTS: tuple[Blueprint, ...] = (jobs.blueprint, providers.blueprint, audit.blueprint)

@@ -30,6 +30,7 @@ WITHOUT = {
     "POST /api/conversations/{conversation_id}/archive": ITSELF,
     "POST /api/conversations/{conversation_id}/unarchive": ITSELF,
     "POST /api/turns/{turn_id}/cancel": ITSELF,
+    "POST /api/admin/providers/{provider}/test": "it creates nothing; asked twice, it is tried twice",
     "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time, and does not mind running again",
 }
 ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat"}

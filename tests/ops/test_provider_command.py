@@ -76,12 +76,13 @@ def test_without_a_yes_nothing_changes(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("nonsense", "there are demo, openai, openrouter, compatible"), ("openai", "no OPENAI_BASE_URL")]
+    ("name", "says", "code"),
+    [("nonsense", "there are demo, openai, openrouter, compatible", 64), ("openai", "no OPENAI_BASE_URL", 2)],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_asked(run: Run, name: str, says: str) -> None:
+def test_what_cannot_be_used_is_refused_before_anything_is_asked(run: Run, name: str, says: str, code: int) -> None:
     for command in (("use", name, "--yes"), ("test", name)):
         refused = run(*command)
-        assert (refused.exit_code, refused.stdout) == (64, "")
+        assert (refused.exit_code, refused.stdout) == (code, "")
         assert says in refused.stderr.replace("\n", " ")
 
 
