@@ -36,9 +36,9 @@ check: bootstrap-dev  ## Look for faults without running anything: style, types,
 	@$(BIN)/lint-imports
 	@$(OFFLINE) $(BIN)/flask db upgrade --sql 2>/dev/null | $(BIN)/squawk
 
-fuzz: bootstrap-dev  ## Ask the API all that its description allows, for minutes; SEED=1 asks what that seed asked before
+fuzz: bootstrap-dev  ## Ask the API all that its description allows, and have people do whatever they like, for minutes; SEED=1 asks what that seed asked before
 	@seed=$(or $(SEED),$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(10**9))')); echo "SEED=$$seed"; \
-		FUZZ_SEED=$$seed FUZZ_EXAMPLES=300 $(BIN)/pytest --timeout 1800 tests/contracts/test_schemathesis.py $(TESTS)
+		FUZZ_SEED=$$seed FUZZ_EXAMPLES=300 $(BIN)/pytest --timeout 1800 tests/contracts/test_schemathesis.py tests/faults/test_api_machine.py $(TESTS)
 
 faults: bootstrap-dev  ## Kill everything hundreds of times under load, then ask PostgreSQL what is left; KILLS=300 SEED=1
 	@exec $(BIN)/python -m tests.faults $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))

@@ -21,7 +21,7 @@ from ops.catalogue import BEAT_TICK
 from tests.factories import make_account
 from tests.faults.chatters import Chatter
 from tests.faults.killers import FAULTS
-from tests.faults.ledger import broken_promises, complaints, miscounted_calls, running, turns_by_status
+from tests.faults.ledger import bring_back, broken_promises, complaints, miscounted_calls, running, turns_by_status
 from tests.faults.rig import SECONDS, until
 from tests.faults.world import PIECES, STALE_SECONDS, World
 
@@ -41,6 +41,7 @@ class Figures:
     done: Counter[str] = field(default_factory=Counter)
     turns: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    archived: str = ""
     runs: dict[str, int] = field(default_factory=dict)
     violations: dict[str, Sequence[Any]] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class Figures:
             ("beside them", many(self.done)),
             ("turns", f"{sum(self.turns.values())}: {many(self.turns)}"),
             ("provider's calls", str(self.calls)),
+            ("archived", self.archived),
             ("runs of jobs", many(self.runs)),
             ("violations", many({name: len(found) for name, found in self.violations.items()})),
         ]
@@ -116,6 +118,7 @@ def campaign(
         person.join(2 * SECONDS)
         assert not person.is_alive(), f"a message was never answered: {person.said[-1]}"
     figures.seconds = time.monotonic() - began
+    world.end_archiver()
     _close(world)
     _judge(world, people, figures)
     return figures
@@ -161,8 +164,12 @@ def _judge(world: World, people: Sequence[Chatter], figures: Figures) -> None:
     with world.engine.connect() as connection:
         runs = connection.execute(text("SELECT status, count(*) AS count FROM job_runs GROUP BY 1"))
         figures.runs = {row.status: row.count for row in runs}
-    found: dict[str, Sequence[Any]] = {
-        "unexpected answers": [line for person in people for line in person.unexpected],
+    found: dict[str, Sequence[Any]] = {"unexpected answers": [line for person in people for line in person.unexpected]}
+    found |= {f"{name}, some in bundles": rows for name, rows in complaints(world.engine).items()}
+    with world.flask_app.app_context():
+        figures.archived, damaged = bring_back()
+    found |= {
+        "damaged bundles": damaged,
         "broken promises": broken_promises(world.engine, everything),
         "miscounted calls": miscounted_calls(world.engine, everything, bodies, PIECES),
         **complaints(world.engine),

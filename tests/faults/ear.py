@@ -43,6 +43,12 @@ class Ear:
         elif kind in LAST:
             self.ending, self.turn = kind, data["turn"]
 
+    def take(self, data: bytes) -> None:
+        """Hear a whole stream."""
+        for block in data.split(b"\n\n"):
+            if event := _event(block):
+                self.hear(*event)
+
     def listen(self, response: urllib3.BaseHTTPResponse, most: int | None = None) -> None:
         """Hear a stream as far as it goes, or leave after so many events. Raises what urllib3 raises when it is cut."""
         for event in islice(_events(response), most):
@@ -56,6 +62,11 @@ def _events(response: urllib3.BaseHTTPResponse) -> Iterator[tuple[int, str, dict
     while piece := response.read1(65_536):
         *blocks, rest = (rest + piece).split(b"\n\n")
         for block in blocks:
-            lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
-            if lines:
-                yield int(lines[b"id"]), lines[b"event"].decode(), orjson.loads(lines[b"data"])
+            if event := _event(block):
+                yield event
+
+
+def _event(block: bytes) -> tuple[int, str, dict[str, Any]] | None:
+    """None for a comment."""
+    lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if line and not line.startswith(b":"))
+    return (int(lines[b"id"]), lines[b"event"].decode(), orjson.loads(lines[b"data"])) if lines else None

@@ -71,6 +71,11 @@ def beat(world: World, dice: random.Random) -> None:
     world.start_job("beat")
 
 
+def archiver(world: World, dice: random.Random) -> None:
+    world.end_archiver()
+    world.start_archiver()
+
+
 def backend(world: World, dice: random.Random) -> None:
     """kill -9 of one: PostgreSQL then ends all of them, and recovers."""
     with contextlib.suppress(DBAPIError, psutil.NoSuchProcess), world.engine.connect() as connection:
@@ -158,6 +163,7 @@ FAULTS: dict[str, Fault] = {
     "celery worker": Fault(celery_worker, weight=2),
     "pool process": Fault(pool_process, weight=4),
     "beat": Fault(beat),
+    "archiver": Fault(archiver, weight=3),
     "backend": Fault(backend, weight=5),
     "connections ended": Fault(connections, weight=5),
     "postmaster": Fault(postmaster, weight=2, rest=21, family="postgres"),

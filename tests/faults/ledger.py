@@ -5,8 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
+from app.errors import ParleyError
+from app.services.archives import restore
+from ops.care.batches import autocommit
 from ops.catalogue import JOBS
 from tests.faults.chatters import Said
 
@@ -70,6 +73,12 @@ SELECT c.id, c.storage, c.message_count, a.message_count
  WHERE c.id IS NULL OR (c.storage = 'live') <> (a.conversation_id IS NULL)
     OR (c.storage <> 'live' AND a.message_count IS DISTINCT FROM c.message_count)"""
 
+# A run's counts are those of what it archived, whenever it was killed; nobody deletes conversations here.
+ARCHIVE_RUNS = """
+SELECT r.id, r.state, r.conversations, r.restored, count(a.conversation_id)
+  FROM archive_runs r LEFT JOIN conversation_archives a ON a.run_id = r.id
+ GROUP BY r.id HAVING r.conversations <> r.restored + count(a.conversation_id)"""
+
 _ROUND_TRIP = timedelta(minutes=2)
 
 
@@ -77,15 +86,13 @@ def complaints(engine: Engine) -> dict[str, Sequence[Any]]:
     """Everything that is wrong with the tables by themselves."""
     queries = {
         "counters": COUNTERS, "order": ORDER, "questions": QUESTIONS, "halves": HALVES, "leases": LEASES, "keys": KEYS,
-        "runs": RUNS,
+        "runs": RUNS, "archives": ARCHIVES, "archive runs": ARCHIVE_RUNS,
     }  # fmt: skip
     limits = {
         "jobs": [job.name for job in JOBS],
         "limits": [(job.longest + _ROUND_TRIP).total_seconds() for job in JOBS],
     }
     with engine.connect() as connection:
-        if has_archives(connection):
-            queries["archives"] = ARCHIVES
         found = {
             name: connection.execute(text(query), limits if name == "runs" else {}).all()
             for name, query in queries.items()
@@ -93,9 +100,23 @@ def complaints(engine: Engine) -> dict[str, Sequence[Any]]:
     return {name: rows for name, rows in found.items() if rows}
 
 
-def has_archives(connection: Connection) -> bool:
-    """Whether messages can be elsewhere than in their table."""
-    return connection.execute(text("SELECT to_regclass('conversation_archives')")).scalar() is not None
+def bring_back() -> tuple[str, list[str]]:
+    """Restore everything that is archived, so that it can be looked at: what there was, and what could not be read.
+
+    Inside the context of an application.
+    """
+    wrong = list[str]()
+    with autocommit() as connection:
+        bundled = connection.execute(text("SELECT user_id, conversation_id FROM conversation_archives")).all()
+        counted = "SELECT sum(conversations) AS archived, sum(restored) AS restored, count(*) AS runs FROM archive_runs"
+        done = connection.execute(text(counted)).one()
+        for row in bundled:
+            try:
+                if not restore(connection, *row):
+                    wrong.append(f"could not be restored: {row}")
+            except ParleyError as error:
+                wrong.append(f"{error.detail}: {row}")
+    return f"{done.archived} times in {done.runs} runs, restored {done.restored}, {len(bundled)} at the end", wrong
 
 
 def running(engine: Engine) -> Sequence[Any]:

@@ -1,8 +1,11 @@
-"""The whole platform as it really runs, to be hurt: two web servers, a worker, a beat, a PostgreSQL and a Redis of its
-own, a scripted provider, and a wire to the database that can be cut.
+"""The whole platform as it really runs, to be hurt: two web servers, a worker, a beat, an archival that never stops,
+a PostgreSQL and a Redis of its own, a scripted provider, and a wire to the database that can be cut.
 """
 
 import contextlib
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from app.config import Settings
 from ops import embedded
 from ops.embedded import state
+from ops.embedded.parent_death import dying_with_parent
 from ops.embedded.site import open_site
 from tests.faults.proxy import Proxy
-from tests.faults.rig import Rig, application, own_postgres, until
+from tests.faults.rig import PROJECT, Rig, application, own_postgres, until
 from tests.jobs.processes import CeleryProcess
 
 STALE_SECONDS = 3
@@ -49,6 +53,7 @@ class World:
         ]
         self.jobs: dict[str, CeleryProcess] = {}
         self.started = 0
+        self.archiver: subprocess.Popen[bytes] | None = None
         self._pending: list[threading.Timer] = []
 
     @property
@@ -63,6 +68,7 @@ class World:
         }
         for kind in ("worker", "beat"):
             self.start_job(kind)
+        self.start_archiver()
         for web in self.webs:
             web.launch()
         for web in self.webs:
@@ -73,6 +79,25 @@ class World:
         self.started += 1
         log = self.folder / f"{kind}{self.started}.log"
         self.jobs[kind] = CeleryProcess(kind, f"tasks.{kind}", self.webs[0].environment, log)
+
+    def start_archiver(self) -> None:
+        """A process that archives, in the place of the one before."""
+        with (self.folder / "archiver.log").open("ab") as log:
+            self.archiver = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.archiver"],
+                cwd=PROJECT,
+                env=self.webs[0].environment | {"ARCHIVE_SLOW_MS": "60000"},
+                stdout=log,
+                stderr=log,
+                preexec_fn=dying_with_parent(signal.SIGKILL),  # a killed test run leaves none behind
+            )
+
+    def end_archiver(self) -> None:
+        """Kill it."""
+        if self.archiver is not None:
+            self.archiver.kill()
+            self.archiver.wait()
+            self.archiver = None
 
     def head(self, name: str) -> psutil.Process | None:
         """The process of `postgres` or `redis`, while it is ready."""
@@ -121,6 +146,7 @@ class World:
         """End everything that was started."""
         for timer in self._pending:
             timer.join()
+        self.end_archiver()
         for job in self.jobs.values():
             job.clear()
         for web in self.webs:
