@@ -283,6 +283,15 @@ GET = Statement(
           FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s""",
 )
 
+# Whose a conversation's newest message is, from %(position)s on, which is a turn's own; none where it is in a bundle.
+LAST_MESSAGE = Statement(
+    "turns.last_message",
+    """
+SELECT position, turn_id FROM messages
+ WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s AND position >= %(position)s
+ ORDER BY position DESC LIMIT 1""",
+)
+
 # The last message of a turn, which is its answer once it has one; nulls where it is not in the live table.
 ANSWER = Statement(
     "turns.answer",

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from app.config import Chat
-from app.errors import ConversationMovedOn, NotFound
+from app.errors import ConversationBusy, ConversationMovedOn, NotFound
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
 from app.services import archives
@@ -16,7 +16,7 @@ from app.services.stale import close_stale
 from app.services.telling import retell
 from app.services.turn_limits import QuotaHolders, make_room, take
 
-_TRIES = 4  # each after a limit was found to be otherwise than it was thought to be
+_TRIES = 4  # each after something was found to be otherwise than it was thought to be
 
 
 def again(
@@ -32,34 +32,43 @@ def again(
 
     A new attempt is `Begun`; a completed turn comes back as it ended; one that another process answers is followed.
     Raises `ConversationMovedOn` if it failed and later messages exist, `ArchiveDamaged` if its own cannot be restored,
-    `TooManyTurns` and `QuotaExceeded`.
+    `TooManyTurns` and `QuotaExceeded`; `ConversationBusy` where it is something else each time that it is looked at.
     """
     parameters = {**begin_parameters(command, settings, default_provider), "turn_id": prior.turn_id}
-    row = _turn(connection, parameters)
-    parameters["conversation_id"] = row.conversation_id
-    if row.status == TurnStatus.RUNNING and row.stale:
-        close_stale(
-            connection,
-            user_id=command.caller.user_id,
-            conversation_id=row.conversation_id,
-            turn_id=row.id,
-            attempt=row.attempt,
-            stale_seconds=settings.stale_seconds,
-        )
-        row = _turn(connection, parameters)
-    if row.status == TurnStatus.RUNNING:
-        return follow(row)
-    if row.status == TurnStatus.COMPLETED:
-        return retell(connection, command.caller.user_id, row)
-    place = {"position": row.position, "next_position": (row.answer_position or row.position) + 1}
     for _ in range(_TRIES):
-        begun = take(connection, sql.BEGIN_AGAIN, {**parameters, **place}, holders)
-        if begun is not None:
-            return begun_from(connection, command.message, parameters, begun)
-        restored = archives.restore(connection, command.caller.user_id, row.conversation_id)
-        if not restored and not make_room(connection, parameters, holders):
-            break
-    raise ConversationMovedOn
+        row = _turn(connection, parameters)
+        if row.status == TurnStatus.RUNNING and row.stale:
+            _close(connection, parameters, row)
+            continue
+        if row.status == TurnStatus.RUNNING:
+            return follow(row)
+        if row.status == TurnStatus.COMPLETED:
+            return retell(connection, command.caller.user_id, row)
+        place = {"position": row.position, "conversation_id": row.conversation_id}
+        last = sql.LAST_MESSAGE.one(connection, {**parameters, **place})
+        if last is not None and last.turn_id != row.id:
+            raise ConversationMovedOn
+        if last is not None:
+            again = {**parameters, **place, "next_position": last.position + 1}
+            begun = take(connection, sql.BEGIN_AGAIN, again, holders)
+            if begun is not None:
+                return begun_from(connection, command.message, again, begun)
+        # It is in a bundle, or a limit is in the way; or others do the same at this moment, or have ended the session.
+        archives.restore(connection, command.caller.user_id, row.conversation_id)
+        make_room(connection, parameters, holders)
+    raise ConversationBusy(retry_after=1)
+
+
+def _close(connection: Connection, parameters: dict[str, Any], row: Row[Any]) -> None:
+    """End a silent attempt, unless it has spoken again or somebody else was faster."""
+    close_stale(
+        connection,
+        user_id=parameters["user_id"],
+        conversation_id=row.conversation_id,
+        turn_id=row.id,
+        attempt=row.attempt,
+        stale_seconds=parameters["stale_seconds"],
+    )
 
 
 def _turn(connection: Connection, parameters: dict[str, Any]) -> Row[Any]:

@@ -123,16 +123,24 @@ class ApiMachine(RuleBasedStateMachine):
         )
 
     @some_request
-    @rule(which=which, stream=yes_or_no)
-    def repeat(self, which: int, stream: bool) -> None:
+    @rule(which=which, stream=yes_or_no, fails=yes_or_no)
+    def repeat(self, which: int, stream: bool, fails: bool) -> None:
         """The same request with the same key: told again, or run again where it failed and nothing came after it."""
         asked = self.asked[which % len(self.asked)]
         there = self.last = asked.conversation
         if there.deleted:
             return  # its key has gone with it
+        runs = asked.status != "completed" and len(there.messages) == asked.size
+        if runs and fails:
+            self.stage.upstream.then(scripts.refusal(500))
         status, ear, problem = self.say(asked.owner, asked.body, asked.key, stream)
-        if asked.status != "completed" and len(there.messages) > asked.size:
+        if asked.status != "completed" and not runs:
             assert (status, problem["code"]) == (409, "conversation_moved_on")
+            return
+        if runs and fails:
+            assert (status, ear.ending) == ((200, "turn.failed") if stream else (502, None)), problem
+            there.status = "active"
+            there.touch()
             return
         assert (status, ear.turn_id, ear.ending) == (200, asked.turn_id, "turn.completed"), problem
         if asked.status != "completed":

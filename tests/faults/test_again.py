@@ -1,0 +1,76 @@
+"""The same request after a failure, and after that again: whoever asks, one attempt at a time, until it is answered."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import Engine, text
+from werkzeug.test import TestResponse
+
+from tests.factories import Account
+from tests.fakes import scripts
+from tests.fakes.upstream import Upstream
+from tests.faults.rig import until
+
+Rows = Callable[..., list[Any]]
+MANY = 8
+
+
+def test_a_failure_that_leaves_nothing_after_one_that_left_something(
+    chat: Callable[..., TestResponse], upstream: Upstream, user: Account, rows: Rows
+) -> None:
+    """The half answer of the first attempt stays, and is no later message of somebody else's."""
+    key = {"Idempotency-Key": "again and again"}
+    upstream.then(scripts.cut(after=2), scripts.refusal(500), scripts.echo())
+    assert chat("hello", headers=key).status_code == 502
+    assert chat("hello", headers=key).status_code == 502
+    answer = chat("hello", headers=key)
+    assert answer.status_code == 200, answer.json
+    stored = rows("SELECT position, content, metadata FROM messages WHERE user_id = :u ORDER BY 1", u=user.id)
+    assert [(row.position, row.content, row.metadata) for row in stored] == [
+        (1, "hello", {}),
+        (2, "word0 word1 ", {"partial": "failed"}),
+        (3, "1 messages; last: hello", {}),
+    ]
+
+
+def test_many_ask_again_at_once(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, engine: Engine, rows: Rows
+) -> None:
+    """One of them runs it, on whichever process; the others hear the same."""
+    clients = [make_chat_app().test_client, make_chat_app().test_client]
+    headers = {**user.headers, "Idempotency-Key": "all at once"}
+
+    def ask(number: int) -> TestResponse:
+        return clients[number % 2]().post("/api/chat", json={"message": "hello"}, headers=headers)
+
+    upstream.then(scripts.refusal(500))
+    failed = ask(0)
+    assert failed.status_code == 502
+    seen = len(upstream.requests)
+    upstream.script = scripts.words(2, pause=0.5)
+    with ThreadPoolExecutor(MANY) as threads:
+        with engine.begin() as holder:  # so that all of them have seen it failed before one of them begins
+            query = text("SELECT FROM conversations WHERE id = :id FOR UPDATE")
+            holder.execute(query, {"id": failed.json["conversation_id"]})
+            pending = [threads.submit(ask, number) for number in range(MANY)]
+            waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%turns.begin_again%'"
+            until(lambda: len(rows(waiting)) == MANY, "all of them waiting")
+        answers = [each.result() for each in pending]
+    assert {answer.status_code for answer in answers} == {200}, [answer.json for answer in answers]
+    assert len({answer.json["message"]["id"] for answer in answers}) == 1
+    assert len(upstream.requests) == seen + 1
+    assert len(rows("SELECT FROM turns WHERE user_id = :u", u=user.id)) == 1
+
+
+def test_it_is_not_run_again_once_something_else_was_said(
+    chat: Callable[..., TestResponse], upstream: Upstream, user: Account, rows: Rows
+) -> None:
+    key = {"Idempotency-Key": "too late"}
+    upstream.then(scripts.cut(after=2))
+    failed = chat("first", headers=key)
+    assert chat("second", conversation_id=failed.json["conversation_id"]).status_code == 200
+    again = chat("first", headers=key)
+    assert (again.status_code, again.json["code"]) == (409, "conversation_moved_on")
+    assert len(rows("SELECT FROM messages WHERE user_id = :u", u=user.id)) == 4
