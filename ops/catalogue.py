@@ -332,5 +332,11 @@ CHECKS: tuple[Check, ...] = (
         Level.CRITICAL,
         "ops.checks.archive:bundles",
     ),
+    Check(
+        "erasures.nobody_came_back",
+        "Are those who were erased still gone?",
+        Level.CRITICAL,
+        "ops.checks.erasures:nobody_came_back",
+    ),
 )
 INDEX_CHECKS = tuple(check for check in CHECKS if check.group in ("indexes", "tables"))

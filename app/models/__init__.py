@@ -6,6 +6,7 @@ from app.models.audit_event import AuditEvent, AuditResult
 from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
 from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
+from app.models.erasure import Erasure
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_run import JobRun, JobRunStatus
 from app.models.legal_hold import LegalHold
@@ -29,6 +30,7 @@ __all__ = [
     "ConversationSearch",
     "ConversationStatus",
     "ConversationStorage",
+    "Erasure",
     "IdempotencyKey",
     "JobRun",
     "JobRunStatus",

@@ -5,6 +5,7 @@ Exit codes: 0 ok · 1 warning · 2 critical, or the command failed · 3 could no
 """
 
 import getpass
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from ops.levels import Level
 FAILED, CANNOT_JUDGE, LOCKED, USAGE = 2, 3, 4, 64
 INTERRUPTED = 130  # as shells call whatever Ctrl-C ends
 PIPE_WIDTH = 200  # columns, where there is no terminal to ask
+
+_log = logging.getLogger("parley.ops")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -61,6 +64,12 @@ class OpsGroup(AppGroup):
             message, code = _ending(error)
             click.secho(f"parley: {message}", err=True, fg="red")
             ctx.exit(code)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception:
+            # A fault of ours. Python itself would end with 1, which here is a warning.
+            _log.exception("flask ops failed")
+            ctx.exit(FAILED)
 
 
 @click.group(cls=OpsGroup)

@@ -48,7 +48,9 @@ def run(name: str, json: bool) -> None:
 
 @jobs.command("history")
 @click.option("--job", "name", type=click.Choice([job.name for job in JOBS]), metavar="JOB", help="Only of this job.")
-@click.option("--status", type=click.Choice([*JobRunStatus]), help="Only those that ended like this.")
+@click.option(
+    "--status", type=click.Choice([status.value for status in JobRunStatus]), help="Only those that ended like this."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @json_option
 def show_history(name: str | None, status: str | None, limit: int, json: bool) -> None:

@@ -1,0 +1,157 @@
+"""Erasing a person: everything of theirs, everywhere it can be, with a receipt; a legal hold refuses it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from app.database import direct_connection
+from app.errors import Conflict, InvalidInput
+from app.models.columns import new_id
+from app.repositories import accounts as sql
+from ops.accounts import people
+from ops.accounts.remembering import backups_that_remember
+from ops.accounts.tables import count_rows
+from ops.actors import Actor
+from ops.care.batches import autocommit
+from ops.progress import progress
+
+STATEMENT_SECONDS = 600  # for the longest conversation of all
+TURNS_SECONDS = 10.0  # for turns under way to hear that they are cancelled
+SHORTEST_REASON = 3  # characters
+_SHOWN = 20  # held conversations in a refusal
+_BATCH = 100
+
+
+class AccountHeld(Conflict):
+    """Somebody has to keep what this person has."""
+
+    code = "account_held"
+    default_detail = "A legal hold keeps this account's data."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasurePlan:
+    """What an erasure would take, by table, and which backups would go on having it until they expire."""
+
+    account_id: UUID
+    rows: Mapping[str, int]
+    backups: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What went. `backups` (name, expires) still have it until they are pruned."""
+
+    id: UUID
+    account_id: UUID
+    requested_by: str
+    reason: str
+    rows: Mapping[str, int]
+    backups: Sequence[Mapping[str, Any]]
+    erased_at: datetime
+
+
+def plan_erasure(*, user_id: UUID) -> ErasurePlan:
+    """Look, and change nothing. Raises `NotFound`, and `AccountHeld` with the conversations that are held."""
+    with autocommit() as connection:
+        rows = count_rows(connection, user_id)
+        if not rows:
+            raise people.missing()
+        _refuse_held(connection, user_id)
+    return ErasurePlan(account_id=user_id, rows=rows, backups=backups_that_remember())
+
+
+def erase(*, user_id: UUID, by: Actor, reason: str) -> Receipt:
+    """Delete the account and all it has. Nobody gets in from the first moment on; stopped halfway, run it again.
+
+    The last transaction deletes the account and writes the receipt, so there is one exactly when nothing is left.
+    Raises `NotFound`; `AccountHeld` also where a hold was placed meanwhile; `InvalidInput` without a reason.
+    """
+    if len(reason.strip()) < SHORTEST_REASON:
+        raise InvalidInput(fields={"reason": ["Say why, for the receipt."]})
+    plan = plan_erasure(user_id=user_id)
+    people.disable(user_id=user_id)
+    _await_turns(user_id)
+    with direct_connection() as connection:
+        connection.exec_driver_sql(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        counted = _erase_conversations(connection, user_id, dict(plan.rows))
+        return _erase_account(connection, plan, counted, by, reason.strip())
+
+
+def erasures(*, after: UUID | None = None, limit: int = 20) -> list[Receipt]:
+    """The receipts, the newest first, up to `limit`; `after` goes on behind that one."""
+    with direct_connection() as connection:
+        return [Receipt(**row._mapping) for row in sql.ERASED.all(connection, {"after": after, "limit": limit})]
+
+
+def _refuse_held(connection: Connection, user_id: UUID) -> None:
+    held = sql.HELD.all(connection, {"user_id": user_id, "limit": _SHOWN + 1})
+    if held:
+        named = ", ".join(str(row.id) for row in held[:_SHOWN]) + (" and more" if len(held) > _SHOWN else "")
+        raise AccountHeld(
+            f"A legal hold keeps what this account has: conversations {named}. They stay; `flask ops archive hold list`"
+            " says who holds them and why."
+        )
+
+
+def _await_turns(user_id: UUID) -> None:
+    """Turns that run on all the same find their conversation gone, and are dropped."""
+    deadline = time.monotonic() + TURNS_SECONDS
+    while time.monotonic() < deadline:
+        with autocommit() as connection:
+            if not sql.RUNNING.all(connection, {"user_id": user_id}):
+                return
+        time.sleep(0.2)
+
+
+def _erase_conversations(connection: Connection, user_id: UUID, counted: dict[str, int]) -> dict[str, int]:
+    """One transaction for each, so that nobody waits for long; gives what was there, by table."""
+    counted = {**counted, **count_rows(connection, user_id)}  # with what the last turns have left
+    total = counted.get("conversations", 0)
+    with progress("Erasing", total=total, unit="conversations") as bar:
+        while batch := sql.CONVERSATIONS.all(connection, {"user_id": user_id, "after": None, "limit": _BATCH}):
+            for row in batch:
+                known = {"user_id": user_id, "conversation_id": row.id}
+                if sql.ERASE_CONVERSATION.one(connection, known) is None:
+                    _refuse_held(connection, user_id)
+                bar.advance()
+    return counted
+
+
+def _erase_account(
+    connection: Connection, plan: ErasurePlan, counted: Mapping[str, int], by: Actor, reason: str
+) -> Receipt:
+    receipt = {"id": new_id(), "account_id": plan.account_id, "requested_by": by.name, "reason": reason}
+    told = {"rows": orjson.dumps(dict(counted)).decode(), "backups": orjson.dumps(plan.backups, default=str).decode()}
+    connection.exec_driver_sql("BEGIN")
+    try:
+        sql.ERASE_ACCOUNT.one(connection, {"user_id": plan.account_id})
+        left = count_rows(connection, plan.account_id)
+        if left:
+            raise Conflict(f"Rows were left behind in {', '.join(left)}: nothing of this step was done. Run it again.")
+        written = sql.RECEIPT.one(connection, {**receipt, **told})
+        connection.exec_driver_sql("COMMIT")
+    except IntegrityError:  # of the hold's foreign key
+        connection.exec_driver_sql("ROLLBACK")
+        _refuse_held(connection, plan.account_id)
+        raise
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    assert written is not None  # noqa: S101  # an INSERT
+    return Receipt(
+        id=written.id,
+        account_id=plan.account_id,
+        requested_by=by.name,
+        reason=reason,
+        rows=counted,
+        backups=plan.backups,
+        erased_at=written.erased_at,
+    )

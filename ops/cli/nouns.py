@@ -1,0 +1,8 @@
+"""All of `flask ops`: one module for each noun; importing one adds its commands to the group."""
+
+from ops.cli import archive, audit, backup, doctor, jobs, key, provider, seed, user
+from ops.cli.frame import ops
+
+NOUNS = (archive, audit, backup, doctor, jobs, key, provider, seed, user)
+
+__all__ = ["NOUNS", "ops"]
