@@ -21,7 +21,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name,
        pg_table_is_visible(c.oid) AS is_visible, coalesce(s.seq_scan, 0) AS sequential_scans,
        coalesce(s.seq_tup_read, 0) AS rows_read, coalesce(s.n_live_tup, 0) AS live, coalesce(s.n_dead_tup, 0) AS dead,
        coalesce(s.n_mod_since_analyze, 0) AS changed, greatest(s.last_analyze, s.last_autoanalyze) AS analyzed_at,
-       coalesce('autovacuum_enabled=false' = ANY (c.reloptions), false) AS left_alone
+       EXISTS (SELECT FROM pg_options_to_table(c.reloptions)
+                WHERE option_name = 'autovacuum_enabled' AND NOT option_value::bool) AS left_alone
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
   LEFT JOIN locked l ON l.relation = c.oid

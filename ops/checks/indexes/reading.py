@@ -25,6 +25,7 @@ locked AS (
      WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid()
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
+# What the system made for itself, also what it keeps aside (TOAST), has an oid below 16384.
 _INDEXES = """
 WITH {locked}
 SELECT i.indexrelid AS oid, i.indrelid AS table_oid, n.nspname AS schema, t.relname AS table, c.relname AS name,
@@ -65,7 +66,7 @@ SELECT i.indexrelid AS oid, i.indrelid AS table_oid, n.nspname AS schema, t.reln
   LEFT JOIN pg_stat_all_indexes s ON s.indexrelid = i.indexrelid
   LEFT JOIN pg_constraint own ON own.conindid = i.indexrelid AND own.contype IN ('p', 'u', 'x')
   LEFT JOIN LATERAL (SELECT relation FROM locked WHERE relation IN (i.indexrelid, i.indrelid) LIMIT 1) l ON true
- WHERE t.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+ WHERE t.oid >= 16384 AND t.relpersistence <> 't'
    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = t.oid
                                              AND e.deptype = 'e')
  ORDER BY n.nspname, t.relname, c.relname"""

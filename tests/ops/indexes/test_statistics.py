@@ -1,0 +1,84 @@
+"""What the planner knows, and since when PostgreSQL has been counting."""
+
+import pytest
+
+from ops.checks.statistics import statistics
+from ops.checks.statistics_age import counting_since
+from ops.findings import CannotJudge
+from ops.levels import Level
+from tests.ops.indexes.conftest import House, about, run_on
+
+TABLE = (
+    "CREATE TABLE things (id int, a int) WITH (autovacuum_enabled = off)",
+    "INSERT INTO things SELECT n, n FROM generate_series(1, 4000) AS n",
+)
+COUNTED = "SELECT pg_stat_force_next_flush()"
+
+
+def test_a_database_that_was_never_reset_counts_since_its_server_does(house: House) -> None:
+    assert house.value("SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()") is None
+    since = counting_since(house.probe)
+    assert since == house.value("SELECT stats_reset FROM pg_stat_bgwriter")
+    assert since <= house.value("SELECT now()")
+
+
+def test_a_reset_begins_anew(house: House) -> None:
+    before = house.value("SELECT now()")
+    house.run("SELECT pg_stat_reset()")
+    assert counting_since(house.probe) >= before
+
+
+def test_resetting_one_table_begins_anew_too(house: House) -> None:
+    before = house.value("SELECT now()")
+    house.run("SELECT pg_stat_reset_single_table_counters('users'::regclass)")
+    assert counting_since(house.probe) >= before
+
+
+def test_without_counting_nothing_is_known(house: House) -> None:
+    run_on(house.probe.connection, "SET track_counts = off")
+    with pytest.raises(CannotJudge, match="track_counts"):
+        counting_since(house.probe)
+
+
+def test_a_table_that_was_never_analyzed(room: House) -> None:
+    room.run(*TABLE, COUNTED)
+    assert room.value("SELECT reltuples FROM pg_class WHERE relname = 'things'") == -1
+    (finding,) = statistics(room.probe)
+    assert finding.level is Level.WARNING
+    assert "never analyzed" in finding.what
+    assert "told to leave it alone" in str(finding.remedy)
+    room.run(str(finding.sql))
+    assert list(statistics(room.probe)) == []
+
+
+@pytest.mark.parametrize(("changed", "told"), [(1000, False), (1001, True)])
+def test_a_quarter_that_changed(room: House, changed: int, told: bool) -> None:
+    room.run(*TABLE, COUNTED, "ANALYZE things", f"UPDATE things SET a = 0 WHERE id <= {changed}", COUNTED)
+    findings = list(statistics(room.probe))
+    assert bool(findings) is told
+    assert all(finding.evidence["changed"] == changed for finding in findings)
+
+
+def test_small_tables_do_not_matter(room: House) -> None:
+    room.run(TABLE[0], "INSERT INTO things SELECT n FROM generate_series(1, 900) AS n", COUNTED)
+    assert list(statistics(room.probe)) == []
+
+
+def test_a_large_table_whose_changes_were_forgotten(room: House) -> None:
+    room.run(TABLE[0], "INSERT INTO things SELECT n FROM generate_series(1, 300000) AS n", COUNTED, "ANALYZE things")
+    assert list(statistics(room.probe)) == []
+    room.run("SELECT pg_stat_reset()")
+    (finding,) = statistics(room.probe)
+    assert finding.level is Level.UNKNOWN
+    room.run(str(finding.sql), COUNTED)
+    assert list(statistics(room.probe)) == []
+
+
+def test_a_locked_table_is_waited_for_by_nobody(house: House) -> None:
+    house.run(*TABLE, COUNTED)
+    holder = house.open()
+    run_on(holder, "BEGIN", "LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
+    run_on(house.probe.connection, "SET lock_timeout = '10ms'")
+    assert about(statistics(house.probe), "things") == []
+    run_on(holder, "ROLLBACK")
+    assert len(about(statistics(house.probe), "things")) == 1

@@ -1,0 +1,50 @@
+"""Transaction numbers that run out, on a server whose counter was really moved on."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine
+
+from app.config import Settings
+from ops import embedded
+from ops.checks.probe import Probe
+from ops.checks.wraparound import NUMBERS, wraparound
+from ops.embedded.binaries import find_postgres
+from ops.embedded.server import run_tool
+from ops.embedded.site import open_site
+from ops.levels import Level
+from tests.ops.indexes.conftest import House, looking
+
+SEGMENT = 32 * 8192  # bytes of pg_xact in one file: two bits for each transaction
+PER_SEGMENT = SEGMENT * 4
+
+
+def test_a_young_server_has_numbers_enough(room: House) -> None:
+    assert list(wraparound(room.probe)) == []
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("share", "level"), [(0.45, None), (0.55, Level.WARNING), (0.8, Level.CRITICAL)])
+def test_an_old_server_is_running_out(home: Path, settings: Settings, share: float, level: Level | None) -> None:
+    """`pg_resetwal` sets the next number; the file that says what became of it must be there."""
+    with embedded.lease_postgres(home, durable=False):
+        pass
+    site = open_site(home)
+    data = site.home / "postgres"
+    program = find_postgres(site, int((data / "PG_VERSION").read_text()))
+    tool = program.folder / "pg_resetwal"
+    if not tool.exists():
+        pytest.skip("these programs have no pg_resetwal")
+    number = int(share * NUMBERS) // PER_SEGMENT * PER_SEGMENT
+    segment = data / "pg_xact" / f"{number // PER_SEGMENT:04X}"
+    segment.write_bytes(bytes(SEGMENT))
+    site.give_to_server(segment)
+    (data / "postgresql.auto.conf").write_text("autovacuum_freeze_max_age = 2000000000\n")
+    done = run_tool(site, [tool, "-x", str(number), "-D", data], seconds=60)
+    assert done.returncode == 0, done.stderr
+    with embedded.lease_postgres(home, durable=False) as lease:
+        engine = create_engine(lease.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            findings = list(wraparound(Probe(settings, looking(connection))))
+    assert {finding.level for finding in findings} == ({level} if level else set())
+    assert {finding.evidence["database"] for finding in findings} >= ({"parley"} if level else set())
