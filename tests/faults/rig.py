@@ -60,6 +60,8 @@ def free_port() -> int:
 class Rig:
     """One Parley on the database at `database_url`; `settings` are further variables of its environment."""
 
+    wsgi = "wsgi:flask_app"
+
     def __init__(self, folder: Path, database_url: str, name: str = "web", **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
