@@ -4,6 +4,7 @@ Slow, but never stuck: whoever is waited for, after a while the next small batch
 conversation does not wait for ever.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +49,13 @@ class Load:
         home: Path,
         slow_ms: float,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         measure: Latency | None = None,
     ) -> None:
-        self._connection, self._home, self._slow_ms, self._sleep = connection, home, slow_ms, sleep
+        self._connection, self._home, self._slow_ms = connection, home, slow_ms
+        self._sleep, self._clock = sleep, clock
         self._latency = measure or latency(connection)
-        self._looked = -LOOK_EVERY
+        self._looked = -math.inf
         self.messages = 500  # for the next batch
         self.people: str | None = None  # why people are waited for
         self.maintenance: str | None = None  # why it goes slowly
@@ -89,9 +92,9 @@ class Load:
 
     def _look(self, *, now: bool = False) -> None:
         """Look, unless it was looked a moment ago."""
-        if not now and time.monotonic() - self._looked < LOOK_EVERY:
+        if not now and self._clock() - self._looked < LOOK_EVERY:
             return
-        self._looked = time.monotonic()
+        self._looked = self._clock()
         pressure = _PRESSURE.one(self._connection, {})
         assert pressure is not None  # noqa: S101  # it selects one row
         waiting, slow = requests_waiting(self._home), self._latency.look()

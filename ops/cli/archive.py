@@ -4,6 +4,7 @@ from uuid import UUID
 
 import click
 
+from app.errors import NotFound
 from app.models import ArchiveRunState
 from app.repositories import users
 from ops.archive import holds as legal
@@ -17,24 +18,6 @@ from ops.audit import audited
 from ops.care.batches import autocommit
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.levels import Level
-
-
-class User(click.ParamType[UUID]):
-    """A user's id, by id or by address."""
-
-    name = "user"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
-        """Raises what click shows."""
-        try:
-            return UUID(value)
-        except ValueError:
-            with autocommit() as connection:
-                found = users.BY_EMAIL.one(connection, {"email": value})
-        if found is None:
-            self.fail(f"there is no account {value}", param, ctx)
-        identifier: UUID = found.id
-        return identifier
 
 
 @ops.group("archive")
@@ -103,12 +86,12 @@ def verify(max_minutes: float | None, json: bool) -> None:
 @archive.command("restore")
 @click.option("--run", "run_id", type=click.UUID, metavar="RUN", help="What that run has bundled.")
 @click.option("--conversation", type=click.UUID, metavar="ID", help="That conversation.")
-@click.option("--user", type=User(), metavar="ID|EMAIL", help="All of that user's.")
+@click.option("--user", metavar="ID|EMAIL", help="All of that user's.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would restore.")
 @yes_option
 @json_option
 def restore(
-    run_id: UUID | None, conversation: UUID | None, user: UUID | None, dry_run: bool, yes: bool, json: bool
+    run_id: UUID | None, conversation: UUID | None, user: str | None, dry_run: bool, yes: bool, json: bool
 ) -> None:
     """Take conversations out of their bundles: by run, by conversation or by user."""
     if sum(each is not None for each in (run_id, conversation, user)) != 1:
@@ -119,8 +102,7 @@ def restore(
             return undo.restore_run(run_id=run_id, dry_run=dry_run)
         if conversation is not None:
             return undo.restore_conversation(conversation_id=conversation, dry_run=dry_run)
-        assert user is not None  # noqa: S101  # one of the three is given
-        return undo.restore_user(user_id=user, dry_run=dry_run)
+        return undo.restore_user(user_id=_account(user), dry_run=dry_run)
 
     planned = act(dry_run=True)
     if dry_run:
@@ -149,10 +131,10 @@ def hold() -> None:
 
 @hold.command("add")
 @click.option("--conversation", type=click.UUID, metavar="ID", help="That conversation.")
-@click.option("--user", type=User(), metavar="ID|EMAIL", help="All that this user has now; later ones are not held.")
+@click.option("--user", metavar="ID|EMAIL", help="All that this user has now; later ones are not held.")
 @click.option("--reason", required=True, help="Why; kept with the hold.")
 @json_option
-def add(conversation: UUID | None, user: UUID | None, reason: str, json: bool) -> None:
+def add(conversation: UUID | None, user: str | None, reason: str, json: bool) -> None:
     """Hold a conversation, or all that a user has now."""
     if (conversation is None) == (user is None):
         raise click.UsageError("Say what to hold: --conversation or --user.")
@@ -162,8 +144,7 @@ def add(conversation: UUID | None, user: UUID | None, reason: str, json: bool) -
         if conversation is not None:
             held = legal.hold_conversation(conversation_id=conversation, reason=reason, by=by.name)
         else:
-            assert user is not None  # noqa: S101  # one of the two is given
-            held = legal.hold_user(user_id=user, reason=reason, by=by.name)
+            held = legal.hold_user(user_id=_account(user), reason=reason, by=by.name)
         notes["held"] = held.held
     tell("archive hold add", held, json=json)
 
@@ -185,9 +166,22 @@ def remove(hold_id: UUID, yes: bool, json: bool) -> None:
 
 
 @hold.command("list")
-@click.option("--user", type=User(), metavar="ID|EMAIL", help="Only of this user.")
+@click.option("--user", metavar="ID|EMAIL", help="Only of this user.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @json_option
-def list_holds(user: UUID | None, limit: int, json: bool) -> None:
+def list_holds(user: str | None, limit: int, json: bool) -> None:
     """What is held, why, and who said so."""
-    tell("archive hold list", legal.holds(user_id=user, limit=limit), json=json)
+    tell("archive hold list", legal.holds(user_id=_account(user) if user else None, limit=limit), json=json)
+
+
+def _account(name: str | None) -> UUID:
+    """A user's id, by id or by address. Raises `NotFound`."""
+    try:
+        return UUID(name)
+    except ValueError:
+        with autocommit() as connection:
+            found = users.BY_EMAIL.one(connection, {"email": name})
+    if found is None:
+        raise NotFound(f"There is no account {name}.")
+    identifier: UUID = found.id
+    return identifier
