@@ -4,9 +4,8 @@ from uuid import UUID
 
 import click
 
-from app.errors import NotFound
 from app.models import ArchiveRunState
-from app.repositories import users
+from ops.accounts import people
 from ops.archive import holds as legal
 from ops.archive import restore as undo
 from ops.archive.plan import plan as make_plan
@@ -15,7 +14,6 @@ from ops.archive.run import run as run_archive
 from ops.archive.status import status as read_status
 from ops.archive.verify import verify as verify_bundles
 from ops.audit import audited
-from ops.care.batches import autocommit
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.levels import Level
 
@@ -102,7 +100,8 @@ def restore(
             return undo.restore_run(run_id=run_id, dry_run=dry_run)
         if conversation is not None:
             return undo.restore_conversation(conversation_id=conversation, dry_run=dry_run)
-        return undo.restore_user(user_id=_account(user), dry_run=dry_run)
+        assert user is not None  # noqa: S101  # one of the three is given
+        return undo.restore_user(user_id=people.id_of(user), dry_run=dry_run)
 
     planned = act(dry_run=True)
     if dry_run:
@@ -144,7 +143,8 @@ def add(conversation: UUID | None, user: str | None, reason: str, json: bool) ->
         if conversation is not None:
             held = legal.hold_conversation(conversation_id=conversation, reason=reason, by=by.name)
         else:
-            held = legal.hold_user(user_id=_account(user), reason=reason, by=by.name)
+            assert user is not None  # noqa: S101  # one of the two is given
+            held = legal.hold_user(user_id=people.id_of(user), reason=reason, by=by.name)
         notes["held"] = held.held
     tell("archive hold add", held, json=json)
 
@@ -171,17 +171,4 @@ def remove(hold_id: UUID, yes: bool, json: bool) -> None:
 @json_option
 def list_holds(user: str | None, limit: int, json: bool) -> None:
     """What is held, why, and who said so."""
-    tell("archive hold list", legal.holds(user_id=_account(user) if user else None, limit=limit), json=json)
-
-
-def _account(name: str | None) -> UUID:
-    """A user's id, by id or by address. Raises `NotFound`."""
-    try:
-        return UUID(name)
-    except ValueError:
-        with autocommit() as connection:
-            found = users.BY_EMAIL.one(connection, {"email": name})
-    if found is None:
-        raise NotFound(f"There is no account {name}.")
-    identifier: UUID = found.id
-    return identifier
+    tell("archive hold list", legal.holds(user_id=people.id_of(user) if user else None, limit=limit), json=json)

@@ -83,7 +83,7 @@ def test_a_user_is_named_by_id_or_address(
         archive_all(flask_app)
         assert report("restore", "--user", name, "--yes")["restored"] == 1
     unknown = archive("restore", "--user", "nobody@example.org", "--yes")
-    assert (unknown.exit_code, "There is no account nobody@example.org" in unknown.stderr) == (64, True)
+    assert (unknown.exit_code, "There is no account of nobody@example.org" in unknown.stderr) == (64, True)
 
 
 def test_holds(archive: Run, report: Callable[..., Any], engine: Engine, user: Account, execute: Execute) -> None:
