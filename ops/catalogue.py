@@ -4,7 +4,7 @@ take them from here; each names the function that does it, and the thresholds of
 
 from datetime import timedelta
 
-from ops.declarations import Check, Job, Schedule
+from ops.declarations import Check, Duty, Job, Monthly, Part, Schedule, daily, weekly
 from ops.levels import Level
 
 BEAT_TICK = Job(
@@ -119,6 +119,43 @@ RECORD_FIGURES = Job(
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=5)),
 )
 
+EXAMINE = Job(
+    name="doctor.examine",
+    does="Asks the doctor's checks and records their answers for metrics and alerts.",
+    where="ops.doctor:routine",
+    longest=timedelta(minutes=5),
+    schedule=Schedule(timedelta(minutes=10), timedelta(minutes=3)),
+    keep=timedelta(days=7),
+)
+EXAMINE_THOROUGHLY = Job(
+    name="doctor.examine_thoroughly",
+    does="Asks those of the doctor's checks that read much, such as every page of every index.",
+    where="ops.doctor:thorough_routine",
+    longest=timedelta(hours=1),
+    schedule=daily(4, 40),
+)
+DAILY_DUTY = Job(
+    name="duties.daily",
+    does="Looks at query performance, errors and the last backup, and keeps the report.",
+    where="ops.duties.run:daily",
+    longest=timedelta(minutes=10),
+    schedule=daily(5, 30),
+)
+WEEKLY_DUTY = Job(
+    name="duties.weekly",
+    does="Looks at slow queries, the growth of tables, the use of indexes and the restore drill, and keeps the report.",
+    where="ops.duties.run:weekly",
+    longest=timedelta(minutes=10),
+    schedule=weekly(0, 5, 40),
+)
+MONTHLY_DUTY = Job(
+    name="duties.monthly",
+    does="Looks at the archival, at what indexes could be improved and at the documents, and keeps the report.",
+    where="ops.duties.run:monthly",
+    longest=timedelta(minutes=20),
+    schedule=Monthly(1, timedelta(hours=5, minutes=50)),
+)
+
 JOBS: tuple[Job, ...] = (
     BEAT_TICK,
     CLOSE_STALE_TURNS,
@@ -135,6 +172,11 @@ JOBS: tuple[Job, ...] = (
     MEASURE_ARCHIVE,
     VERIFY_ARCHIVE,
     RECORD_FIGURES,
+    EXAMINE,
+    EXAMINE_THOROUGHLY,
+    DAILY_DUTY,
+    WEEKLY_DUTY,
+    MONTHLY_DUTY,
 )
 
 # In the order in which they are asked: what others depend on comes first.
@@ -340,3 +382,38 @@ CHECKS: tuple[Check, ...] = (
     ),
 )
 INDEX_CHECKS = tuple(check for check in CHECKS if check.group in ("indexes", "tables"))
+
+DUTIES: tuple[Duty, ...] = (
+    Duty(
+        name="daily",
+        does="Query performance, errors, and whether the backup was completed.",
+        job=DAILY_DUTY,
+        parts=(
+            Part(name="query performance", checks=("statements",), where="ops.duties.queries:of_a_day"),
+            Part(name="errors", checks=("jobs.failed",), where="ops.duties.errors:of_a_day"),
+            Part(name="backup completed", checks=("backup.recent",), where="ops.duties.backups:last_backup"),
+        ),
+    ),
+    Duty(
+        name="weekly",
+        does="Slow queries, the growth of tables, the use of indexes, and the restore drill.",
+        job=WEEKLY_DUTY,
+        parts=(
+            Part(name="slow queries", where="ops.duties.queries:of_a_week"),
+            Part(name="table growth", checks=("storage",), where="ops.duties.growth:of_a_week"),
+            Part(name="index usage", checks=("indexes",), where="ops.duties.indexes:usage"),
+            Part(name="restore drill", checks=("backup.drill",), where="ops.duties.backups:last_drill"),
+        ),
+    ),
+    Duty(
+        name="monthly",
+        does="The archival, what indexes could be improved, and the documents.",
+        job=MONTHLY_DUTY,
+        parts=(
+            Part(name="archival", checks=("archive",), where="ops.duties.archival:of_a_month"),
+            Part(name="index optimisation", checks=("indexes", "tables"), where="ops.duties.indexes:optimisation"),
+            Part(name="table growth", where="ops.duties.growth:of_a_month"),
+            Part(name="documents", where="ops.duties.documents:up_to_date"),
+        ),
+    ),
+)

@@ -168,6 +168,27 @@ class Check:
         return f"docs/runbooks/{self.id.replace('.', '-').replace('_', '-')}.md"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing that a duty looks at: the answers of `checks` (ids or groups), and the figures that `where`, a function
+    of a `Probe`, returns as `ops.duties.parts.Told`. Either may be left out.
+    """
+
+    name: str
+    checks: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """What somebody should look at every so often, and the beat does. `job` runs it and keeps its report."""
+
+    name: str
+    does: str
+    job: Job
+    parts: tuple[Part, ...]
+
+
 def load(where: str) -> Callable[..., Any]:
     """The function that a declaration names."""
     module, _, name = where.partition(":")

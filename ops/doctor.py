@@ -67,8 +67,14 @@ def select(only: Sequence[str] = (), *, thorough: bool = False, checks: Sequence
 
 def examine(*, checks: Sequence[Check]) -> Examination:
     """Ask `checks`, one after the other, on one connection of its own. Never raises."""
+    with probing() as probe:
+        return examine_by(probe, checks=checks)
+
+
+def examine_by(probe: Probe, *, checks: Sequence[Check]) -> Examination:
+    """As `examine`, by a probe that is there already."""
     answers = []
-    with _probe() as probe, progress("Examining", total=len(checks)) as bar:
+    with progress("Examining", total=len(checks)) as bar:
         for check in checks:
             bar.advance(0, note=check.id)
             answers.append(_ask(check, probe))
@@ -115,8 +121,8 @@ def _recorded(place: str, checks: Sequence[Check]) -> Examined:
 
 
 @contextmanager
-def _probe() -> Iterator[Probe]:
-    """With a connection if there can be one."""
+def probing() -> Iterator[Probe]:
+    """What checks look at, with a connection if there can be one."""
     settings = services().settings
     try:
         opening = direct_connection()

@@ -58,6 +58,13 @@ def overview(*, now: datetime, jobs: Sequence[Job] = JOBS) -> list[JobOverview]:
     ]
 
 
+def past_run(run_id: UUID) -> PastRun | None:
+    """The run with that id, if it is kept."""
+    with autocommit() as connection:
+        row = sql.ONE.one(connection, {"id": run_id})
+    return None if row is None else PastRun(**row._mapping)
+
+
 def history(
     *, job: str | None = None, status: str | None = None, after: UUID | None = None, limit: int = 20
 ) -> list[PastRun]:

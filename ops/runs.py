@@ -72,7 +72,12 @@ def run_job(job: Job, work: Callable[[], Any], asked: Asked) -> Run:
             return _told(job, Run(id=run_id, status=JobRunStatus.FAILED, attempt=job.deliveries + 1, reason=reason))
         if begun.status == JobRunStatus.SKIPPED:
             return _told(job, Run(id=run_id, status=JobRunStatus.SKIPPED, attempt=begun.attempt, reason=begun.reason))
-        run = _work(work, run_id, begun.attempt)
+        try:
+            run = _work(work, run_id, begun.attempt)
+        except KeyboardInterrupt:  # at a command line; a worker's jobs are ended otherwise
+            reason = "somebody interrupted it"
+            _finish(job, Run(id=run_id, status=JobRunStatus.FAILED, attempt=begun.attempt, reason=reason))
+            raise
         _finish(job, run)
         return _told(job, run)
 

@@ -91,13 +91,17 @@ SELECT job, (SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job AND
   FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
 )
 
+_SHOWN = """
+SELECT id, job, status, started_at, extract(epoch FROM finished_at - started_at)::float8 AS seconds, attempt, worker,
+       reason, report
+  FROM job_runs"""
+
+ONE = Statement("job_runs.one", f"{_SHOWN} WHERE id = %(id)s")
+
 # Ids are ordered by time. Without a job this walks down the primary key.
 HISTORY = Statement(
     "job_runs.history",
-    """
-SELECT id, job, status, started_at, extract(epoch FROM finished_at - started_at)::float8 AS seconds, attempt, worker,
-       reason, report
-  FROM job_runs
+    f"""{_SHOWN}
  WHERE (%(job)s::text IS NULL OR job = %(job)s) AND (%(status)s::text IS NULL OR status = %(status)s)
    AND (%(after)s::uuid IS NULL OR id < %(after)s)
  ORDER BY id DESC LIMIT %(limit)s""",

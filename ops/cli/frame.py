@@ -6,11 +6,14 @@ Exit codes: 0 ok · 1 warning · 2 critical, or the command failed · 3 could no
 
 import getpass
 import logging
+import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
 
 import click
 from flask.cli import AppGroup
@@ -21,15 +24,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.database import said
 from app.errors import DatabaseUnavailable, InvalidInput, NotFound, ParleyError
 from app.logs import redact
+from app.models.job_run import JobRunStatus
 from ops.actors import Actor
+from ops.audit import audited
 from ops.cli.rendering import as_json, show
 from ops.cli.watching import watching
+from ops.declarations import Job, load
 from ops.errors import AnotherRunIsUnderWay
 from ops.findings import CannotJudge
 from ops.levels import Level
+from ops.runs import Asked, Run, run_job
 
 FAILED, CANNOT_JUDGE, LOCKED, USAGE = 2, 3, 4, 64
 INTERRUPTED = 130  # as shells call whatever Ctrl-C ends
+LONGEST_SPAN = 10 * 365 * 86_400  # seconds
 PIPE_WIDTH = 200  # columns, where there is no terminal to ask
 
 _log = logging.getLogger("parley.ops")
@@ -49,7 +57,7 @@ class OpsGroup(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with watching():
+            with watching(), _without_chatter():
                 return super().invoke(ctx)
         except click.UsageError as error:
             error.exit_code = USAGE  # type: ignore[misc]  # click reads it from the instance
@@ -70,6 +78,19 @@ class OpsGroup(AppGroup):
             # A fault of ours. Python itself would end with 1, which here is a warning.
             _log.exception("flask ops failed")
             ctx.exit(FAILED)
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """What goes well is told by the command itself, and not by log lines beside it, unless LOG_LEVEL is DEBUG."""
+    log = logging.getLogger("parley")
+    before = log.level
+    if log.getEffectiveLevel() == logging.INFO:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @click.group(cls=OpsGroup)
@@ -93,6 +114,21 @@ def _ending(error: Exception) -> tuple[str, int]:
     if isinstance(error, DBAPIError):
         return f"The database answered: {redact(said(error))}", CANNOT_JUDGE
     return getattr(error, "detail", str(error)), FAILED
+
+
+class Span(click.ParamType[timedelta]):
+    """A span of time: a number and s, min, h, d or w, such as 90min or 24h."""
+
+    name = "span"
+    _units: ClassVar = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?) ?(s|min|h|d|w)", str(value))
+        if found is None or not 0 < float(found[1]) * self._units[found[2]] <= LONGEST_SPAN:
+            self.fail(f"{value!r} is no span of time: write 90min, 24h, 7d or 4w, up to ten years", param, ctx)
+        return timedelta(seconds=float(found[1]) * self._units[found[2]])
 
 
 def json_option(function: Function) -> Function:
@@ -147,6 +183,22 @@ def ask(plan: Plan, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask on: give --yes if this is to be done.")
     click.confirm("Go on?", abort=True, err=True)
+
+
+def run_now(job: Job) -> Run:
+    """Run a job of the catalogue here, audited, and return how it ended if that is well.
+
+    Ends the command with the code for `AnotherRunIsUnderWay` where it was not run, and with `FAILED` where it failed.
+    """
+    with audited(by=operator(), action="job.run", on=job.name) as notes:
+        ended = run_job(job, load(job.where), Asked())
+        notes["run"], notes["status"] = str(ended.id), ended.status
+    if ended.status is JobRunStatus.SKIPPED:
+        raise AnotherRunIsUnderWay(f"{job.name} was not run: {ended.reason}.")
+    if ended.status is not JobRunStatus.SUCCEEDED:
+        click.secho(f"parley: {job.name} failed: {ended.reason}", err=True, fg="red")
+        click.get_current_context().exit(FAILED)
+    return ended
 
 
 def operator() -> Actor:

@@ -1,8 +1,23 @@
 """All of `flask ops`: one module for each noun; importing one adds its commands to the group."""
 
-from ops.cli import archive, audit, backup, doctor, jobs, key, provider, seed, user
+from ops.cli import (
+    archive,
+    audit,
+    backup,
+    doctor,
+    growth,
+    jobs,
+    key,
+    locks,
+    pool,
+    provider,
+    routine,
+    seed,
+    slow,
+    user,
+)
 from ops.cli.frame import ops
 
-NOUNS = (archive, audit, backup, doctor, jobs, key, provider, seed, user)
+NOUNS = (archive, audit, backup, doctor, growth, jobs, key, locks, pool, provider, routine, seed, slow, user)
 
 __all__ = ["NOUNS", "ops"]
