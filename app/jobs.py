@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
+from app.errors import Unavailable
 from app.logs import redact, request_id
 
 INTERACTIVE, MAINTENANCE = "interactive", "maintenance"  # what requests ask for; what the clock asks for
@@ -75,6 +76,18 @@ class JobQueue:
         if self._sender != os.getpid():
             self._start()
 
+    def send(self, message: Message) -> None:
+        """Send `message` now, on a connection of its own. Raises `Unavailable` where the broker does not take it."""
+        if self.broker is None:
+            raise Unavailable("No broker is configured, so no job can be asked for.")
+        try:
+            with make_celery(self.broker(), set_as_current=False) as celery_app:
+                _send(celery_app, message)
+        except Exception as error:  # of whichever broker's client
+            _log.warning("job %s was not sent: %s", message.name, redact(f"{type(error).__name__}: {error}"))
+            raise Unavailable("The broker does not answer, so the job was not asked for; try again shortly.") from None
+        self.counts["sent"] += 1
+
     def answers(self) -> bool | None:
         """Whether the broker accepts a connection within about a second; None without a broker. Never raises."""
         if self.broker is None:
@@ -123,14 +136,7 @@ class JobQueue:
         if self._celery is None and self.broker is not None:
             self._celery = make_celery(self.broker(), set_as_current=False)
         assert self._celery is not None  # noqa: S101  # nothing is put without a broker
-        self._celery.send_task(
-            message.name,
-            kwargs=message.arguments,
-            task_id=str(message.id),
-            queue=message.queue,
-            headers={"request_id": message.request_id, "queued_at": datetime.now(UTC).isoformat()},
-            retry=False,
-        )
+        _send(self._celery, message)
 
     def _drop(self, message: Message, why: str) -> None:
         self.counts["dropped"] += 1
@@ -141,6 +147,17 @@ class JobQueue:
             redact(why),
             extra={"job": message.name, "request_id": message.request_id},
         )
+
+
+def _send(celery_app: Celery, message: Message) -> None:
+    celery_app.send_task(
+        message.name,
+        kwargs=message.arguments,
+        task_id=str(message.id),
+        queue=message.queue,
+        headers={"request_id": message.request_id, "queued_at": datetime.now(UTC).isoformat()},
+        retry=False,
+    )
 
 
 def _length(connection: Any, name: str) -> int:
@@ -191,10 +208,13 @@ def enqueue(name: str, **arguments: Any) -> None:
     job_queue().put(Message(name, arguments))
 
 
-def ask_for(name: str) -> UUID:
-    """Have a job of upkeep with this wire name run soon; its message's id, by which the history knows the run."""
-    message = Message(name, {}, MAINTENANCE)
-    job_queue().put(message)
+def ask_for(name: str, **arguments: Any) -> UUID:
+    """Have a job of upkeep with this wire name run soon; its message's id, by which the history knows the run.
+
+    Returns once the broker has it, within about two seconds. Raises `Unavailable`.
+    """
+    message = Message(name, arguments, MAINTENANCE)
+    job_queue().send(message)
     return message.id
 
 

@@ -59,6 +59,13 @@ INDEX_CONVERSATIONS = Job(
     exclusive=False,
     keep=timedelta(days=1),
 )
+ERASE_ACCOUNT = Job(
+    name="accounts.erase",
+    does="Erases an account and all it has, as an admin asked for, and writes the receipt.",
+    where="ops.accounts.erasure:erase_asked",
+    longest=timedelta(minutes=30),
+    exclusive=False,
+)
 SWEEP_SEARCH = Job(
     name="search.sweep",
     does="Finds conversations whose search document is missing or behind, and writes it.",
@@ -164,6 +171,7 @@ JOBS: tuple[Job, ...] = (
     PURGE_TURN_EVENTS,
     PURGE_JOB_RUNS,
     INDEX_CONVERSATIONS,
+    ERASE_ACCOUNT,
     SWEEP_SEARCH,
     BACK_UP,
     DRILL,

@@ -4,6 +4,12 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import audit, jobs, providers
+from ops.api import audit, jobs, providers, users
 
-BLUEPRINTS: tuple[Blueprint, ...] = (jobs.blueprint, providers.blueprint, audit.blueprint)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    jobs.blueprint,
+    providers.blueprint,
+    users.blueprint,
+    users.admins_blueprint,
+    audit.blueprint,
+)

@@ -7,7 +7,7 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.jobs import ask_for
 from ops.api.requests import requester
 from ops.api.schemas.jobs import RUNS, AskedSchema, JobsSchema, RunPage, RunQuery
@@ -47,6 +47,7 @@ class Runs(MethodView):
 @blueprint.route("/<string:job_name>/runs")
 class RunsOfOne(MethodView):
     @blueprint.response(202, AskedSchema)
+    @blueprint.raises(Unavailable)
     def post(self, job_name: str) -> dict[str, Any]:
         """Have a job run now; a worker does it, unless another run of it is under way"""
         if job_name not in SCHEDULED:

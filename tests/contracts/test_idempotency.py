@@ -31,6 +31,11 @@ WITHOUT = {
     "POST /api/conversations/{conversation_id}/unarchive": ITSELF,
     "POST /api/turns/{turn_id}/cancel": ITSELF,
     "POST /api/admin/providers/{provider}/test": "it creates nothing; asked twice, it is tried twice",
+    "POST /api/admin/users": "the second one has an address that is taken",
+    "POST /api/admin/users/{account_id}/disable": ITSELF,
+    "POST /api/admin/users/{account_id}/enable": ITSELF,
+    "POST /api/admin/users/{account_id}/logout": ITSELF,
+    "POST /api/admin/users/{account_id}/erase": "what is erased cannot be erased again",
     "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time, and does not mind running again",
 }
 ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat"}

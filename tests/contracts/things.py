@@ -35,6 +35,7 @@ class Things:
             "key_id": key["id"],
             "name": "start.js",  # of the page at /docs
             "job_name": "search.sweep",
+            "account_id": str(owner.id),
             "provider": "demo",
         }
 

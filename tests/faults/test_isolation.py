@@ -47,6 +47,7 @@ def victim(chat_app: Flask, user: Account) -> dict[str, str]:
         "turn_id": chat["turn"]["id"],
         "key_id": key,
         "job_name": "search.sweep",
+        "account_id": str(user.id),
         "provider": "demo",
     }
 

@@ -61,7 +61,7 @@ def test_a_job_is_asked_for_and_that_is_written_down(
     served: Flask, client: FlaskClient, operator: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Message] = []
-    monkeypatch.setattr(served.extensions["jobs"], "put", sent.append)  # the broker's side is in tests/jobs
+    monkeypatch.setattr(served.extensions["jobs"], "send", sent.append)  # the broker's side is in tests/jobs
     answer = client.post(f"/api/admin/jobs/{PURGE_SESSIONS.name}/runs", headers=operator.headers)
     assert answer.status_code == 202
     assert [(str(message.id), message.name, message.queue) for message in sent] == [

@@ -1,0 +1,145 @@
+"""Accounts: who there is, kept out and let in again by operators; opened, promoted and erased by admins."""
+
+from typing import Any
+from uuid import UUID
+
+from flask.views import MethodView
+
+from app.api.access import Access, caller
+from app.api.blueprint import Blueprint
+from app.errors import Conflict, EmailTaken, NotAllowed, Overloaded, Unavailable
+from app.jobs import ask_for
+from app.models import UserRole
+from ops.accounts import people
+from ops.accounts.erasure import AccountHeld, plan_erasure
+from ops.accounts.people import Person, PersonInFull
+from ops.api.requests import requester
+from ops.api.schemas.users import (
+    USERS,
+    AskedErasureSchema,
+    ErasureSchema,
+    PersonCreation,
+    PersonInFullSchema,
+    PersonPage,
+    PersonQuery,
+    PersonSchema,
+    RoleSchema,
+)
+from ops.audit import audited
+from ops.catalogue import ERASE_ACCOUNT
+
+blueprint = Blueprint(
+    "admin_users",
+    __name__,
+    access=Access.OPERATOR,
+    url_prefix="/api/admin/users",
+    description="Accounts, for operators",
+)
+admins_blueprint = Blueprint(
+    "admin_accounts",
+    __name__,
+    access=Access.ADMIN,
+    url_prefix="/api/admin/users",
+    description="Accounts, for admins",
+)
+
+
+@blueprint.route("")
+class Users(MethodView):
+    @blueprint.arguments(PersonQuery, location="query")
+    @blueprint.response(200, PersonPage)
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Accounts, the newest first"""
+        after = query.pop("after")
+        rows = people.page(**{**query, "after": after[0] if after else None, "limit": query["limit"] + 1})
+        return USERS.envelope(rows, query["limit"])
+
+
+@blueprint.route("/<uuid:account_id>")
+class OneUser(MethodView):
+    @blueprint.response(200, PersonInFullSchema)
+    def get(self, account_id: UUID) -> PersonInFull:
+        """An account, and how much there is of it"""
+        return people.find(user_id=account_id)
+
+
+@blueprint.route("/<uuid:account_id>/disable")
+class Disabling(MethodView):
+    @blueprint.response(200, PersonSchema)
+    @blueprint.raises(Conflict)
+    def post(self, account_id: UUID) -> Person:
+        """Keep somebody out: sessions end, API keys open nothing, turns are cancelled; data stays"""
+        with audited(by=requester(), action="user.disable", on=str(account_id)):
+            _check(account_id)
+            return people.disable(user_id=account_id)
+
+
+@blueprint.route("/<uuid:account_id>/enable")
+class Enabling(MethodView):
+    @blueprint.response(200, PersonSchema)
+    @blueprint.raises(Conflict)
+    def post(self, account_id: UUID) -> Person:
+        """Let somebody in again, who logs in anew"""
+        with audited(by=requester(), action="user.enable", on=str(account_id)):
+            _check(account_id)
+            return people.enable(user_id=account_id)
+
+
+@blueprint.route("/<uuid:account_id>/logout")
+class LoggingOut(MethodView):
+    @blueprint.response(200, PersonSchema)
+    @blueprint.raises(Conflict)
+    def post(self, account_id: UUID) -> Person:
+        """End every session of somebody; API keys stay"""
+        with audited(by=requester(), action="user.logout", on=str(account_id)):
+            _check(account_id)
+            return people.end_sessions(user_id=account_id)
+
+
+@admins_blueprint.route("", methods=["POST"])
+@admins_blueprint.arguments(PersonCreation)
+@admins_blueprint.response(201, PersonSchema)
+@admins_blueprint.raises(EmailTaken, Overloaded)
+def open_account(body: dict[str, Any]) -> Person:
+    """Open an account"""
+    role = UserRole(body.pop("role"))
+    with audited(by=requester(), action="user.create", details={"role": role}) as notes:
+        created = people.create(**body, role=role)
+        notes["account"] = str(created.id)
+        return created
+
+
+@admins_blueprint.route("/<uuid:account_id>/role", methods=["PUT"])
+@admins_blueprint.arguments(RoleSchema)
+@admins_blueprint.response(200, PersonSchema)
+@admins_blueprint.raises(Conflict)
+def set_role(body: dict[str, Any], account_id: UUID) -> Person:
+    """Change what somebody may do, from the next request on"""
+    with audited(by=requester(), action="user.promote", on=str(account_id), details={"to": body["role"]}) as notes:
+        notes["from"] = _check(account_id).role
+        return people.set_role(user_id=account_id, role=UserRole(body["role"]))
+
+
+@admins_blueprint.route("/<uuid:account_id>/erase", methods=["POST"])
+@admins_blueprint.arguments(ErasureSchema)
+@admins_blueprint.response(202, AskedErasureSchema)
+@admins_blueprint.raises(AccountHeld, Unavailable)
+def ask_for_erasure(body: dict[str, Any], account_id: UUID) -> dict[str, Any]:
+    """Have an account erased with all it has, for good; a worker does it, and writes a receipt"""
+    by = requester()
+    with audited(by=by, action="user.ask_erasure", on=str(account_id), details={"reason": body["reason"]}) as notes:
+        _check(account_id)
+        plan = plan_erasure(user_id=account_id)
+        message_id = ask_for(ERASE_ACCOUNT.name, account_id=str(account_id), reason=body["reason"], by=by.name)
+        notes["message_id"] = str(message_id)
+    return {"message_id": message_id, "account_id": account_id, "rows": plan.rows}
+
+
+def _check(account_id: UUID) -> PersonInFull:
+    """Who it is. Raises `NotFound`, `Conflict` for oneself, and `NotAllowed` where an operator means an admin."""
+    found = people.find(user_id=account_id)
+    if account_id == caller().user_id:
+        raise Conflict("This is your own account; ask another admin.")
+    if found.role == UserRole.ADMIN and caller().role != UserRole.ADMIN:
+        raise NotAllowed("Only an admin may do this to an admin.")
+    return found

@@ -1,0 +1,146 @@
+"""The accounts' part of the admin API: who may do what to whom, and what is written down of it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.config import Settings
+from app.extensions import db
+from app.jobs import Message
+from app.models.columns import new_id
+from ops.catalogue import ERASE_ACCOUNT
+from ops.declarations import load
+from tests.contracts.application import as_served
+from tests.factories import PASSWORD, Account
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
+    served = as_served(settings)
+    yield served
+    with served.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(served: Flask) -> FlaskClient:
+    return served.test_client()
+
+
+@pytest.fixture
+def operator(make_user: Callable[..., Account]) -> Account:
+    return make_user(role="operator")
+
+
+@pytest.fixture
+def admin(make_user: Callable[..., Account]) -> Account:
+    return make_user(role="admin")
+
+
+@pytest.fixture
+def do(client: FlaskClient) -> Callable[..., TestResponse]:
+    def do(by: Account, what: str, to: Account, body: Any = None, method: str = "POST") -> TestResponse:
+        return client.open(f"/api/admin/users/{to.id}/{what}", method=method, json=body, headers=by.headers)
+
+    return do
+
+
+def test_operators_see_who_there_is_and_how_much_but_not_what(
+    client: FlaskClient, operator: Account, user: Account
+) -> None:
+    assert client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).status_code == 200
+    query = {"email": user.email.upper()}
+    [item] = client.get("/api/admin/users", query_string=query, headers=operator.headers).get_json()["items"]
+    assert (item["id"], item["status"], item["role"]) == (str(user.id), "active", "user")
+    answer = client.get(f"/api/admin/users/{user.id}", headers=operator.headers)
+    told = answer.get_json()
+    assert (told["conversations"], told["messages"], told["sessions"], told["held"]) == (1, 2, 1, 0)
+    assert "secret" not in answer.text
+    assert client.get(f"/api/admin/users/{new_id()}", headers=operator.headers).status_code == 404
+
+
+def test_pages_of_accounts(client: FlaskClient, operator: Account, make_user: Callable[..., Account]) -> None:
+    made = [str(make_user().id) for _ in range(3)]
+    first = client.get("/api/admin/users", query_string={"limit": 2}, headers=operator.headers).get_json()
+    query = {"limit": 2, "cursor": first["next_cursor"]}
+    second = client.get("/api/admin/users", query_string=query, headers=operator.headers).get_json()
+    assert [item["id"] for item in first["items"] + second["items"]][:3] == made[::-1]
+
+
+def test_out_and_in_again(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, user: Account
+) -> None:
+    assert do(operator, "disable", user).get_json()["status"] == "disabled"
+    assert client.get("/api/auth/me", headers=user.headers).status_code == 401
+    assert do(operator, "enable", user).get_json()["status"] == "active"
+    query = {"target": str(user.id)}
+    acts = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+    assert [(act["action"], act["actor"], act["result"]) for act in acts] == [
+        ("user.enable", str(operator.id), "done"),
+        ("user.disable", str(operator.id), "done"),
+    ]
+
+
+def test_nobody_acts_on_themselves_nor_operators_on_admins(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+) -> None:
+    assert do(operator, "disable", operator).status_code == 409
+    assert do(admin, "role", admin, {"role": "user"}, "PUT").status_code == 409
+    for what in ("disable", "enable", "logout"):
+        assert do(operator, what, admin).status_code == 403
+        assert do(user, what, operator).status_code == 403
+    query = {"target": str(admin.id), "action": "user.disable"}
+    [act] = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+    assert act["result"] == "refused"
+
+
+def test_only_admins_open_and_promote(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+) -> None:
+    body = {"email": f"{new_id().hex}@example.org", "password": PASSWORD, "name": "Grace", "role": "operator"}
+    assert client.post("/api/admin/users", json=body, headers=operator.headers).status_code == 403
+    made = client.post("/api/admin/users", json=body, headers=admin.headers)
+    assert (made.status_code, made.get_json()["role"]) == (201, "operator")
+    assert client.post("/api/admin/users", json=body, headers=admin.headers).status_code == 409
+    assert do(operator, "role", user, {"role": "admin"}, "PUT").status_code == 403
+    assert do(admin, "role", user, {"role": "king"}, "PUT").status_code == 400
+    assert do(admin, "role", user, {"role": "operator"}, "PUT").get_json()["role"] == "operator"
+    assert client.get("/api/admin/users", headers=user.headers).status_code == 200
+
+
+def test_an_erasure_is_asked_for_and_done_by_the_job(
+    served: Flask,
+    client: FlaskClient,
+    do: Callable[..., TestResponse],
+    operator: Account,
+    admin: Account,
+    user: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Message] = []
+    monkeypatch.setattr(served.extensions["jobs"], "send", sent.append)  # the broker's side is in tests/jobs
+    assert client.post("/api/chat", json={"message": "hello"}, headers=user.headers).status_code == 200
+    assert do(operator, "erase", user, {"reason": "asked for it"}).status_code == 403
+    assert do(admin, "erase", user, {"reason": " "}).status_code == 400
+    answer = do(admin, "erase", user, {"reason": "asked for it"})
+    assert answer.status_code == 202, answer.text
+    assert answer.get_json()["rows"]["messages"] == 2
+    [message] = sent
+    assert message.name == ERASE_ACCOUNT.name
+    with served.app_context():
+        receipt = load(ERASE_ACCOUNT.where)(**message.arguments)
+        assert load(ERASE_ACCOUNT.where)(**message.arguments) is None  # as when it is delivered twice
+    assert receipt.requested_by == str(admin.id)
+    assert client.get(f"/api/admin/users/{user.id}", headers=admin.headers).status_code == 404
+
+
+def test_without_a_broker_nothing_is_promised(
+    served: Flask, do: Callable[..., TestResponse], admin: Account, user: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.extensions["jobs"], "broker", lambda: "redis://127.0.0.1:1/0")
+    answer = do(admin, "erase", user, {"reason": "asked for it"})
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
