@@ -8,7 +8,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller, note_use
 from app.api.blueprint import Blueprint, View
-from app.api.idempotency import sent_key
+from app.api.idempotency import REPLAYED, sent_key
 from app.api.openapi.problems import tree
 from app.api.schemas.chat import IDEMPOTENCY_KEY, ChatAnswerSchema, ChatRequestSchema
 from app.api.schemas.events import ANY_EVENT
@@ -29,7 +29,7 @@ from app.errors import (
 )
 from app.services.begin import ChatCommand
 from app.services.container import services
-from app.services.running_turn import ToldTurn
+from app.services.running_turn import RunningTurn, ToldTurn
 
 # TURN: the session is checked by the statement that begins the turn, not by a query of its own.
 blueprint = Blueprint("chat", __name__, access=Access.TURN, description="Say something and get an answer")
@@ -56,9 +56,10 @@ def _documented(view: View) -> View:
             schema=ANY_EVENT,
             content_type="text/event-stream",
             description="The answer: whole, or as a stream of events that ends with the turn.",
+            headers=REPLAYED,
             success=True,
         ),
-        blueprint.response(200, ChatAnswerSchema),
+        blueprint.response(200, ChatAnswerSchema, headers=REPLAYED),
     ):
         view = decorate(view)
     return view
@@ -90,8 +91,12 @@ def _chat(body: dict[str, Any]) -> Response:
         raise InvalidInput(fields={"message": [f"Longer than {longest} characters."]})
     stream = body.pop("stream") or "text/event-stream" in request.accept_mimetypes.values()
     turn = services().turns.start(ChatCommand(caller(), **body, idempotency_key=sent_key()))
+    told_again = turn.outcome is not None and not isinstance(turn, RunningTurn)
     note_use()
-    return event_stream(services().turns.listen(turn)) if stream else _answer(turn)
+    response = event_stream(services().turns.listen(turn)) if stream else _answer(turn)
+    if told_again:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
 def _answer(turn: ToldTurn) -> Response:

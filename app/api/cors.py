@@ -11,10 +11,11 @@ from flask import Flask, Response, request
 
 from app.errors import NotAllowed
 
-METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
 EXPOSED = (
     "Content-Disposition",
+    "Idempotency-Replayed",
     "Location",
     "Retry-After",
     "X-RateLimit-Limit",

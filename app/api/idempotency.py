@@ -24,7 +24,7 @@ PARAMETER = {
 }
 REPLAYED = {
     "Idempotency-Replayed": {
-        "description": "`true` where the answer is told again and nothing was created; else absent.",
+        "description": "`true` where the answer is told again and nothing was done; else absent.",
         "schema": {"const": "true"},
     }
 }

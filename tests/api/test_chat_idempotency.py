@@ -21,11 +21,13 @@ KEY = {"Idempotency-Key": "order-66"}
 
 def test_a_completed_turn_is_told_again(chat: Chat, upstream: Upstream, user: Account, rows: Rows) -> None:
     upstream.script = scripts.words(3)
-    first = chat("hello", headers=KEY).get_json()
-    asked = len(upstream.requests)
-    again = chat("hello", headers=KEY).get_json()
-    assert again == first
-    events = events_of(chat("hello", headers=KEY, stream=True))  # how it is delivered is no part of the request
+    new = chat("hello", headers=KEY)
+    first, asked = new.get_json(), len(upstream.requests)
+    again = chat("hello", headers=KEY)
+    assert again.get_json() == first
+    stream = chat("hello", headers=KEY, stream=True)  # how it is delivered is no part of the request
+    assert [each.headers.get("Idempotency-Replayed") for each in (new, again, stream)] == [None, "true", "true"]
+    events = events_of(stream)
     assert [kind for _, kind, _ in events] == ["turn.started", "message.delta", "message.completed", "turn.completed"]
     assert events[-2][2]["message"]["content"] == first["message"]["content"]
     assert len(upstream.requests) == asked

@@ -31,6 +31,8 @@ PROMISED = {
     "turn_duration_seconds": (),
     "turns_resumed_total": (),
     "turns_replayed_total": (),
+    "cache_reads_total": ("cache", "result"),
+    "cache_loads_total": ("cache", "outcome"),
     "job_runtime_seconds": ("job", "outcome"),
     "job_last_success_timestamp_seconds": ("job",),
     "job_last_attempt_timestamp_seconds": ("job",),
