@@ -1,6 +1,8 @@
 """A worker is killed while it creates something: the same request, sent again, creates it once."""
 
 import signal
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,3 +59,73 @@ def _waits(rows: Callable[..., list[Any]]) -> list[Any]:
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         " AND query LIKE '%projects.lock%'"
     )
+
+
+KILLS = 6
+CLIENTS = 8  # two of them send each request
+
+
+class Repeating:
+    """Clients that send each request until it is answered, at a server whose workers are being killed."""
+
+    def __init__(self, web: WebServer, user: Account) -> None:
+        self._web, self._user = web, user
+        self._over = threading.Event()
+        self._pause = threading.Event()  # never set
+        self.answered: dict[str, list[str]] = defaultdict(list)  # the ids that were told, by key
+        self.unexpected: list[str] = []
+
+    def __enter__(self) -> "Repeating":
+        self._threads = [threading.Thread(target=self._run, args=(n // 2,), daemon=True) for n in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def answers(self) -> int:
+        return sum(map(len, list(self.answered.values())))
+
+    def _run(self, pair: int) -> None:
+        number = 0
+        while not self._over.is_set():
+            number += 1
+            self._send(f"{pair}-{number}")
+
+    def _send(self, key: str) -> None:
+        headers = {**self._user.headers, "Idempotency-Key": key}
+        for _ in range(200):
+            try:
+                answer = self._web.post("/api/projects", {"name": key}, headers)
+            except urllib3.exceptions.HTTPError:
+                continue  # a worker died with it: whether it was done, nobody knows
+            if answer.status == 201:
+                self.answered[key].append(answer.json()["id"])
+                return
+            if answer.status not in (409, 429, 503):
+                self.unexpected.append(f"{answer.status} {answer.data!r}")
+                return
+            self._pause.wait(int(answer.headers.get("Retry-After", 1)))
+        self.unexpected.append(f"{key} was never answered")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a busy machine is no fault
+def test_whoever_is_killed_every_key_has_one_project(
+    database_url: str, tmp_path: Path, user: Account, rows: Callable[..., list[Any]]
+) -> None:
+    with WebServer(tmp_path, DATABASE_URL=database_url, WEB_WORKERS="2") as web:
+        with Repeating(web, user) as clients:
+            for kill in range(KILLS):
+                before = clients.answers()
+                until(lambda before=before: clients.answers() > before + 3 * CLIENTS, f"answers after kill {kill}")
+                web.workers()[0].send_signal(signal.SIGKILL)
+        assert clients.unexpected == []
+    made = {row.name: str(row.id) for row in rows("SELECT name, id FROM projects WHERE user_id = :u", u=user.id)}
+    assert len(made) == len(rows("SELECT 1 FROM projects WHERE user_id = :u", u=user.id))
+    assert {key: set(ids) for key, ids in clients.answered.items()} == {key: {made[key]} for key in made}
+    assert rows("SELECT 1 FROM idempotency_keys WHERE user_id = :u AND status IS NULL", u=user.id) == []
