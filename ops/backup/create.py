@@ -112,8 +112,10 @@ def _store_dump(store: Store, name: str, target: Target, programs: Programs, sna
     with store.writing(name) as file, progress("Dumping", unit="bytes") as bar:
         with closing(dump(programs, target, snapshot=snapshot.id)) as pieces:
             for piece in pieces:
-                snapshot.taken.set()
                 _complain(snapshot.contents)
+                if not piece:
+                    continue
+                snapshot.taken.set()
                 digest.update(piece)
                 file.write(piece)
                 size += len(piece)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import direct_connection
 from app.repositories.job_runs import LOCK, UNLOCK
@@ -30,5 +30,5 @@ def alone(lock: str, doing: str) -> Iterator[Connection]:
         try:
             yield connection
         finally:
-            with suppress(DBAPIError):  # the end of the connection gives it back too, a little later
+            with suppress(SQLAlchemyError):  # the end of the connection gives it back too, a little later
                 UNLOCK.one(connection, key)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from ops.backup.stores.base import CHUNK
 from ops.backup.target import LOCK_SECONDS, Target
 from ops.embedded.parent_death import dying_with_parent
 
+LOOK_AROUND = 1.0  # seconds
 _SAID = 20_000  # bytes of what a program said that are looked at
 _SHOWN = 500  # characters of it that are shown
 
@@ -22,7 +24,8 @@ _SHOWN = 500  # characters of it that are shown
 def dump(programs: Programs, target: Target, *, snapshot: str) -> Generator[bytes]:
     """The dump of `target` as it was in that snapshot, in pg_dump's own compressed format, piece by piece.
 
-    The first piece comes when pg_dump looks through the snapshot itself. Raises `DumpFailed` with pg_dump's own words.
+    The first piece comes when pg_dump looks through the snapshot itself. While none comes, an empty one does every
+    second, so that the caller can look around. Raises `DumpFailed` with pg_dump's own words.
     """
     command = [
         programs.pg_dump,
@@ -34,7 +37,14 @@ def dump(programs: Programs, target: Target, *, snapshot: str) -> Generator[byte
     ]
     with _running(command, target, DumpFailed, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101  # for the type checker: it is a pipe
-        while piece := os.read(process.stdout.fileno(), CHUNK):
+        pipe = process.stdout.fileno()
+        while True:
+            if not select.select([pipe], [], [], LOOK_AROUND)[0]:
+                yield b""
+                continue
+            piece = os.read(pipe, CHUNK)
+            if not piece:
+                break
             yield piece
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 import psycopg2
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.repositories.statement import Statement
 from ops.backup.contents import read_contents, read_origin
@@ -43,12 +44,13 @@ def exported(target: Target) -> Iterator[Snapshot]:
         assert row is not None  # noqa: S101  # it selects one value
         origin, taken, given_up = read_origin(connection), Event(), Event()
         contents = threads.submit(_read, connection, taken, given_up)
+        driver = connection.connection.dbapi_connection  # not to be had from a connection that has broken
         try:
             yield Snapshot(row.id, origin, contents, taken)
         finally:
             given_up.set()
             taken.set()
-            _end(connection, contents)
+            _end(driver, contents)
 
 
 def _read(connection: Connection, taken: Event, given_up: Event) -> Contents:
@@ -58,13 +60,13 @@ def _read(connection: Connection, taken: Event, given_up: Event) -> Contents:
 
     contents = read_contents(connection, each=go_on)
     taken.wait()
-    connection.exec_driver_sql("COMMIT")
+    with suppress(SQLAlchemyError):  # who looks through the snapshot by now does so without us
+        connection.exec_driver_sql("COMMIT")
     return contents
 
 
-def _end(connection: Connection, contents: "Future[Contents]") -> None:
+def _end(driver: Any, contents: "Future[Contents]") -> None:
     """Cancel what the thread is waiting for. Again and again: between two statements there is nothing to cancel."""
-    driver: Any = connection.connection.dbapi_connection
     while wait([contents], timeout=CANCEL_EVERY).not_done:
         try:
             driver.cancel()
