@@ -75,10 +75,12 @@ def list_providers() -> Providers:
     held, settings = services(), services().settings.provider
     choice = held.runtime.read().get(KEY)
     current = held.choices.of(choice)
+    because, since = "AI_PROVIDER" if settings.name else "what has a key or URL, else the demo", None
     if choice is not None and current.operators:
         because, since = f"chosen by {choice.value.get('by') or 'an operator'}", choice.at
-    else:
-        because, since = "AI_PROVIDER" if settings.name else "what has a key or URL, else the demo", None
+    elif choice is not None:
+        chosen = choice.value.get("name") if isinstance(choice.value, dict) else choice.value
+        because = f"{because}: what an operator chose, {chosen}, is not configured here"
     lines = [
         ProviderLine(
             name=name,

@@ -189,7 +189,9 @@ def test_a_choice_that_this_process_cannot_serve_counts_for_nothing(
     """It was made where the settings are others, or by hand."""
     services().runtime.put("provider", value, None)
     assert ask()["provider"] == "compatible"
-    assert providers.list_providers().in_use == "compatible"
+    listed = providers.list_providers()
+    assert (listed.in_use, listed.since) == ("compatible", None)
+    assert "is not configured here" in listed.because
     assert "not configured in this process" in caplog.text
 
 
