@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from ops import providers
 from ops.actors import Actor
-from ops.cli.frame import ops
+from ops.cli.nouns import ops
 from tests.api.conftest import make_chat_app, upstream  # noqa: F401  # fixtures
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
