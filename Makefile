@@ -15,7 +15,7 @@ SPEAKS_SQL := tests/repositories tests/services tests/contracts/test_migrations.
 OFFLINE := DATABASE_URL=postgresql://offline/none JWT_SECRET_KEY=offline-offline-offline-offline-offline
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-pg15 check fuzz faults fmt lock clean bootstrap bootstrap-dev
+.PHONY: help up test test-pg15 check fuzz faults soak fmt lock clean bootstrap bootstrap-dev
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: bootstrap-dev  ## Ask the API all that its description allows, and have pe
 
 faults: bootstrap-dev  ## Kill everything hundreds of times under load, then ask PostgreSQL what is left; KILLS=300 SEED=1
 	@exec $(BIN)/python -m tests.faults $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
+soak: bootstrap-dev  ## Let people chat for SECONDS=300, and see whether any process holds more and more memory
+	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 fmt: bootstrap-dev  ## Put the code into its one format
 	@$(BIN)/ruff check --fix $(SOURCES)

@@ -6,7 +6,6 @@ The exit code is 1 where something is wrong; then the rows are shown, and the se
 """
 
 import argparse
-import os
 import secrets
 import shutil
 import sys
@@ -17,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.config import GROUPS, load_settings
 from tests.faults.campaign import Figures, campaign
+from tests.faults.settings import defaults
 from tests.faults.world import world
 
 MOST_SHOWN = 20  # rows of one kind
@@ -30,10 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--chatters", type=int, default=10)
     options = parser.parse_args(arguments)
-    for group in GROUPS.values():  # nothing of the developer's environment
-        for setting in group.model_fields.values():
-            os.environ.pop(str(setting.validation_alias), None)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"SEED={options.seed} KILLS={options.kills}")
     folder = Path(tempfile.mkdtemp(prefix="parley-faults-logs-"))
     try:
@@ -52,10 +48,9 @@ def main(arguments: list[str]) -> int:
 def hurt(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
     """The campaign, with its progress on a terminal, or a line now and then."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    settings = load_settings(env_file=None)
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        world(settings, folder) as made,
+        world(defaults(), folder) as made,
     ):
         job = bar.add_task("starting", total=options.kills)
         done = 0

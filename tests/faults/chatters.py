@@ -45,8 +45,16 @@ class Chatter(threading.Thread):
     key may therefore be said more than once, which is the author's risk. `counts` says what was done.
     """
 
-    def __init__(self, urls: Sequence[str], account: Account, stopping: threading.Event, seed: int) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        account: Account,
+        stopping: threading.Event,
+        seed: int,
+        most_conversations: int = CONVERSATIONS,
+    ) -> None:
         super().__init__(daemon=True)
+        self._most_conversations = most_conversations
         self._urls, self._account, self._stopping = urls, account, stopping
         self._random = random.Random(seed)
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=2, read=20))
@@ -66,7 +74,7 @@ class Chatter(threading.Thread):
         """Say something new until it is answered, or until the tries are used up."""
         said = Said(f"{self._account.name} says {uuid4().hex}", uuid4().hex if with_key else None)
         self.said.append(said)
-        if conversation is None and self._random.random() < len(self.conversations) / CONVERSATIONS:
+        if conversation is None and self._random.random() < len(self.conversations) / self._most_conversations:
             conversation = self._random.choice(self.conversations)
         for _ in range(TRIES):
             self._try(said, conversation)

@@ -1,6 +1,7 @@
 """Parley as it really runs, to be hurt: gunicorn with its workers, a PostgreSQL of its own, a scripted provider."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -43,17 +44,26 @@ def until(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> 
     raise AssertionError(f"not seen within {seconds} s: {what}")
 
 
-_given: set[int] = set()
+_kept: list[int] = []  # descriptors of the locks, open for as long as this process lives
 
 
 def free_port() -> int:
-    """A port below the ephemeral ones, so that no connection takes it while its server restarts; never the same."""
+    """A port below the ephemeral ones, so that no connection takes it while its server restarts, and no other rig on
+    this machine either, which would then be taken for that server.
+    """
+    folder = Path(tempfile.gettempdir()) / f"parley-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
     for port in range(20_000 + os.getpid() % 5_000, 32_000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
+        descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            os.close(descriptor)
+            continue
+        _kept.append(descriptor)
+        return port
     raise AssertionError("no port is free")
 
 

@@ -19,7 +19,7 @@ from tests.faults.rig import Rig, application, until
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.xdist_group("database_faults")]
 
 CONNECT_SECONDS = 1
-LOCK_MS = 2_000
+LOCK_MS = 4_000
 SERVED = "FROM pg_stat_activity WHERE application_name = 'parley' AND datname = current_database()"
 
 
@@ -82,7 +82,7 @@ def world(
                 WEB_WORKERS="1",
                 DB_POOL_SIZE="1",
                 DB_MAX_OVERFLOW="0",
-                DB_POOL_TIMEOUT="0.5",
+                DB_POOL_TIMEOUT="1.5",
                 DB_CONNECT_TIMEOUT=str(CONNECT_SECONDS),
                 DB_LOCK_TIMEOUT_MS=str(LOCK_MS),
                 CHAT_STALE_SECONDS="3",
@@ -166,7 +166,8 @@ def test_no_free_connection_is_503_with_a_time_to_wait(world: World) -> None:
             assert "connections" in orjson.loads(refused.data)["detail"]
             assert_not_now(waiting.result())  # the lock timeout
     assert world.stored("waits for a lock") == 0
-    assert world.chat("and again", conversation_id=str(conversation)).status == 200
+    again = world.chat("and again", conversation_id=str(conversation))
+    assert again.status == 200, again.data
 
 
 def test_a_read_only_database_saves_nothing_and_says_so(world: World, engine: Engine) -> None:
@@ -185,6 +186,31 @@ def test_a_read_only_database_saves_nothing_and_says_so(world: World, engine: En
             connection.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))
         world.hang_up()
     until(lambda: world.chat("writable").status == 200, "a database that can be written")
+
+
+def test_a_transaction_that_cannot_be_serialized_may_be_tried_again(world: World, engine: Engine) -> None:
+    """An operator may choose a stricter isolation; then waiting for a row can end in a refusal."""
+    [[name]] = world.sql("SELECT current_database()")
+    elsewhere = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with elsewhere.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'"))
+    world.hang_up()
+    try:
+        conversation = make_conversation(world.engine, world.user)
+        until(lambda: world.chat("warm").status == 200, "a connection of the stricter kind")
+        holder = world.engine.connect().execution_options(isolation_level="READ COMMITTED")
+        with holder, ThreadPoolExecutor(1) as threads:
+            holder.execute(text("UPDATE conversations SET title = 'other' WHERE id = :id"), {"id": conversation})
+            waiting = threads.submit(world.chat, "unserializable", conversation_id=str(conversation))
+            until(lambda: world.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "a statement that waits")
+            holder.commit()
+            assert_not_now(waiting.result())
+        assert world.stored("unserializable") == 0
+        assert world.chat("unserializable", conversation_id=str(conversation)).status == 200
+    finally:
+        with elsewhere.connect() as connection:
+            connection.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_isolation'))
+        world.hang_up()
 
 
 def test_each_connection_carries_its_timeouts(settings: Settings, engine: Engine) -> None:

@@ -60,15 +60,16 @@ class World:
     def urls(self) -> list[str]:
         return [web.url for web in self.webs]
 
-    def start(self) -> None:
-        """Start everything, and return when it answers."""
+    def start(self, *, archiving: bool) -> None:
+        """Start everything, the archival if it is wanted, and return when it answers."""
         self.webs[0].start_upstream(f"echo(pause={PAUSE}, pieces={PIECES})")
         self.webs[1].environment |= {
             name: self.webs[0].environment[name] for name in ("AI_PROVIDER", "OPENAI_BASE_URL")
         }
         for kind in ("worker", "beat"):
             self.start_job(kind)
-        self.start_archiver()
+        if archiving:
+            self.start_archiver()
         for web in self.webs:
             web.launch()
         for web in self.webs:
@@ -164,7 +165,7 @@ def answers(engine: Engine) -> bool:
 
 
 @contextlib.contextmanager
-def world(settings: Settings, folder: Path) -> Iterator[World]:
+def world(settings: Settings, folder: Path, *, archiving: bool = True) -> Iterator[World]:
     """A world that runs, and is gone afterwards."""
     with (
         own_postgres() as (database_url, home),
@@ -173,7 +174,7 @@ def world(settings: Settings, folder: Path) -> Iterator[World]:
     ):
         made = World(folder, home, database_url, redis.url, flask_app, engine)
         try:
-            made.start()
+            made.start(archiving=archiving)
             yield made
         finally:
             made.stop()
