@@ -103,6 +103,12 @@ ARCHIVE = Job(
     longest=timedelta(minutes=10),
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=10)),
 )
+UNDO_ARCHIVE = Job(
+    name="archive.undo",
+    does="Takes back what one run of the archival has bundled, as an operator asked for.",
+    where="ops.archive.restore:undo_asked",
+    longest=timedelta(minutes=30),
+)
 MEASURE_ARCHIVE = Job(
     name="archive.measure",
     does="Counts what waits to be archived and for how long, for metrics and alerts.",
@@ -177,6 +183,7 @@ JOBS: tuple[Job, ...] = (
     DRILL,
     OBSERVE_BACKUPS,
     ARCHIVE,
+    UNDO_ARCHIVE,
     MEASURE_ARCHIVE,
     VERIFY_ARCHIVE,
     RECORD_FIGURES,

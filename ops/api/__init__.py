@@ -4,11 +4,13 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import audit, jobs, providers, users
+from ops.api import archive, audit, checks, jobs, providers, users
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
     providers.blueprint,
+    checks.blueprint,
+    archive.blueprint,
     users.blueprint,
     users.admins_blueprint,
     audit.blueprint,

@@ -80,6 +80,11 @@ def restore_run(*, run_id: UUID, seconds: float | None = None, dry_run: bool = F
         )
 
 
+def undo_asked(*, run_id: str) -> Restored:
+    """What the job does that an operator asked for: `restore_run`."""
+    return restore_run(run_id=UUID(run_id))
+
+
 @dataclass(slots=True)
 class _Counts:
     restored: int = 0

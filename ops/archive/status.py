@@ -40,7 +40,6 @@ def status(*, latest: int = 5) -> ArchiveStatus:
     with autocommit() as connection:
         due = backlog(connection, cutoff_of(connection, days), time_box=TimeBox(SECONDS)) if days else None
         count: Any = sql.COUNT_BUNDLED.one(connection, {"run_id": None, "owner_id": None, "conversation_id": None})
-        known = tuple(ArchiveRunReport.of(row) for row in runs.LATEST.all(connection, {"limit": latest}))
     oldest = timedelta(seconds=due.oldest_seconds) if due and due.oldest_seconds is not None else None
     return ArchiveStatus(
         level=Level.WARNING if oldest is not None and oldest > late_after(days) else Level.OK,
@@ -52,5 +51,11 @@ def status(*, latest: int = 5) -> ArchiveStatus:
         bundles=count.conversations,
         bundled_messages=count.messages,
         plain_bytes=count.plain_bytes,
-        runs=known,
+        runs=tuple(latest_runs(limit=latest)),
     )
+
+
+def latest_runs(*, limit: int) -> list[ArchiveRunReport]:
+    """Up to `limit` runs, the newest first."""
+    with autocommit() as connection:
+        return [ArchiveRunReport.of(row) for row in runs.LATEST.all(connection, {"limit": limit})]

@@ -36,6 +36,9 @@ WITHOUT = {
     "POST /api/admin/users/{account_id}/enable": ITSELF,
     "POST /api/admin/users/{account_id}/logout": ITSELF,
     "POST /api/admin/users/{account_id}/erase": "what is erased cannot be erased again",
+    "POST /api/admin/archive/runs/{run_id}/undo": ITSELF,
+    "POST /api/admin/archive/conversations/{conversation_id}/restore": ITSELF,
+    "POST /api/admin/archive/holds": "two holds of the same are lifted one by one, and hold no more than one",
     "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time, and does not mind running again",
 }
 ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat"}

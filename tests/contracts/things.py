@@ -36,6 +36,8 @@ class Things:
             "name": "start.js",  # of the page at /docs
             "job_name": "search.sweep",
             "account_id": str(owner.id),
+            "run_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+            "hold_id": "01890a5d-ac96-774b-bcce-b302099a8057",
             "provider": "demo",
         }
 

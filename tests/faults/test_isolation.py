@@ -48,6 +48,8 @@ def victim(chat_app: Flask, user: Account) -> dict[str, str]:
         "key_id": key,
         "job_name": "search.sweep",
         "account_id": str(user.id),
+        "run_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "hold_id": "01890a5d-ac96-774b-bcce-b302099a8057",
         "provider": "demo",
     }
 
