@@ -9,13 +9,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.config_values import BackupUrl, DrillUrl, Fallback, Origins, PostgresUrl, PreviousKeys, ProviderName
+from app.config_values import (
+    BackupUrl,
+    BrokerUrl,
+    DrillUrl,
+    Fallback,
+    Origins,
+    PostgresUrl,
+    PreviousKeys,
+    ProviderName,
+    RedisUrl,
+)
 from app.errors import SettingsError
 
 
@@ -115,7 +124,7 @@ class Database(Group):
 
 
 class Jobs(Group):
-    broker_url: SecretStr | None = Field(
+    broker_url: BrokerUrl | None = Field(
         None,
         validation_alias="CELERY_BROKER_URL",
         description="Redis or RabbitMQ for Celery; unset starts the embedded Redis.",
@@ -135,19 +144,6 @@ class Jobs(Group):
         validation_alias="TURN_EVENTS_KEEP_HOURS",
         description="Hours for which a stream can be gone on with piece by piece; later its answer comes whole.",
     )
-
-    @field_validator("broker_url")
-    @classmethod
-    def _scheme(cls, url: SecretStr | None) -> SecretStr | None:
-        """Only brokers that give a dead worker's messages to another one; kombu's file and SQL transports do not."""
-        scheme, separator, _ = url.get_secret_value().partition("://") if url else ("redis", "://", "")
-        if not separator or scheme not in ("redis", "rediss", "amqp", "amqps"):
-            raise ValueError("must look like redis://:password@host:port/0 or amqp://user:password@host:port/vhost")
-        try:
-            _ = urlsplit(url.get_secret_value() if url else "").port
-        except ValueError:
-            raise ValueError("has no number up to 65535 as its port; in a password, write / as %2F, @ as %40") from None
-        return url
 
 
 class Archive(Group):
@@ -186,6 +182,56 @@ class Auth(Group):
     )
     password_queue: int = Field(
         16, ge=1, validation_alias="PASSWORD_QUEUE", description="Passwords waiting to be hashed per worker, then 503."
+    )
+
+
+class Limits(Group):
+    url: RedisUrl | None = Field(
+        None,
+        validation_alias="RATE_LIMIT_URL",
+        description="Redis in which all processes count requests and wrong passwords together; unset: CELERY_BROKER_URL"
+        " where that is a Redis. Without one, and while it is away, each process counts for itself.",
+    )
+    user_per_minute: int = Field(
+        1200,
+        ge=0,
+        validation_alias="RATE_LIMIT_USER",
+        description="Requests a minute of one user, by tokens and API keys together; beyond that, 429. 0 is no limit,"
+        " here and below.",
+    )
+    key_per_minute: int = Field(
+        1200, ge=0, validation_alias="RATE_LIMIT_KEY", description="Requests a minute with one API key."
+    )
+    address_per_minute: int = Field(
+        600,
+        ge=0,
+        validation_alias="RATE_LIMIT_ADDRESS",
+        description="Requests a minute from one address without a valid token or key: logins, refreshes, wrong tokens.",
+    )
+    register_per_hour: int = Field(
+        60,
+        ge=0,
+        validation_alias="RATE_LIMIT_REGISTER",
+        description="Tries an hour to open an account from one address.",
+    )
+    login_failures: int = Field(
+        10,
+        ge=0,
+        validation_alias="LOGIN_FAILURES",
+        description="Wrong passwords for one account from one address in 15 minutes.",
+    )
+    login_failures_account: int = Field(
+        100,
+        ge=0,
+        validation_alias="LOGIN_FAILURES_ACCOUNT",
+        description="Wrong passwords for one account in an hour, from everywhere; beyond that it is closed only to"
+        " addresses from which its owner has not logged in before.",
+    )
+    login_failures_address: int = Field(
+        100,
+        ge=0,
+        validation_alias="LOGIN_FAILURES_ADDRESS",
+        description="Wrong passwords from one address in 15 minutes, for all accounts.",
     )
 
 
@@ -351,6 +397,7 @@ class Settings:
     jobs: Jobs
     archive: Archive
     auth: Auth
+    limits: Limits
     chat: Chat
     provider: Provider
     backups: Backups
@@ -363,6 +410,7 @@ GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
         "jobs": Jobs,
         "archive": Archive,
         "auth": Auth,
+        "limits": Limits,
         "chat": Chat,
         "provider": Provider,
         "backups": Backups,

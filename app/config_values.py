@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -67,6 +68,32 @@ Origins = Annotated[
     AfterValidator(_not_with_all),
 ]
 Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _broker_url(url: SecretStr) -> SecretStr:
+    """Only brokers that give a dead worker's messages to another one; kombu's file and SQL transports do not."""
+    scheme, separator, _ = url.get_secret_value().partition("://")
+    if not separator or scheme not in ("redis", "rediss", "amqp", "amqps"):
+        raise ValueError("must look like redis://:password@host:port/0 or amqp://user:password@host:port/vhost")
+    return _with_a_port(url)
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://")):
+        raise ValueError("must look like redis://:password@host:port/0")
+    return _with_a_port(url)
+
+
+def _with_a_port(url: SecretStr) -> SecretStr:
+    try:
+        _ = urlsplit(url.get_secret_value()).port
+    except ValueError:
+        raise ValueError("has no number up to 65535 as its port; in a password, write / as %2F, @ as %40") from None
+    return url
+
+
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 def _backup_url(url: str) -> str:

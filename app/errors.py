@@ -16,6 +16,8 @@
     │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
     ├── IdempotencyMismatch      the key was used before for another request
     ├── LimitReached             one caller's share is used up; others go on
+    │   ├── RateLimited          too many requests in a minute
+    │   ├── TooManyAttempts      too many wrong passwords, or accounts opened
     │   ├── TooManyTurns         as many turns are running as one user may have
     │   └── QuotaExceeded        the day's tokens are used, or promised to turns that are running
     ├── Unavailable              try again later
@@ -136,16 +138,37 @@ class IdempotencyMismatch(ParleyError):
 
 
 class LimitReached(ParleyError):
+    """`limit` says which, by its name in the metrics."""
+
     code = "limit_reached"
     default_detail = "You have used your share for now; wait a little."
+    limit = ""
+
+    def __init__(self, detail: str | None = None, *, limit: str | None = None, retry_after: int | None = None) -> None:
+        self.limit = limit or self.limit
+        super().__init__(detail, retry_after=retry_after)
+
+
+class RateLimited(LimitReached):
+    code = "rate_limited"
+    default_detail = "More requests came from you than this server takes; wait a little."
+    limit = "user"
+
+
+class TooManyAttempts(LimitReached):
+    code = "too_many_attempts"
+    default_detail = "This went wrong too often; wait a while."
+    limit = "login"
 
 
 class TooManyTurns(LimitReached):
+    limit = "turns"
     code = "too_many_turns"
     default_detail = "You have as many turns running as one user may; wait for the end of one or cancel it."
 
 
 class QuotaExceeded(LimitReached):
+    limit = "tokens"
     code = "quota_exceeded"
     default_detail = "Your tokens for today are used up; the quota is renewed at midnight UTC."
 

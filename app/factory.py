@@ -20,6 +20,7 @@ from app.api import (
     exports,
     health,
     keys,
+    limits,
     measuring,
     metrics,
     models,
@@ -36,8 +37,10 @@ from app.database import binds, connect_in_time, engine_options
 from app.errors import SettingsError
 from app.extensions import api, db, jwt, migrate
 from app.providers.registry import ProviderRegistry
+from app.services.attempts import Attempts
 from app.services.container import Services
 from app.services.key_uses import KeyUses
+from app.services.limit_counters import limit_counters
 from app.services.models import ModelLists
 from app.services.passwords import PasswordHasher
 from app.services.provider_choice import ProviderChoices
@@ -90,6 +93,7 @@ def create_app(settings: Settings, blueprints: Iterable[Blueprint] = (), command
     security.init_app(flask_app, settings.server.trusted_proxies)
     bodies.init_app(flask_app, settings.server.max_body_bytes)
     cors.init_app(flask_app, settings.server.cors_origins)
+    limits.init_app(flask_app, settings.limits, flask_app.extensions["parley"].counters)
     compression.init_app(flask_app)
     measuring.init_app(flask_app)
 
@@ -141,6 +145,8 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         for each in db.engines.values():
             trace(each)
             event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
+    counters = limit_counters(settings, flask_app.extensions["jobs"])
+    secret: str = flask_app.config["JWT_SECRET_KEY"]
     runtime = RuntimeSettings(engine)
     choices = ProviderChoices(providers, runtime)
     flask_app.extensions["parley"] = Services(
@@ -149,6 +155,8 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         passwords=PasswordHasher(queue=settings.auth.password_queue),
         turns=TurnEngine(engine, providers, settings.chat, choices, IndexRequests(flask_app.extensions["jobs"]).add),
         key_uses=KeyUses(engine),
+        counters=counters,
+        attempts=Attempts(counters, settings.limits, secret),
         runtime=runtime,
         choices=choices,
         models=ModelLists(providers, choices),

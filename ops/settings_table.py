@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from app.config import GROUPS, Group
-from app.config_values import PostgresUrl
+from app.config_values import BrokerUrl, PostgresUrl, RedisUrl
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = """\
@@ -37,6 +37,8 @@ _KINDS: dict[Any, str] = {
     float: "number",
     Path: "path",
     SecretStr: "secret",
+    BrokerUrl: "secret",
+    RedisUrl: "secret",
 }
 _BOUNDS = ((Ge, "at least", "ge"), (Gt, "above", "gt"), (Le, "at most", "le"), (Lt, "below", "lt"))
 
@@ -93,7 +95,12 @@ def accepts(field: FieldInfo) -> str:
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
     """The members of a union; the annotation itself if it is none."""
-    if annotation is PostgresUrl or get_origin(annotation) is Literal or not get_args(annotation):
+    if (
+        annotation in _KINDS
+        or annotation is PostgresUrl
+        or get_origin(annotation) is Literal
+        or not get_args(annotation)
+    ):
         return (annotation,)
     return get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
 

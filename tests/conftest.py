@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from app.config import GROUPS, Settings, load_settings
 from app.extensions import db
 from app.factory import create_app
+from tests import limits
 from tests.database import fresh_database, run_folder, server_url
 from tests.factories import Account, make_account
 
@@ -57,7 +58,8 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         loaded = load_settings(env_file=None)
     return replace(
         loaded,
-        chat=loaded.chat.model_copy(update={"max_running_per_user": 0}),  # those who test the limit set one
+        chat=loaded.chat.model_copy(update={"max_running_per_user": 0}),
+        limits=loaded.limits.model_copy(update=dict.fromkeys(limits.NAMES, 0)),
         server=loaded.server.model_copy(update={"home": tmp_path_factory.mktemp("home")}),
         database=loaded.database.model_copy(update={"url": database_url}),
         auth=loaded.auth.model_copy(update={"jwt_secret_key": SecretStr("a-secret-for-tests-only-0123456789abcdef")}),

@@ -40,6 +40,7 @@ _ROLES = {
     Access.OPERATOR: {UserRole.OPERATOR, UserRole.ADMIN},
     Access.ADMIN: {UserRole.ADMIN},
 }
+_CLAIMED = "parley.claimed"  # in the request's environment
 _READING = {"GET", "HEAD"}
 # A proxy on this machine lets others in, and says so.
 _PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
@@ -71,13 +72,30 @@ def admit(access: Access, scope: KeyScope | None) -> None:
     if access is Access.OPS:
         _admit_ops()
         return
-    sent = _sent_key()
-    identity = token_identity(refresh=False) if sent is None else api_keys.read(sent)
+    identity = claimed()
     if access is not Access.TURN:
         identity = _identified(identity, scope)
         if access in _ROLES and identity.role not in _ROLES[access]:
             raise NotAllowed("This needs the role of an operator or admin.")
     g.identity = identity
+
+
+def claimed() -> Identity:
+    """Whom the request names as its caller: verified, if by a token; merely read, if by an API key.
+
+    Raises `NotAuthenticated`. Found out once in a request, and kept with it: `g` may outlive it.
+    """
+    found: Identity | NotAuthenticated | None = request.environ.get(_CLAIMED)
+    if found is None:
+        sent = _sent_key()
+        try:
+            found = token_identity(refresh=False) if sent is None else api_keys.read(sent)
+        except NotAuthenticated as error:
+            found = error
+        request.environ[_CLAIMED] = found
+    if isinstance(found, NotAuthenticated):
+        raise found
+    return found
 
 
 def ops_caller() -> bool:

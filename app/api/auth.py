@@ -17,7 +17,14 @@ from app.api.schemas.auth import (
     RenameSchema,
     TokensSchema,
 )
-from app.errors import DatabaseUnavailable, EmailTaken, NotAllowed, NotAuthenticated, Overloaded
+from app.errors import (
+    DatabaseUnavailable,
+    EmailTaken,
+    NotAllowed,
+    NotAuthenticated,
+    Overloaded,
+    TooManyAttempts,
+)
 from app.services import accounts, quotas, sessions
 from app.services.accounts import Account
 from app.services.sessions import Client, Tokens
@@ -39,7 +46,7 @@ def _no_store(response: Response) -> Response:
 @public_blueprint.route("/register", methods=["POST"])
 @public_blueprint.arguments(RegisterSchema)
 @public_blueprint.response(201, LoggedInSchema)
-@public_blueprint.raises(EmailTaken, Overloaded, DatabaseUnavailable)
+@public_blueprint.raises(EmailTaken, TooManyAttempts, Overloaded, DatabaseUnavailable)
 def register(body: dict[str, str]) -> dict[str, Any]:
     """Open an account and log in"""
     return _logged_in(*accounts.register(**body, client=_client()))
@@ -48,7 +55,7 @@ def register(body: dict[str, str]) -> dict[str, Any]:
 @public_blueprint.route("/login", methods=["POST"])
 @public_blueprint.arguments(LoginSchema)
 @public_blueprint.response(200, LoggedInSchema)
-@public_blueprint.raises(NotAuthenticated, NotAllowed, Overloaded, DatabaseUnavailable)
+@public_blueprint.raises(NotAuthenticated, NotAllowed, TooManyAttempts, Overloaded, DatabaseUnavailable)
 def login(body: dict[str, str]) -> dict[str, Any]:
     """Log in"""
     return _logged_in(*accounts.login(**body, client=_client()))
@@ -95,10 +102,10 @@ def rename(body: dict[str, str]) -> Account:
 @blueprint.route("/password", methods=["POST"])
 @blueprint.arguments(ChangePasswordSchema)
 @blueprint.response(204)
-@blueprint.raises(Overloaded)
+@blueprint.raises(TooManyAttempts, Overloaded)
 def change_password(body: dict[str, str]) -> None:
     """Change my password and end all my sessions, this one too; API keys stay valid"""
-    accounts.change_password(caller().user_id, **body)
+    accounts.change_password(caller().user_id, **body, client=_client())
 
 
 def _logged_in(account: Account, tokens: Tokens) -> dict[str, Any]:

@@ -23,16 +23,25 @@ View = TypeVar("View", bound=Callable[..., Any])
 class Blueprint(flask_smorest.Blueprint):
     """A flask-smorest blueprint with an `access` that holds for each of its routes; there is no default.
 
-    `scope` is what an API key needs for all of them; without it reading takes one scope and changing another.
+    `scope` is what an API key needs for all of them; without it reading takes one scope and changing another. Requests
+    are counted and limited, see `app.api.limits`, unless `limited` says that they cost nothing and are always wanted.
     """
 
     ARGUMENTS_PARSER = StrictParser()
 
     def __init__(
-        self, name: str, import_name: str, *, access: Access, scope: KeyScope | None = None, **options: Any
+        self,
+        name: str,
+        import_name: str,
+        *,
+        access: Access,
+        scope: KeyScope | None = None,
+        limited: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__(name, import_name, **options)
         self.access = access
+        self.limited = limited
         self._scope = scope
         self.before_request(lambda: admit(access, self.scope_of(request.method)))
 

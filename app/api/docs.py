@@ -30,7 +30,12 @@ _NAMES = ",".join(f'"{name}"' for name in _FILES)
 _TEXT = {"type": "string"}
 
 blueprint = Blueprint(
-    "docs", __name__, access=Access.PUBLIC, url_prefix="/docs", description="What this API can do, for people"
+    "docs",
+    __name__,
+    access=Access.PUBLIC,
+    limited=False,
+    url_prefix="/docs",
+    description="What this API can do, for people",
 )
 
 

@@ -9,7 +9,9 @@ from app.api.blueprint import Blueprint
 from app.api.schemas.health import HealthSchema, LiveSchema, ReadySchema
 from app.services import health
 
-blueprint = Blueprint("health", __name__, access=Access.PUBLIC, description="Whether the server can do its work")
+blueprint = Blueprint(
+    "health", __name__, access=Access.PUBLIC, limited=False, description="Whether the server can do its work"
+)
 
 
 @blueprint.route("/health")

@@ -7,7 +7,9 @@ from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.metrics import exposition
 
-blueprint = Blueprint("metrics", __name__, access=Access.OPS, description="What has been counted, for Prometheus")
+blueprint = Blueprint(
+    "metrics", __name__, access=Access.OPS, limited=False, description="What has been counted, for Prometheus"
+)
 
 
 @blueprint.route("/metrics")

@@ -11,12 +11,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
-from app.metrics import archive, backups, caches, care, chat, db, http, jobs, readings
+from app.metrics import archive, backups, caches, care, chat, db, http, jobs, limits, readings
 from app.metrics.folder import code, seated, shared_folder
 from app.metrics.registry import METRICS, REGISTRY
 
 # Importing a module declares its metrics: all of them are to be in METRICS, whoever asks.
-DECLARING = (http, db, chat, caches, jobs, care, archive, backups, readings)
+DECLARING = (http, db, chat, limits, caches, jobs, care, archive, backups, readings)
 
 
 _one_at_a_time = threading.Lock()

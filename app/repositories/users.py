@@ -16,6 +16,15 @@ RETURNING {_COLUMNS}""",
 
 BY_EMAIL = Statement("users.by_email", f"SELECT {_COLUMNS} FROM users WHERE lower(email) = lower(%(email)s)")
 
+# From where the account was logged into before, the latest first; sessions that have ended are kept for a while.
+ADDRESSES = Statement(
+    "users.addresses",
+    """
+SELECT sessions.address FROM sessions JOIN users ON users.id = sessions.user_id
+ WHERE lower(users.email) = lower(%(email)s) AND sessions.address IS NOT NULL
+ ORDER BY sessions.id DESC LIMIT 1000""",
+)
+
 GET = Statement("users.get", f"SELECT {_COLUMNS} FROM users WHERE id = %(user_id)s")
 
 RENAME = Statement(

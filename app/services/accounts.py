@@ -17,6 +17,7 @@ from app.models import UserStatus
 from app.models.columns import new_id
 from app.repositories import users as sql
 from app.services import sessions
+from app.services.addresses import UNKNOWN, network_of
 from app.services.container import services
 from app.services.sessions import Client, Tokens, autocommit
 
@@ -40,8 +41,9 @@ def register(email: str, password: str, name: str, client: Client) -> tuple[Acco
     """Open an account and its first session.
 
     Raises `EmailTaken` when the address has an account, in whatever spelling, `InvalidInput` for a password that may
-    not be chosen, and `Overloaded`. Nothing is stored then.
+    not be chosen, `TooManyAttempts` and `Overloaded`. Nothing is stored then.
     """
+    services().attempts.registering(client.address)
     password_hash = services().passwords.hash(password)
     parameters = {"user_id": new_id(), "email": email, "name": name, "password_hash": password_hash}
     try:
@@ -59,11 +61,13 @@ def login(email: str, password: str, client: Client) -> tuple[Account, Tokens]:
     """Open a session.
 
     Raises `NotAuthenticated`, the same way and after the same work, for an unknown address and a wrong password;
-    `NotAllowed` for the right password of a disabled account; `Overloaded`.
+    `TooManyAttempts` likewise; `NotAllowed` for the right password of a disabled account; `Overloaded`.
     """
-    with autocommit() as connection:
-        row = sql.BY_EMAIL.one(connection, {"email": email})
-    right = services().passwords.verify(password, row.password_hash if row else None)
+    with services().attempts.at(email, client.address, lambda: _familiar(email, client.address)) as attempt:
+        with autocommit() as connection:
+            row = sql.BY_EMAIL.one(connection, {"email": email})
+        right = services().passwords.verify(password, row.password_hash if row else None)
+        attempt.failed = not right
     if row is None or not right:
         raise NotAuthenticated(_WRONG)
     if row.status != UserStatus.ACTIVE:
@@ -84,18 +88,20 @@ def rename(user_id: UUID, name: str) -> Account:
         return _account(sql.RENAME.one(connection, {"user_id": user_id, "name": name}))
 
 
-def change_password(user_id: UUID, current_password: str, new_password: str) -> None:
+def change_password(user_id: UUID, current_password: str, new_password: str, client: Client) -> None:
     """Change the password and end all of the user's sessions, the caller's too.
 
     Raises `InvalidInput` when `current_password` is wrong or `new_password` may not be chosen, `NotAuthenticated` when
-    the account has just been deleted, and `Overloaded`.
+    the account has just been deleted, `TooManyAttempts` and `Overloaded`.
     """
     passwords = services().passwords
     with autocommit() as connection:
         row = sql.GET.one(connection, {"user_id": user_id})
     if row is None:
         raise NotAuthenticated
-    if not passwords.verify(current_password, row.password_hash):
+    with services().attempts.at(str(user_id), client.address, lambda: False) as attempt:
+        attempt.failed = not passwords.verify(current_password, row.password_hash)
+    if attempt.failed:
         raise InvalidInput(fields={"current_password": ["This is not your password."]})
     parameters = {"user_id": user_id, "seen_hash": row.password_hash, "password_hash": passwords.hash(new_password)}
     with db.engine.begin() as connection:
@@ -103,6 +109,14 @@ def change_password(user_id: UUID, current_password: str, new_password: str) -> 
         if sql.SET_PASSWORD.one(connection, parameters) is None:
             raise InvalidInput(fields={"current_password": ["The password was changed meanwhile."]})
         sessions.revoke_all(connection, user_id)
+
+
+def _familiar(email: str, address: str | None) -> bool:
+    """Whether the owner of this account has logged in from there before, as far as that is still known."""
+    with autocommit() as connection:
+        known = sql.ADDRESSES.all(connection, {"email": email})
+    here = network_of(address)
+    return here != UNKNOWN and any(network_of(row.address) == here for row in known)
 
 
 def _account(row: Row[Any] | None) -> Account:

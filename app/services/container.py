@@ -7,7 +7,9 @@ from flask import current_app
 
 from app.config import Settings
 from app.providers.registry import ProviderRegistry
+from app.services.attempts import Attempts
 from app.services.key_uses import KeyUses
+from app.services.limit_counters import LimitCounters
 from app.services.models import ModelLists
 from app.services.passwords import PasswordHasher
 from app.services.provider_choice import ProviderChoices
@@ -22,6 +24,8 @@ class Services:
     passwords: PasswordHasher
     turns: TurnEngine
     key_uses: KeyUses
+    counters: LimitCounters
+    attempts: Attempts
     runtime: RuntimeSettings
     choices: ProviderChoices
     models: ModelLists

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.repositories import api_keys as sql
-from app.services.identity import Identity
+from app.services.identity import Identity, PresentedKey
 
 EVERY = 60.0  # seconds between two writes of one key
 GATHER = 1.0  # seconds from a use to its being written, in which those of other keys join it
@@ -30,10 +30,14 @@ class KeyUses:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = threading.Lock()
-        self._known: dict[_Key, float] = {}  # when each was last taken up, by the monotonic clock
+        self._known: dict[PresentedKey, float] = {}  # when each was last taken up, by the monotonic clock
         self._waiting: set[_Key] = set()
         self._gathering = threading.Event()
         self._running = False
+
+    def knows(self, caller: Identity) -> bool:
+        """Whether the caller's key has been verified here within about the last minute, and not merely claims so."""
+        return caller.key in self._known
 
     def note(self, caller: Identity) -> None:
         """The caller's key, which has been verified, was used. Nothing for a caller without one. Never waits."""
@@ -41,9 +45,9 @@ class KeyUses:
             return
         key, now = (caller.user_id, caller.key.id), time.monotonic()
         with self._lock:
-            if now - self._known.get(key, -EVERY) < EVERY:
+            if now - self._known.get(caller.key, -EVERY) < EVERY:
                 return
-            self._known[key] = now
+            self._known[caller.key] = now
             self._waiting.add(key)
             if not self._running:
                 self._running = True
@@ -55,7 +59,7 @@ class KeyUses:
             with self._lock:
                 keys, self._waiting = self._waiting, set()
                 old = time.monotonic() - EVERY
-                self._known = {key: seen for key, seen in self._known.items() if seen > old}
+                self._known = {known: seen for known, seen in self._known.items() if seen > old}
                 if not keys:
                     self._running = False
                     return

@@ -28,6 +28,7 @@ from ops import embedded
 from ops.embedded import state
 from ops.embedded.leftovers import wait_ended
 from ops.embedded.site import open_site
+from tests.limits import NO_LIMITS
 
 PROJECT = Path(__file__).parents[2]
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
@@ -84,7 +85,7 @@ class Rig:
             "JWT_SECRET_KEY": SECRET,
             "PORT": str(self.port),
             "PARLEY_HOME": str(folder / "home"),
-            "CHAT_MAX_RUNNING_PER_USER": "0",  # one user stands for many here
+            **NO_LIMITS,
             **settings,
         }
         self._started: list[subprocess.Popen[bytes]] = []

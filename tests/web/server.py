@@ -14,6 +14,8 @@ from typing import Any, Self
 import psutil
 import urllib3
 
+from tests.limits import NO_LIMITS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,13 +26,17 @@ class WebServer:
         self.http = urllib3.PoolManager(maxsize=50, retries=False, timeout=60)
         self._port = _free_port()
         self._log = (home / "web.log").open("w+")
-        known = {name: value for name, value in os.environ.items() if not re.match("AI_|OPENAI_|CHAT_|DB_|WEB_", name)}
+        known = {
+            name: value
+            for name, value in os.environ.items()
+            if not re.match("AI_|OPENAI_|CHAT_|DB_|WEB_|RATE_|LOGIN_", name)
+        }
         self.environment = {
             **known,
             "PORT": str(self._port),
             "PARLEY_HOME": str(home),
             "JWT_SECRET_KEY": "a-secret-for-tests-only-0123456789abcdef",
-            "CHAT_MAX_RUNNING_PER_USER": "0",  # one user stands for many here
+            **NO_LIMITS,
             **settings,
         }
         self.process: subprocess.Popen[bytes] = self._start()

@@ -19,7 +19,9 @@ from app.extensions import api
 
 EXTENSION = "openapi"  # where `Flask.extensions` holds the finished document
 
-blueprint = Blueprint("openapi", __name__, access=Access.PUBLIC, description="What this API can do, for programs")
+blueprint = Blueprint(
+    "openapi", __name__, access=Access.PUBLIC, limited=False, description="What this API can do, for programs"
+)
 
 
 @blueprint.route("/openapi.json")

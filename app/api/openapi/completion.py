@@ -1,7 +1,7 @@
 """Adds to each operation what is declared elsewhere, and to the finished document what only the whole of it tells."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from apispec import APISpec, BasePlugin
@@ -13,7 +13,7 @@ from app.api.access import Access
 from app.api.blueprint import RAISES, Blueprint
 from app.api.openapi import problems
 from app.api.openapi.events import event_schema, name_of
-from app.api.openapi.general import HEADERS, PARAMETERS, SECURITY_SCHEMES, security, who
+from app.api.openapi.general import HEADERS, LIMIT_HEADERS, PARAMETERS, SECURITY_SCHEMES, security, who
 from app.api.schemas.events import EVENT, EVENTS
 from app.errors import (
     DatabaseUnavailable,
@@ -22,6 +22,7 @@ from app.errors import (
     NotAuthenticated,
     NotFound,
     ParleyError,
+    RateLimited,
     TooLarge,
 )
 from app.models import KeyScope
@@ -66,7 +67,9 @@ class Completion(BasePlugin):
             _admit(operation, blueprint.access, blueprint.scope_of(method.upper()))
             _tidy_arguments(self._spec, operation)
             kinds = {*_implied(blueprint.access, rule, operation), *operation.pop(RAISES, ())}
-            self._add_responses(operation, problems.by_status(kinds))
+            if blueprint.limited:
+                kinds.add(RateLimited)
+            self._add_responses(operation, problems.by_status(kinds), LIMIT_HEADERS if blueprint.limited else ())
 
     def _identify(self, operation: dict[str, Any], method: str, rule: Rule) -> None:
         """A name for programs that are generated from this: the function's, or the method and the class."""
@@ -74,11 +77,14 @@ class Completion(BasePlugin):
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", rule.endpoint.rpartition(".")[2]).lower()
         operation.setdefault("operationId", f"{method}_{name}" if hasattr(view, "view_class") else name)
 
-    def _add_responses(self, operation: dict[str, Any], kinds: dict[int, list[problems.Kind]]) -> None:
+    def _add_responses(
+        self, operation: dict[str, Any], kinds: dict[int, list[problems.Kind]], headers: Iterable[str]
+    ) -> None:
+        limits = {name: {"$ref": f"#/components/headers/{name.replace('-', '')}"} for name in headers}
         answers = {int(status): answer for status, answer in operation.get("responses", {}).items()}
         for answer in answers.values():
             if isinstance(answer, dict):
-                answer["headers"] = {**answer.get("headers", {}), "X-Request-ID": _REQUEST_ID}
+                answer["headers"] = {**answer.get("headers", {}), "X-Request-ID": _REQUEST_ID, **limits}
         for status, of_status in kinds.items():
             name = problems.name_of(of_status)
             if name not in self._spec.components.responses:

@@ -21,6 +21,9 @@ they stand.
 
 **Requests** carry an id, `X-Request-ID`: yours or one of ours. It comes back with the answer, whatever that is.
 
+**Limits** hold for requests a minute; `X-RateLimit-Limit`, `-Remaining` and `-Reset` tell of the nearest. Beyond a
+limit the answer is 429, and `Retry-After` says when it is worth to come back.
+
 **Methods** that a path does not have are answered 405. HEAD goes wherever GET goes.
 """
 
@@ -76,7 +79,20 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds after which it is worth to try again; absent where waiting may not help.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "XRateLimitLimit": {
+        "description": "Requests that the limit nearest to being reached allows in its minute.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "XRateLimitRemaining": {
+        "description": "How many of them are left.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "XRateLimitReset": {
+        "description": "When the minute ends and all of them are there again, in seconds since 1970.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
 }
+LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
 _PEOPLE = {
