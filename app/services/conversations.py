@@ -16,6 +16,7 @@ from app.models import Conversation, ConversationStatus, ConversationStorage, Me
 from app.repositories import conversations, messages, search
 from app.services import archives
 from app.services.container import services
+from app.services.removal import remove
 from app.services.search_requests import request_index
 from app.services.transactions import statements
 
@@ -117,7 +118,7 @@ def delete(user_id: UUID, conversation_id: UUID) -> None:
     _when_idle(
         user_id,
         conversation_id,
-        lambda session, stale: conversations.remove(session, user_id, conversation_id, stale),
+        lambda session, stale: remove(session, user_id, conversation_id, stale),
         held_back=True,
     )
 
