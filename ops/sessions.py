@@ -28,9 +28,8 @@ TRANSACTIONS = Statement(
     f"""
 SELECT {_OPEN}
   FROM pg_stat_activity a
- WHERE a.backend_type IN ('client backend', 'parallel worker', 'walsender') AND a.pid <> pg_backend_pid()
-   AND a.leader_pid IS NULL AND a.datname = current_database()
-   AND (a.xact_start IS NOT NULL OR a.state IS NULL)
+ WHERE coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender') AND a.pid <> pg_backend_pid()
+   AND a.datname = current_database() AND (a.xact_start IS NOT NULL OR a.state IS NULL)
  ORDER BY a.xact_start NULLS LAST""",  # noqa: S608  # constants
 )
 

@@ -32,6 +32,7 @@ TIMEOUTS = Statement(
 SELECT name, setting::int8 AS milliseconds FROM pg_settings
  WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout') ORDER BY name""",
 )
+TRIES = 5  # a pooler may also take turns
 PAST_IT = "Set DATABASE_DIRECT_URL to the PostgreSQL server itself, past the pooler"
 
 
@@ -108,11 +109,14 @@ def pooling(connect: Callable[[], AbstractContextManager[Connection]]) -> Poolin
     with connect() as first:
         if _told(first) == (held := _backend(first)):
             return Pooling.NONE
-        first.detach()  # a pool of one connection has room for the second
-        with connect() as second, second.execution_options(isolation_level="READ COMMITTED").begin():
-            if _backend(second) == held or _backend(first) != held:
-                return Pooling.TRANSACTION
-    return Pooling.SESSION
+        if not first.connection.is_detached:
+            first.detach()  # a pool of one connection has room for the second
+        with connect() as second:
+            second.exec_driver_sql("BEGIN")  # so that what it is lent now is not lent to the first one meanwhile
+            lent = _backend(second)
+            seen = {_backend(first) for _ in range(TRIES)}
+            second.exec_driver_sql("ROLLBACK")
+    return Pooling.TRANSACTION if lent == held or seen != {held} else Pooling.SESSION
 
 
 def _told(connection: Connection) -> int:

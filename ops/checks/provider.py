@@ -14,15 +14,16 @@ SECONDS = 3.0  # for each; they are asked at the same time
 
 
 def reachable(probe: Probe) -> Iterator[Finding]:
-    """A finding for the provider that answers by default, and for each that stands in for it, that cannot be had."""
-    registry, fallback = services().providers, probe.settings.provider.fallback
-    asked = [registry.default, *(registry.get(name) for name in fallback if name != registry.default.name)]
+    """A finding for each that cannot be had: who answers where nobody chooses, and those that stand in for it."""
+    registry, choices = services().providers, services().choices
+    chosen = registry.get(choices.current().name)
+    asked = [chosen, *(registry.get(name) for name in probe.settings.provider.fallback if name != chosen.name)]
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(_ping, asked))
     for provider, error in zip(asked, answers, strict=True):
         if error is None:
             continue
-        first = provider is registry.default
+        first = provider is chosen
         passing = isinstance(error, ProviderOverloaded)
         stands_in = first and any(answers[index] is None for index in range(1, len(asked)))
         yield Finding(
