@@ -30,6 +30,7 @@ class Pooler:
     def __init__(self, server: str, *, transaction: bool) -> None:
         self._server, self._transaction = server, transaction
         self._idle: list[socket.socket] = []
+        self._servers: list[socket.socket] = []
         self._kept: list[psycopg2.extensions.connection] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
@@ -45,10 +46,11 @@ class Pooler:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for each in self._idle:
-            each.close()
-        for kept in self._kept:
-            kept.close()
+        with self._lock:
+            for server in self._servers:
+                server.close()
+            for kept in self._kept:
+                kept.close()
 
     def _accept(self) -> None:
         while True:
@@ -78,7 +80,8 @@ class Pooler:
                 return self._idle.pop()
             kept = psycopg2.connect(self._server)  # it knows how to log in; the socket is used from then on
             self._kept.append(kept)
-            return socket.socket(fileno=os.dup(kept.fileno()))
+            self._servers.append(socket.socket(fileno=os.dup(kept.fileno())))
+            return self._servers[-1]
 
     def _give_back(self, server: socket.socket) -> None:
         with self._lock:
