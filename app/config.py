@@ -189,8 +189,8 @@ class Limits(Group):
     url: RedisUrl | None = Field(
         None,
         validation_alias="RATE_LIMIT_URL",
-        description="Redis in which all processes count requests and wrong passwords together; unset: CELERY_BROKER_URL"
-        " where that is a Redis. Without one, and while it is away, each process counts for itself.",
+        description="Redis in which all processes count requests and wrong passwords together; unset: the one to which"
+        " jobs are sent, embedded or not. Without one, and while it is away, each process counts for itself.",
     )
     user_per_minute: int = Field(
         1200,

@@ -55,7 +55,7 @@ def again(
                 return begun_from(connection, command.message, again, begun)
         # It is in a bundle, or a limit is in the way; or others do the same at this moment, or have ended the session.
         archives.restore(connection, command.caller.user_id, row.conversation_id)
-        make_room(connection, parameters, holders)
+        make_room(connection, {**parameters, **place}, holders)
     raise ConversationBusy(retry_after=1)
 
 

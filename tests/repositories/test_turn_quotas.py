@@ -253,12 +253,16 @@ def test_a_turn_under_an_api_key_counts_for_its_owner(begin: Callable[..., Begun
         begin(user, caller=caller)
 
 
+@pytest.mark.parametrize("answer", ["half", "half of a long answer" * 10])
 def test_a_turn_that_is_run_again_sets_aside_again(
-    connections: Engine, begin: Callable[..., Begun], settings: Settings, user: Account
+    connections: Engine, begin: Callable[..., Begun], settings: Settings, user: Account, answer: str
 ) -> None:
-    set_quota(user_id=user.id, tokens_per_day=WANTED + 3)
+    """What was said before is sent again, and counts: with the long one it is that which does not fit."""
+    set_quota(user_id=user.id, tokens_per_day=1000)
     turn = begin(user, idempotency_key="again").turn
-    finish(connections, turn, TurnStatus.FAILED, Answer("half", None, 0.1))
+    finish(connections, turn, TurnStatus.FAILED, Answer(answer, None, 0.1))
+    used = state(user)[0]
+    assert used == 2 + len(answer) // 4 + 1
     command = ChatCommand(Identity(user.id, user.session_id), "hello", idempotency_key="again")
     chat = settings.chat.model_copy(update=SMALL)
 
@@ -266,12 +270,13 @@ def test_a_turn_that_is_run_again_sets_aside_again(
         with connections.connect() as connection:
             return again(connection, command, Prior(turn.id), chat, "demo", lambda row: row, QuotaHolders())
 
-    with pytest.raises(QuotaExceeded):
+    set_quota(user_id=user.id, tokens_per_day=used + WANTED + len(answer) // 8)
+    with pytest.raises(QuotaExceeded, match="renewed at midnight"):
         run_again()
-    set_quota(user_id=user.id, tokens_per_day=100)
+    set_quota(user_id=user.id, tokens_per_day=used + WANTED + len(answer))
     assert isinstance(run_again(), Begun)
-    assert state(user)[0] == 4
-    assert state(user)[1] >= WANTED
+    assert state(user)[0] == used
+    assert state(user)[1] > WANTED
 
 
 def test_a_quota_may_come_and_go_while_turns_run(
