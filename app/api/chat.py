@@ -35,6 +35,9 @@ from app.services.running_turn import RunningTurn, ToldTurn
 blueprint = Blueprint("chat", __name__, access=Access.TURN, description="Say something and get an answer")
 
 
+_REQUEST = ChatRequestSchema()  # made once: a class would be made anew for each request
+
+
 def _documented(view: View) -> View:
     """What both ways to chat answer, for the API's description."""
     for decorate in (
@@ -67,7 +70,7 @@ def _documented(view: View) -> View:
 
 @blueprint.route("/api/chat")
 class Chat(MethodView):
-    @blueprint.arguments(ChatRequestSchema)
+    @blueprint.arguments(_REQUEST)
     @_documented
     def post(self, body: dict[str, Any]) -> Response:
         """Send a message and get its answer, as JSON or as server-sent events"""
@@ -76,7 +79,7 @@ class Chat(MethodView):
 
 @blueprint.route("/api/<string:user_id>/chat")
 class UserChat(MethodView):
-    @blueprint.arguments(ChatRequestSchema)
+    @blueprint.arguments(_REQUEST)
     @_documented
     def post(self, body: dict[str, Any], user_id: str) -> Response:
         """The same, with the user named in the path: it must be the token's"""

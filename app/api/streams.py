@@ -10,6 +10,8 @@ from app.services.running_turn import ToldTurn
 
 PING_EVERY = 15.0  # seconds of silence after which a comment shows proxies that the connection lives
 
+_PING = b": ping\n\n"
+
 
 def event_stream(turn: ToldTurn, after: int = 0) -> Response:
     """A response that tells everything `turn` says beyond the event `after`, to its last."""
@@ -24,10 +26,11 @@ def event_stream(turn: ToldTurn, after: int = 0) -> Response:
 
 
 def _lines(turn: ToldTurn, after: int) -> Iterator[bytes]:
-    yield b": ping\n\n"
+    opening = _PING  # so that the first bytes come at once, whatever is to be told
     for events in turn.follow(PING_EVERY, after):
         # What has come meanwhile goes out in one write: the busier the process, the fewer the writes.
-        yield b"".join(map(_line, events)) or b": ping\n\n"
+        yield opening + b"".join(map(_line, events)) if events else _PING
+        opening = b""
 
 
 def _line(event: TurnEvent) -> bytes:

@@ -6,6 +6,7 @@ in threads and, patched, under gevent.
 """
 
 import io
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from http.client import HTTPResponse
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+from gevent import monkey
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import wait_for_read, wait_for_write
@@ -25,6 +27,8 @@ from app.providers.deadlines import Deadlines
 
 # urllib3 picks the connection and makes the response out of our reach: this is how the call's clock gets to them.
 clock: ContextVar[Deadlines] = ContextVar("clock")
+
+_poll = monkey.get_original("select", "poll")
 
 # A connection whose other end vanished behind a NAT is found out while idle in the pool, not by the next chat.
 _KEEP_ALIVE: list[tuple[int, int, int | bytes]] = [
@@ -152,6 +156,18 @@ def _dial(host: str, port: int, deadlines: Deadlines) -> socket.socket:
 
 class _Connection(HTTPConnection):
     response_class = _Response
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the other end has not hung up: asked of each connection that is used again, and waits for nothing.
+
+        urllib3's own look goes through gevent's poll, which takes forty times as long.
+        """
+        if self.sock is None:
+            return False
+        look = _poll()
+        look.register(self.sock.fileno(), select.POLLIN)
+        return not look.poll(0)
 
     def _new_conn(self) -> socket.socket:
         return _dial(self.host, self.port, clock.get())

@@ -16,6 +16,7 @@ from app.models.message import ANSWER_CONTENT_LIMIT
 from app.models.turn import FINISH_REASON_LIMIT, MODEL_LIMIT, TurnStatus
 from app.providers.base import Completed, Usage
 from app.repositories import turns as sql
+from app.repositories.statement import Statement
 from app.services.event_log import as_json
 from app.services.running_turn import RunningTurn
 from app.services.titles import preview_of
@@ -60,23 +61,45 @@ def finish(
         "stale_seconds": 0,
         **_provider_said(answer.completed),
     }
+    statement = sql.FINISH
+    if turn.tokens_sent is not None:
+        statement, parameters = sql.FINISH_IN_QUOTA, {**parameters, **_charged(turn, status, answer)}
+    row = _store(engine, statement, parameters, turn, status, with_message=message is not None)
+    if row is None:
+        raise TurnFenced
+    return row, message
+
+
+def _store(
+    engine: Engine,
+    statement: Statement,
+    parameters: dict[str, Any],
+    turn: RunningTurn,
+    status: TurnStatus,
+    *,
+    with_message: bool,
+) -> Row[Any] | None:
+    """Run the statement, again and again while the database is away. None: the attempt has been fenced."""
+    try:
+        with engine.connect() as connection:
+            return statement.one(connection, parameters)
+    except (DBAPIError, PoolTimeout) as error:
+        if not passing(error):
+            raise
+    # Only from here on, because tenacity takes 50 us even if there is nothing to be tried again.
     tries = Retrying(
         retry=retry_if_exception(passing),
         stop=stop_after_delay(_KEEP_TRYING),
         wait=wait_random_exponential(0.1, max=2),
         reraise=True,
     )
-    statement, row = sql.FINISH, None
-    if turn.tokens_sent is not None:
-        statement, parameters = sql.FINISH_IN_QUOTA, {**parameters, **_charged(turn, status, answer)}
+    row: Row[Any] | None = None
     for attempt in tries:
         with attempt, engine.connect() as connection:
             row = statement.one(connection, parameters)
-            if row is None and attempt.retry_state.attempt_number > 1:
-                row = _committed_before(sql.GET.one(connection, parameters), turn, status, message is not None)
-    if row is None:
-        raise TurnFenced
-    return row, message
+            if row is None:
+                row = _committed_before(sql.GET.one(connection, parameters), turn, status, with_message)
+    return row
 
 
 def passing(error: BaseException) -> bool:

@@ -13,14 +13,19 @@ from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
 
+from gevent import monkey
+
 DELTA = "message.delta"
 _LOOSE = 512  # events that are packed at once; twice as many may be loose
+
+# gevent's own lock costs ten times as much, and nobody waits or switches while he holds this one.
+_Lock = monkey.get_original("threading", "Lock")
 
 _sequence = attrgetter("sequence")
 _last = attrgetter("last")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnEvent:
     """One event of the stream. `sequence` grows by one, and by more where another attempt or process goes on."""
 
@@ -70,7 +75,10 @@ class Narration:
         self._loose: list[TurnEvent] = []
         self._last = self._stored = after
         self._over = False
-        self._changed = threading.Condition()
+        self._changing = _Lock()
+        # Locks that are held by whoever waits, and released to wake him: for the next event, or for the last one.
+        self._listening: list[threading.Lock] = []
+        self._waiting: list[threading.Lock] = []
 
     @property
     def last(self) -> int:
@@ -84,47 +92,69 @@ class Narration:
 
     def say(self, kind: str, data: dict[str, Any], *, sequence: int | None = None, last: bool = False) -> None:
         """Append an event, the next in number unless `sequence` names a later one, and wake the readers."""
-        with self._changed:
+        with self._changing:
             self._last = self._last + 1 if sequence is None else sequence
             self._loose.append(TurnEvent(self._last, kind, data))
             if len(self._loose) == 2 * _LOOSE:
                 self._pack()
             self._over = last
-            self._changed.notify_all()
+            woken = self._woken()
+        for bell in woken:
+            bell.release()
 
     def abandon(self) -> None:
         """Nothing more will be said here, and how it ended is not known: let the readers go."""
-        with self._changed:
+        with self._changing:
             self._over = True
-            self._changed.notify_all()
+            woken = self._woken()
+        for bell in woken:
+            bell.release()
 
     def wait(self) -> None:
         """Block until the last event has been said."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._over)
+        bell = threading.Lock()
+        bell.acquire()
+        with self._changing:
+            if self._over:
+                return
+            self._waiting.append(bell)
+        bell.acquire()
 
     def text(self) -> str:
         """All pieces of the answer that have been said, in one."""
-        with self._changed:
+        with self._changing:
             return "".join(part.text for part in (*self._packed, *self._loose))
 
     def follow(self, silence: float, after: int = 0) -> Iterator[list[TurnEvent]]:
-        """Every event beyond `after`, to the last, as many at a time as are there; none after `silence` seconds."""
+        """Every event beyond `after`, to the last, as many at a time as are there.
+
+        The first answer comes at once, and an empty one after each `silence` seconds.
+        """
+        bell = threading.Lock()
+        bell.acquire()
+        yielded = False
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._over or self._has_beyond(after), timeout=silence)  # noqa: B023  # used at once
+            with self._changing:
                 events, over = self._beyond(after), self._over
-            if events:
-                after = events[-1].sequence
+                if yielded and not events and not over:
+                    self._listening.append(bell)
+            if events or not yielded:
+                after = events[-1].sequence if events else after
+                yielded = True
+                yield events
             elif over:
                 return
-            yield events
+            elif not bell.acquire(timeout=silence):
+                with self._changing:
+                    if bell in self._listening:
+                        self._listening.remove(bell)
+                yield []
 
     def unstored(self) -> Iterator[list[TurnEvent]]:
         """What has been said and not stored, in order and in batches."""
         after = self._stored
         while True:
-            with self._changed:
+            with self._changing:
                 events = self._beyond(after)
             if not events:
                 return
@@ -135,13 +165,19 @@ class Narration:
         """All events up to this one have been stored."""
         self._stored = sequence
 
-    def _has_beyond(self, after: int) -> bool:
-        return bool(self._loose) and self._last > after
+    def _woken(self) -> list[threading.Lock]:
+        woken, self._listening = self._listening, []
+        if self._over:
+            woken += self._waiting
+            self._waiting = []
+        return woken
 
     def _beyond(self, after: int) -> list[TurnEvent]:
         """The next events beyond `after`: not all, where many are packed."""
         if self._packed and after < self._packed[-1].last:
             return self._packed[bisect_right(self._packed, after, key=_last)].beyond(after)
+        if after >= self._last - 1:  # whoever listens has heard all but what has just been said, or that too
+            return self._loose[-1:] if after < self._last else []
         return self._loose[bisect_right(self._loose, after, key=_sequence) :]
 
     def _pack(self) -> None:

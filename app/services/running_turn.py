@@ -48,7 +48,7 @@ class ToldTurn:
         return self.outcome
 
     def follow(self, silence: float, after: int = 0) -> Iterator[list[TurnEvent]]:
-        """Every event beyond `after`, to the last, as many at a time as are there; none after `silence` seconds."""
+        """Every event beyond `after`, as `Narration.follow` gives them."""
         return self.narration.follow(silence, after)
 
 
