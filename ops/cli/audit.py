@@ -1,9 +1,16 @@
 """`flask ops audit`: who did what."""
 
-import click
+from collections.abc import Sequence
 
-from ops.audit import acts
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ops.audit import AuditedAct, acts
 from ops.cli.frame import json_option, ops, tell
+from ops.cli.rendering import EMPTY, cell
+
+STYLES = {"done": "green", "refused": "yellow", "failed": "bold red", "begun": "magenta"}
 
 
 @ops.command("audit")
@@ -13,4 +20,18 @@ from ops.cli.frame import json_option, ops, tell
 @json_option
 def audit(target: str | None, action: str | None, limit: int, json: bool) -> None:
     """What operators did, the newest first."""
-    tell("audit", acts(target=target, action=action, limit=limit), json=json)
+    found = acts(target=target, action=action, limit=limit)
+    tell("audit", found, json=json, view=lambda console: _show(console, found))
+
+
+def _show(console: Console, found: Sequence[AuditedAct]) -> None:
+    """A line for each: when, how it ended, who did what to whom; below it, why and what else is known."""
+    if not found:
+        console.print("Nothing.", style="dim")
+    for act in found:
+        line = Text(f"{cell(act.created_at)}  ", style="dim")
+        line.append(f"{act.result:<8}", style=STYLES.get(act.result, ""))
+        line.append(f"{act.action:<18}", style="bold").append(f"{act.target or EMPTY}")
+        console.print(line.append(f"  by {act.actor}{f' from {act.address}' if act.address else ''}", style="dim"))
+        for told in filter(None, (act.reason, cell(act.details) if act.details else None)):
+            console.print(Text(f"{'':>21}{told}", style="dim"))

@@ -68,6 +68,8 @@ def cell(value: Any) -> str:
         return span(value)
     if isinstance(value, float):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return cell(_fields(value))
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {cell(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
@@ -97,6 +99,8 @@ def _words(name: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return cell(_fields(value))
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, set | frozenset):
