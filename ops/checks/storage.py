@@ -108,7 +108,7 @@ def is_here(probe: Probe) -> bool:
 def _judge(whose: str, folder: Path) -> Iterator[Finding]:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     usage = shutil.disk_usage(there)
-    share = usage.free / usage.total if usage.total else 1.0
+    share = usage.free / (usage.free + usage.used)  # of what there is for us; some systems keep a part for root
     if usage.free >= PLENTY or (share >= LOW and usage.free >= LITTLE):
         return
     grave = share < VERY_LOW or usage.free < NEARLY_NOTHING

@@ -125,7 +125,7 @@ class Span(click.ParamType[timedelta]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?) ?(s|min|h|d|w)", str(value))
+        found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(s|min|h|d|w)", str(value))
         if found is None or not 0 < float(found[1]) * self._units[found[2]] <= LONGEST_SPAN:
             self.fail(f"{value!r} is no span of time: write 90min, 24h, 7d or 4w, up to ten years", param, ctx)
         return timedelta(seconds=float(found[1]) * self._units[found[2]])

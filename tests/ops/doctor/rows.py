@@ -1,0 +1,33 @@
+"""Rows of the history of jobs, as if jobs had run."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from app.models.columns import new_id
+from tests.ops.doctor.conftest import Ward
+
+
+def ran(
+    ward: Ward,
+    job: str,
+    ago: timedelta,
+    status: str = "succeeded",
+    *,
+    reason: str | None = None,
+    report: dict[str, Any] | None = None,
+) -> None:
+    """A run of `job` that began and ended so long ago."""
+    at = datetime.now(UTC) - ago
+    ward.run(
+        "INSERT INTO job_runs (id, job, status, started_at, finished_at, reason, report) VALUES "
+        "(%(id)s, %(job)s, %(status)s, %(at)s, CASE WHEN %(status)s <> 'running' THEN %(at)s::timestamptz END, "
+        "%(reason)s, %(report)s::jsonb)",
+        id=str(new_id()),
+        job=job,
+        status=status,
+        at=at,
+        reason=reason,
+        report=orjson.dumps(report).decode() if report is not None else None,
+    )
