@@ -32,13 +32,13 @@ def run_folder(run_id: str) -> Path:
 
 
 @contextmanager
-def fresh_database(server: str, name: str) -> Iterator[str]:
-    """Create the empty database `name` on `server`, yield its URL, drop it."""
+def fresh_database(server: str, name: str, template: str = "template1") -> Iterator[str]:
+    """Create the database `name` on `server`, empty or a copy of `template`, yield its URL, drop it."""
     admin = create_engine(make_url(server), isolation_level="AUTOCOMMIT")
     try:
         with admin.connect() as connection:
             connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-            connection.execute(text(f'CREATE DATABASE "{name}"'))
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
         with admin.connect() as connection:
             connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))

@@ -104,7 +104,7 @@ class _Drill:
             problems=told(self.problems),
             steps=tuple(self.steps),
             began_at=self.here.taken_at,
-            rto_seconds=sum(step.seconds for step in self.steps),
+            rto_seconds=round(sum(step.seconds for step in self.steps), 3),
             rpo_seconds=(self.here.taken_at - newest).total_seconds() if newest else None,
             snapshot_age_seconds=(self.here.taken_at - self.backup.name.taken_at).total_seconds(),
             tables=len(manifest.contents.tables) if manifest else 0,

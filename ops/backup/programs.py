@@ -58,6 +58,8 @@ def find_programs(target: Target, *, chosen: Path | None = None, written_by: int
             continue
         if complaint := _complaint(found, target, written_by):
             seen[str(folder)] = complaint
+        elif found.major == target.version:
+            return found
         else:
             fitting.append(found)
     if fitting:

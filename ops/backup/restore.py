@@ -58,8 +58,6 @@ def restore(*, name: str, to: str) -> Restored:
     run_restore(programs, target, checked(inventory.store, backup.dump.name, manifest.dump, title="Restoring"))
     with target.connected() as connection:
         found = list(differences(manifest.contents, read_contents(connection)))
-    head, alembic = expected_revision(), manifest.contents.alembic
-    behind = "run `flask db upgrade` with DATABASE_URL set to it: it is of an older version of Parley"
     return Restored(
         name=backup.name.text,
         into=_where(target),
@@ -67,10 +65,20 @@ def restore(*, name: str, to: str) -> Restored:
         problems=told(found),
         tables=len(manifest.contents.tables),
         rows=manifest.rows,
-        alembic=alembic,
+        alembic=manifest.contents.alembic,
         seconds=round(time.monotonic() - started, 3),
-        next_step="set DATABASE_URL to it and start Parley" if alembic == (head,) else behind,
+        next_step=_next_step(manifest.contents.alembic),
     )
+
+
+def _next_step(alembic: tuple[str, ...]) -> str:
+    """Revisions are numbered, so that an older one sorts before a newer."""
+    head = expected_revision()
+    if alembic == (head,):
+        return "set DATABASE_URL to it and start Parley"
+    if max(alembic, default="") > head:
+        return "start it with the version of Parley that it is of, which is newer than this one"
+    return "run `flask db upgrade` with DATABASE_URL set to it: it is of an older version of Parley"
 
 
 def _refuse_filled(target: Target) -> None:

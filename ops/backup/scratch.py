@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def server_for_drills(setting: str | None, own: Target, home: Path) -> Iterator[
             return
         if setting == EMBEDDED:
             folder = open_site(home).folder("drill")
-            folder.chmod(0o711)
+            folder.chmod(0o711)  # the server may run as another user
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             setting = stack.enter_context(embedded.lease_postgres(folder, durable=False)).url
         yield reached(setting)
 

@@ -148,19 +148,26 @@ class Installation:
         )
 
 
-@pytest.fixture(scope="module")
-def shop(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def shop(postgres: str, pattern: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
     """URL of a database with that schema, which tests leave as they found it."""
-    with fresh_database(postgres, f"shop_{testrun_uid[:8]}_{worker_id}") as url:
-        fill(url)
+    with fresh_database(postgres, f"shop_{testrun_uid[:8]}_{worker_id}", template=pattern) as url:
         yield url
 
 
-@pytest.fixture
-def spare(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """URL of a database with that schema, to be broken."""
-    with fresh_database(postgres, f"spare_{testrun_uid[:8]}_{worker_id}") as url:
+@pytest.fixture(scope="session")
+def pattern(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """Name of a database with that schema, which nobody connects to."""
+    name = f"pattern_{testrun_uid[:8]}_{worker_id}"
+    with fresh_database(postgres, name) as url:
         fill(url)
+        yield name
+
+
+@pytest.fixture
+def spare(postgres: str, pattern: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """URL of a database with that schema, to be broken."""
+    with fresh_database(postgres, f"spare_{testrun_uid[:8]}_{worker_id}", template=pattern) as url:
         yield url
 
 

@@ -145,12 +145,17 @@ SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], str]] 
 
 @pytest.mark.parametrize("kind", SEEN_BY_RESTORING)
 def test_what_only_restoring_finds(
-    kind: str, install: Callable[..., Installation], spare: str, programs: Programs
+    kind: str,
+    good: Path,
+    install: Callable[..., Installation],
+    shop: str,
+    spare: str,
+    programs: Programs,
+    tmp_path: Path,
 ) -> None:
     """Each has the right size and checksum, and a manifest whose seal fits."""
     spoil, said = SEEN_BY_RESTORING[kind]
-    parley = install(spare)
-    parley.run(create)
+    parley = install(shop, folder=broken.copy_of(good, tmp_path / "broken"))
     spoil(spare, parley.folder, programs)
     [verified] = parley.run(verify, store=parley.store)
     assert verified.ok

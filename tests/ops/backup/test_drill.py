@@ -103,7 +103,7 @@ def test_only_a_drill_of_the_same_database_makes_such_a_name() -> None:
 def test_a_killed_drill_is_cleared_by_the_next(install: Callable[..., Installation], spare: str) -> None:
     parley = install(spare)
     run_sql(
-        spare, "INSERT INTO messages SELECT n, 1, repeat(md5(n::text), 40), now() FROM generate_series(5000, 60000) n"
+        spare, "INSERT INTO messages SELECT n, 1, repeat(md5(n::text), 40), now() FROM generate_series(5000, 20000) n"
     )
     parley.run(create)
     process = parley.start("drill")
@@ -181,6 +181,19 @@ def test_a_drill_elsewhere(install: Callable[..., Installation], plain_role: str
     with pytest.raises(RestoreFailed, match="is the URL right, and the server up") as raised:
         lost.run(drill)
     assert str(make_url(spare).password) not in raised.value.detail
+
+
+@pytest.mark.process
+def test_a_drill_on_a_server_of_its_own(
+    install: Callable[..., Installation], plain_role: str, settings: Settings
+) -> None:
+    """Started for it, and gone afterwards."""
+    parley = install(plain_role, drill_url="embedded")
+    parley.run(create)
+    drilled: Drilled = parley.run(drill)
+    assert drilled.ok, drilled.problems
+    assert drilled.restored_on.split(":")[1] != str(make_url(plain_role).port)
+    assert not (settings.server.home / "drill").exists()
 
 
 def test_an_older_server_is_no_place_for_a_drill(install: Callable[..., Installation], spare: str) -> None:
