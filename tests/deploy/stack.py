@@ -63,6 +63,7 @@ class Stack:
         """What the process of this service finds: of this machine only where programs and temporary files are."""
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
         here = {"HOST": "127.0.0.1", "PORT": str(self.web_ports[number]), "PARLEY_HOME": str(self.folder / "home")}
+        here["BACKUP_URL"] = self.folder.as_uri()
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return {**kept, "PATH": path, **self._dotenv, **self.services[service].environment, **here}
 

