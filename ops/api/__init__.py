@@ -4,13 +4,14 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import archive, audit, checks, jobs, providers, users
+from ops.api import archive, audit, backups, checks, jobs, providers, users
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
     providers.blueprint,
     checks.blueprint,
     archive.blueprint,
+    backups.blueprint,
     users.blueprint,
     users.admins_blueprint,
     audit.blueprint,

@@ -6,10 +6,12 @@ from datetime import datetime
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.config import Settings
 from app.errors import InvalidInput
-from ops.backup.errors import Damaged
+from ops.backup.errors import Damaged, NotSetUp
 from ops.backup.inventory import Backup, Inventory
 from ops.backup.stores.base import Store
+from ops.backup.stores.opening import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,24 @@ class Listed:
     alembic: tuple[str, ...]
     state: str
     drilled: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Every backup in the store at `place`, the newest first. Where no place is set, `reason` says what to set."""
+
+    place: str | None
+    items: tuple[Listed, ...]
+    reason: str | None = None
+
+
+def listing(settings: Settings) -> Listing:
+    """What there is, for whoever has no time to wait for a slow store. Raises `StoreFailed`."""
+    try:
+        store = open_store(settings, hasty=True)
+    except NotSetUp as error:
+        return Listing(place=None, items=(), reason=error.detail)
+    return Listing(place=store.place, items=tuple(backups(store=store)))
 
 
 def backups(*, store: Store) -> list[Listed]:
