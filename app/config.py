@@ -19,6 +19,7 @@ from app.config_values import (
     BrokerUrl,
     DrillUrl,
     Fallback,
+    Hours,
     Origins,
     PostgresUrl,
     PreviousKeys,
@@ -120,6 +121,12 @@ class Database(Group):
         ge=100,
         validation_alias="DB_IDLE_IN_TRANSACTION_TIMEOUT_MS",
         description="Longest pause inside a transaction, in milliseconds.",
+    )
+    index_hours: Hours = Field(
+        "01-05",
+        validation_alias="INDEX_APPLY_HOURS",
+        description="Hours of the day, UTC, in which index plans are applied without --now: 22-04 is over midnight,"
+        " 00-24 is always.",
     )
 
 

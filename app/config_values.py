@@ -107,5 +107,13 @@ def _drill_url(url: str) -> str:
     return url if url == "embedded" else _psycopg2_url(url)
 
 
+def _hours(hours: str) -> str:
+    found = re.fullmatch("([01][0-9]|2[0-3])-([01][0-9]|2[0-4])", hours)
+    if found is None or found[1] == found[2]:
+        raise ValueError("must be two different hours of the day, such as 01-05 or 22-04")
+    return hours
+
+
 BackupUrl = Annotated[str, AfterValidator(_backup_url)]
 DrillUrl = Annotated[str, AfterValidator(_drill_url)]
+Hours = Annotated[str, AfterValidator(_hours)]

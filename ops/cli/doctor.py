@@ -42,10 +42,17 @@ def doctor(only: Sequence[str], thorough: bool, fail_on: str, listed: bool, json
     levels = [answer.level for answer in examination.answers]
     if fail_on == "critical":
         levels = [level for level in levels if level is not Level.WARNING]
-    tell("doctor", examination, json=json, level=worst(levels), view=lambda console: _show(console, examination))
+    tell(
+        "doctor",
+        examination,
+        json=json,
+        level=worst(levels),
+        view=lambda console: show_examination(console, examination),
+    )
 
 
-def _show(console: Console, examination: clinic.Examination) -> None:
+def show_examination(console: Console, examination: clinic.Examination) -> None:
+    """Each answer for people, with what to do about it."""
     for answer in examination.answers:
         line = Text(f"{MARKS[answer.level]:>12}  ", style=STYLES[answer.level])
         console.print(line.append(f"{answer.check:<28}", style="bold").append(answer.asks, style="dim"))

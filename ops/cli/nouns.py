@@ -6,6 +6,7 @@ from ops.cli import (
     backup,
     doctor,
     growth,
+    index,
     jobs,
     key,
     locks,
@@ -18,6 +19,6 @@ from ops.cli import (
 )
 from ops.cli.frame import ops
 
-NOUNS = (archive, audit, backup, doctor, growth, jobs, key, locks, pool, provider, routine, seed, slow, user)
+NOUNS = (archive, audit, backup, doctor, growth, index, jobs, key, locks, pool, provider, routine, seed, slow, user)
 
 __all__ = ["NOUNS", "ops"]

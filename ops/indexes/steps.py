@@ -21,8 +21,8 @@ class Step:
     """What mends one finding of `check`. `table` and `index` are names as SQL takes them.
 
     `undo` is what takes it back, empty where nothing needs to be. `disk_bytes` is what it takes while it runs, in
-    `tablespace` (its oid, 0 for the database's own). `reads_bytes` is what it reads and writes, for the estimate.
-    An index that is dropped because another one does its work relies on that.
+    `tablespace` (its oid). `reads_bytes` is what it reads and writes, for the estimate. An index that is dropped
+    because another one does its work `relies_on` that. `ours`: its table is one of Parley's models.
     """
 
     check: str
@@ -50,3 +50,12 @@ class Step:
     def identity(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """The same for a step that was planned again: then what it mends is still so."""
         return self.check, self.sql, self.undo
+
+    @property
+    def drops(self) -> bool:
+        """Whether its index is gone afterwards."""
+        return len(self.sql) == 1 and self.sql[0].startswith("DROP INDEX ")
+
+    @property
+    def builds(self) -> bool:
+        return any(" CONCURRENTLY " in statement and not statement.startswith("DROP ") for statement in self.sql)

@@ -48,7 +48,9 @@ def unused(probe: Probe) -> Iterator[Finding]:
     yield from reading.unread()
 
 
-def cases(probe: Probe, reading: Reading, *, counted_for: timedelta = COUNTED_FOR) -> Iterator[Case]:
+def cases(probe: Probe, reading: Reading, *, counted_for: timedelta | None = None) -> Iterator[Case]:
+    """`counted_for` is how long PostgreSQL must have been counting, `COUNTED_FOR` without it."""
+    counted_for = COUNTED_FOR if counted_for is None else counted_for
     (readers,) = READERS.all(probe.connection, {})
     keys, families = list(keys_of(probe)), families_of(probe)
     idle: list[Index] = []

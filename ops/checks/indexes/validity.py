@@ -77,14 +77,14 @@ def cases(probe: Probe, reading: Reading) -> Iterator[Case]:
 
 def leftover_of(index: Index, reading: Reading) -> Index | None:
     """The index of which `index` is an abandoned copy, if it is one: named as REINDEX CONCURRENTLY names it, not valid,
-    and the same columns on the same table as a valid index with the rest of its name."""
+    and the same columns on the same table as the index with the rest of its name. That one may be broken as well."""
     found = _LEFTOVER.fullmatch(index.name)
     if found is None or index.is_valid or index.constraint is not None:
         return None
     base, cut = found["base"], len(index.name.encode()) >= NAME_BYTES - 1
     for other in reading.of(index.table_oid):
         named = other.name == base or (cut and other.name.startswith(base))
-        if other.oid != index.oid and named and other.serves and _alike(index, other):
+        if other.oid != index.oid and named and _alike(index, other):
             return other
     return None
 

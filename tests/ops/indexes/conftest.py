@@ -9,12 +9,14 @@ from typing import Any
 
 import psycopg2
 import pytest
+from flask import Flask
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 import app.models  # noqa: F401  # so that the metadata is complete
 from app.config import Settings
 from app.database import engine_options
-from app.extensions import Base
+from app.extensions import Base, db
+from app.factory import create_app
 from ops.checks.probe import PATIENCE, Probe, set_patience
 from ops.findings import Finding
 from tests.ops.conftest import SECONDS, eventually
@@ -203,3 +205,13 @@ def weak(house: House) -> Iterator[Callable[[], None]]:
     yield become
     house.probe.connection.close()
     run_on(house.connection, f'DROP ROLE "{role}"')
+
+
+@pytest.fixture
+def applying(house: House) -> Iterator[Flask]:
+    """The application on that database, in its context."""
+    flask_app = create_app(house.settings)
+    with flask_app.app_context():
+        yield flask_app
+        for engine in db.engines.values():
+            engine.dispose()
