@@ -123,7 +123,7 @@ def set_role(body: dict[str, Any], account_id: UUID) -> Person:
 @admins_blueprint.route("/<uuid:account_id>/erase", methods=["POST"])
 @admins_blueprint.arguments(ErasureSchema)
 @admins_blueprint.response(202, AskedErasureSchema)
-@admins_blueprint.raises(AccountHeld, Unavailable)
+@admins_blueprint.raises(AccountHeld, Conflict, Unavailable)
 def ask_for_erasure(body: dict[str, Any], account_id: UUID) -> dict[str, Any]:
     """Have an account erased with all it has, for good; a worker does it, and writes a receipt"""
     by = requester()

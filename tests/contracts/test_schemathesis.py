@@ -14,6 +14,7 @@ from zlib import crc32
 import pytest
 import schemathesis
 from flask import Flask
+from pydantic import SecretStr
 from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 from sqlalchemy import Engine
 
@@ -23,10 +24,16 @@ from app.services import passwords, sessions
 from app.services.container import services
 from app.services.provider_choice import KEY
 from app.services.sessions import Client
+from ops.catalogue import EXAMINE
+from ops.declarations import load
+from ops.runs import Asked, run_job
 from tests.api.keys import bearer
 from tests.contracts.application import OPS_TOKEN, as_served, offline, with_ops_token
 from tests.contracts.things import Things
 from tests.factories import PASSWORD, make_account
+from tests.jobs.conftest import broker, redis_server
+
+__all__ = ["broker", "redis_server"]  # fixtures
 
 SEED = int(os.environ.get("FUZZ_SEED") or 20250101)
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 5)  # of each operation, twice: as described, and not
@@ -87,13 +94,16 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
-    """As wsgi.py builds it, on the database that `flask_app` has migrated."""
-    served = as_served(with_ops_token(settings))
+def served(settings: Settings, flask_app: Flask, broker: str) -> Iterator[Flask]:
+    """As wsgi.py builds it, on the database that `flask_app` has migrated; what is asked of workers waits for none."""
+    jobs = settings.jobs.model_copy(update={"broker_url": SecretStr(broker)})
+    served = as_served(with_ops_token(replace(settings, jobs=jobs)))
     # The same bcrypt, a hundred times as fast.
     hasher = passwords.PasswordHasher(rounds=4)
     served.extensions["parley"] = replace(served.extensions["parley"], passwords=hasher)
     schema.app = served
+    with served.app_context():  # the doctor is asked what he found
+        assert run_job(EXAMINE, load(EXAMINE.where), Asked()).error is None
     yield served
     with served.app_context():
         services().runtime.remove(KEY)  # the provider that was chosen last would answer other tests
@@ -154,7 +164,8 @@ class Caller:
         """Somebody new, with things of their own where any can be named."""
         role = "admin" if " /api/admin" in self._name else "user"
         self.owner = make_account(self._served, self._engine, password_hash=QUICK_HASH, role=role)
-        self.ids = Things(self._served, self.owner).ids if self._needs_things else {}
+        archived = "/archive/" in self._name and "{conversation_id}" not in self._name
+        self.ids = Things(self._served, self.owner, archived=archived).ids if self._needs_things else {}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -187,6 +198,8 @@ class Caller:
         body = case.body
         if not isinstance(body, dict):
             return
+        if self._name == "POST /api/admin/archive/holds":
+            body.update(conversation_id=self.ids["conversation_id"], account_id=None)  # one of the two
         if body.get("provider") is not None:
             body["provider"] = "demo"  # one that this server has
         for name in body.keys() & PASSWORDS:

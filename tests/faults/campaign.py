@@ -85,7 +85,6 @@ def next_fault(left: list[str], last: dict[str, float]) -> str:
     name = min(left, key=wait)  # the first of equals
     left.remove(name)
     time.sleep(wait(name))
-    last[FAULTS[name].family] = time.monotonic()
     return name
 
 
@@ -111,6 +110,7 @@ def campaign(
         name = next_fault(left, last)
         tell(name)
         FAULTS[name].make(world, dice)
+        last[FAULTS[name].family] = time.monotonic()  # a stop can take its time
         figures.faults[name] += 1
     world.settle()
     stopping.set()

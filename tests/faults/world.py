@@ -3,6 +3,7 @@ a PostgreSQL and a Redis of its own, a scripted provider, and a wire to the data
 """
 
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from ops.embedded import state
 from ops.embedded.parent_death import dying_with_parent
 from ops.embedded.site import open_site
 from tests.faults.proxy import Proxy
-from tests.faults.rig import PROJECT, Rig, application, own_postgres, until
+from tests.faults.rig import PROJECT, SECONDS, Rig, application, own_postgres, until
 from tests.jobs.processes import CeleryProcess
 
 STALE_SECONDS = 3
@@ -107,7 +108,7 @@ class World:
 
     def until_another(self, name: str, before: psutil.Process) -> None:
         """Wait until the keeper has started it again."""
-        until(lambda: (found := self.head(name)) and found.pid != before.pid, f"another {name}")
+        until(lambda: (found := self.head(name)) and found.pid != before.pid, f"another {name}", seconds=3 * SECONDS)
 
     @contextlib.contextmanager
     def elsewhere(self) -> Iterator[Connection]:
@@ -153,6 +154,8 @@ class World:
         for web in self.webs:
             web.stop()
         self.proxy.cut()
+        for log in (self.home / "log").glob("*.log"):  # the servers' own, which go with their home
+            shutil.copy(log, self.folder)
 
 
 def answers(engine: Engine) -> bool:
