@@ -27,5 +27,5 @@ class Checks(MethodView):
     def get(self) -> dict[str, Any]:
         """The last examination; `POST /api/admin/jobs/doctor.examine/runs` asks for a new one"""
         for run in history(job=EXAMINE.name, status="succeeded", limit=1):
-            return run.report or {}
+            return {**(run.report or {}), "examined_at": run.started_at}
         raise NotFound("Nothing was examined yet; `POST /api/admin/jobs/doctor.examine/runs` asks for it.")

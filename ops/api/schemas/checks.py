@@ -29,5 +29,7 @@ class AnswerSchema(Schema):
 
 class ExaminationSchema(Schema):
     level = fields.String(validate=_LEVEL, metadata={"description": "The worst of all answers."})
-    examined_at = fields.String(metadata={"format": "date-time"})
-    answers = fields.List(fields.Nested(AnswerSchema))
+    examined_at = fields.AwareDateTime()
+    asked = fields.Integer(metadata={"description": "Checks that were asked."})
+    ok = fields.Integer(metadata={"description": "Checks that found nothing."})
+    answers = fields.List(fields.Nested(AnswerSchema), metadata={"description": "Of all the other checks."})
