@@ -9,6 +9,8 @@ from uuid import UUID
 from app.services import quotas
 from app.services.quotas import Quota
 
+__all__ = ["Quota", "quota_of", "set_quota"]
+
 
 def set_quota(*, user_id: UUID, tokens_per_day: int | None) -> Quota:
     """Let the user have so many tokens a day, in UTC; None: as many as they like.

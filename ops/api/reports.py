@@ -33,7 +33,9 @@ def schema_of(report: type[Any]) -> type[Schema]:
         return _made[report]
     hints = typing.get_type_hints(report)
     declared = {field.name: _field(hints[field.name]) for field in dataclasses.fields(report)}
-    made = typing.cast(type[Schema], Schema.from_dict(declared, name=f"{report.__name__}Schema"))
+    made = typing.cast(
+        type[Schema], Schema.from_dict(declared, name=f"{report.__name__.removesuffix('Report')}ReportSchema")
+    )
     made.__doc__ = report.__doc__
     return _made.setdefault(report, made)
 

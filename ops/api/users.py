@@ -13,6 +13,7 @@ from app.models import UserRole
 from ops.accounts import people
 from ops.accounts.erasure import AccountHeld, plan_erasure
 from ops.accounts.people import Person, PersonInFull
+from ops.api.reports import schema_of
 from ops.api.requests import requester
 from ops.api.schemas.users import (
     USERS,
@@ -23,10 +24,12 @@ from ops.api.schemas.users import (
     PersonPage,
     PersonQuery,
     PersonSchema,
+    QuotaChoiceSchema,
     RoleSchema,
 )
 from ops.audit import audited
 from ops.catalogue import ERASE_ACCOUNT
+from ops.quotas import Quota, quota_of, set_quota
 
 blueprint = Blueprint(
     "admin_users",
@@ -94,6 +97,21 @@ class LoggingOut(MethodView):
         with audited(by=requester(), action="user.logout", on=str(account_id)):
             _check(account_id)
             return people.end_sessions(user_id=account_id)
+
+
+@blueprint.route("/<uuid:account_id>/quota")
+class OneQuota(MethodView):
+    @blueprint.response(200, schema_of(Quota))
+    def get(self, account_id: UUID) -> Quota:
+        """Somebody's daily quota of tokens, and what of today's is used"""
+        return quota_of(user_id=account_id)
+
+    @blueprint.arguments(QuotaChoiceSchema)
+    @blueprint.response(200, schema_of(Quota))
+    def put(self, body: dict[str, Any], account_id: UUID) -> Quota:
+        """Let somebody use so many tokens a day; null: as many as they like"""
+        with audited(by=requester(), action="user.quota", on=str(account_id), details=body):
+            return set_quota(user_id=account_id, tokens_per_day=body["tokens_per_day"])
 
 
 @admins_blueprint.route("", methods=["POST"])

@@ -15,6 +15,7 @@ from ops.accounts.reading import opened_conversation
 from ops.audit import audited
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.cli.rendering import cell
+from ops.quotas import quota_of, set_quota
 
 WHO = click.argument("who", metavar="ID_OR_EMAIL")
 
@@ -119,6 +120,24 @@ def logout(who: str, yes: bool, json: bool) -> None:
     with audited(by=operator(), action="user.logout", on=str(found.id), details={"sessions": found.sessions}):
         people.end_sessions(user_id=found.id)
     tell("user logout", people.find(user_id=found.id), json=json)
+
+
+@user.command("quota")
+@WHO
+@click.option("--tokens", type=click.IntRange(1), help="Let them use so many a day, in UTC.")
+@click.option("--unlimited", is_flag=True, help="Let them use as many as they like.")
+@json_option
+def quota(who: str, tokens: int | None, unlimited: bool, json: bool) -> None:
+    """Show somebody's daily quota of tokens, or set it."""
+    if tokens is not None and unlimited:
+        raise click.UsageError("Give --tokens or --unlimited, not both.")
+    user_id = people.id_of(who)
+    if tokens is None and not unlimited:
+        tell("user quota", quota_of(user_id=user_id), json=json)
+        return
+    with audited(by=operator(), action="user.quota", on=str(user_id), details={"tokens_per_day": tokens}):
+        changed = set_quota(user_id=user_id, tokens_per_day=tokens)
+    tell("user quota", changed, json=json)
 
 
 @user.command("export")

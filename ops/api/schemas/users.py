@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.auth import RegisterSchema
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
 from app.models import UserRole, UserStatus
 
 USERS = Pages("users.1", lambda item: (item.id,), IDENTIFIER)
@@ -53,6 +53,12 @@ class RoleSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"role": "operator"}]
 
     role = fields.String(required=True, validate=_ROLE)
+
+
+class QuotaChoiceSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"tokens_per_day": 100_000}]
+
+    tokens_per_day = WholeNumber(required=True, allow_none=True, validate=validate.Range(1, 2**31 - 1))
 
 
 class ErasureSchema(Schema):

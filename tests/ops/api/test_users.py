@@ -144,3 +144,17 @@ def test_without_a_broker_nothing_is_promised(
     monkeypatch.setattr(served.extensions["jobs"], "broker", lambda: "redis://127.0.0.1:1/0")
     answer = do(admin, "erase", user, {"reason": "asked for it"})
     assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
+
+
+def test_a_quota_is_set_seen_and_lifted(client: FlaskClient, operator: Account, user: Account) -> None:
+    path = f"/api/admin/users/{user.id}/quota"
+    assert client.get(path, headers=operator.headers).get_json()["tokens_per_day"] is None
+    told = client.put(path, json={"tokens_per_day": 50}, headers=operator.headers)
+    assert (told.status_code, told.get_json()["tokens_per_day"]) == (200, 50)
+    refused = client.post("/api/chat", json={"message": "hello"}, headers=user.headers)
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "quota_exceeded")
+    for wrong in ({"tokens_per_day": 0}, {"tokens_per_day": "many"}, {}):
+        assert client.put(path, json=wrong, headers=operator.headers).status_code == 400
+    assert client.put(path, json={"tokens_per_day": None}, headers=operator.headers).status_code == 200
+    assert client.post("/api/chat", json={"message": "hello"}, headers=user.headers).status_code == 200
+    assert client.get(f"/api/admin/users/{new_id()}/quota", headers=operator.headers).status_code == 404
