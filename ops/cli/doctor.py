@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import click
 from rich.console import Console
-from rich.text import Text
 
 from ops import doctor as clinic
 from ops.cli.frame import json_option, ops, tell
-from ops.cli.rendering import STYLES, cell
+from ops.cli.rendering import STYLES, cell, words
 from ops.levels import Level, worst
 
 MARKS = {Level.OK: "ok", Level.WARNING: "warning", Level.CRITICAL: "CRITICAL", Level.UNKNOWN: "cannot judge"}
@@ -54,7 +53,7 @@ def doctor(only: Sequence[str], thorough: bool, fail_on: str, listed: bool, json
 def show_examination(console: Console, examination: clinic.Examination) -> None:
     """Each answer for people, with what to do about it."""
     for answer in examination.answers:
-        line = Text(f"{MARKS[answer.level]:>12}  ", style=STYLES[answer.level])
+        line = words(f"{MARKS[answer.level]:>12}  ", style=STYLES[answer.level])
         console.print(line.append(f"{answer.check:<28}", style="bold").append(answer.asks, style="dim"))
         if answer.reason:
             _under(console, answer.reason)
@@ -70,8 +69,8 @@ def show_examination(console: Console, examination: clinic.Examination) -> None:
             _under(console, f"see {answer.runbook}", style="dim")
     counts = {level: sum(answer.level is level for answer in examination.answers) for level in Level}
     told = ", ".join(f"{count} {MARKS[level].lower()}" for level, count in counts.items() if count)
-    console.print(Text(f"\n{told or 'No check was asked'}.", style=STYLES[examination.level]))
+    console.print(words(f"\n{told or 'No check was asked'}.", style=STYLES[examination.level]))
 
 
 def _under(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(f"{'':>14}{text}", style=style))
+    console.print(words(f"{'':>14}{text}", style=style))

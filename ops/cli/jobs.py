@@ -5,13 +5,12 @@ from uuid import UUID
 
 import click
 from rich.console import Console
-from rich.text import Text
 
 from app.errors import NotFound
 from app.models.job_run import JobRunStatus
 from ops.catalogue import JOBS
 from ops.cli.frame import json_option, ops, run_now, tell
-from ops.cli.rendering import cell
+from ops.cli.rendering import cell, words
 from ops.cli.reports import line, show_report
 from ops.history import PastRun, history, overview, past_run
 
@@ -79,9 +78,9 @@ def _show_runs(console: Console, runs: list[PastRun]) -> None:
     if not runs:
         console.print("Nothing.", style="dim")
     for each in runs:
-        heading = Text(f"{cell(each.started_at)}  ").append(f"{each.status:<9}", style=_STYLES.get(each.status, ""))
+        heading = words(f"{cell(each.started_at)}  ").append(f"{each.status:<9}", style=_STYLES.get(each.status, ""))
         heading.append(f"  {each.job}", style="bold")
         took = "" if each.seconds is None else f"  {each.seconds:.2f} s"
         console.print(heading.append(f"{took}  {each.id}", style="dim"))
         for told in filter(None, (each.reason, line(each.report))):
-            console.print(Text(f"    {told}"))
+            console.print(words(f"    {told}"))

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ops.cli.frame import json_option, ops, tell
-from ops.cli.rendering import span, table
+from ops.cli.rendering import span, table, words
 from ops.doctor import probing
 from ops.levels import Level
 from ops.sessions import LockReport, Open, Waiting, read_locks, read_transactions
@@ -40,7 +40,7 @@ def _show(console: Console, held: Held) -> None:
         console.print("Nobody waits for a lock.", style="green")
     known = {each.pid: each for each in held.locks.blockers}
     for root in held.locks.roots:
-        tree = Tree(Text(_holder(root, known.get(root)), style="bold"))
+        tree = Tree(words(_holder(root, known.get(root)), style="bold"))
         _hang(tree, root, held.locks.waiting, seen={root})
         console.print(tree)
         if root:
@@ -69,7 +69,7 @@ def _hang(tree: Tree, pid: int, waiting: tuple[Waiting, ...], seen: set[int]) ->
         if pid in each.blocked_by and each.pid not in seen:
             seen.add(each.pid)
             told = f"{each.pid} {each.application} {each.statement}: waits {_seconds(each.waiting_seconds)} for "
-            _hang(tree.add(Text(f"{told}{each.mode} on {each.lock_on}")), each.pid, waiting, seen)
+            _hang(tree.add(words(f"{told}{each.mode} on {each.lock_on}")), each.pid, waiting, seen)
 
 
 def _holder(pid: int, session: Open | None) -> str:

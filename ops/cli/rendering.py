@@ -17,7 +17,7 @@ SCHEMA = "parley.ops/1"  # what a program may rely on; another number is another
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
 EMPTY = "–"
 
-__all__ = ["EMPTY", "SCHEMA", "STYLES", "as_json", "cell", "show", "size", "span", "table"]
+__all__ = ["EMPTY", "SCHEMA", "STYLES", "as_json", "cell", "show", "size", "span", "table", "words"]
 
 
 def as_json(command: str, level: Level, report: Any) -> str:
@@ -56,6 +56,16 @@ def table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(drawn)
 
 
+def words(text: str, style: str = "") -> Text:
+    """A line for people. What came from elsewhere may hold what a terminal would take for a command."""
+    return Text(printable(text), style=style)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written out, but for ends of lines."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+
+
 def cell(value: Any) -> str:
     """One value in a few words: times to the second in UTC, spans in the unit that fits."""
     if value is None or value == "" or value == () or value == {}:
@@ -74,7 +84,7 @@ def cell(value: Any) -> str:
         return ", ".join(f"{name} {cell(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(cell(each) for each in value)
-    return str(value)
+    return printable(str(value))
 
 
 def _styled(value: Any) -> Text:

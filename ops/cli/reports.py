@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from ops.cli.rendering import STYLES, cell, show, table
+from ops.cli.rendering import STYLES, cell, show, table, words
 from ops.levels import Level
 
 MOST = 8  # values in a line
@@ -45,9 +44,9 @@ def show_duty(console: Console, report: Mapping[str, Any]) -> None:
     """A duty, part by part: what it says, what its checks found, the first rows of its figures."""
     for part in report["parts"]:
         level = Level(part["level"])
-        heading = Text(f"{level.upper() if level is Level.CRITICAL else level:>12}  ", style=STYLES[level])
+        heading = words(f"{level.upper() if level is Level.CRITICAL else level:>12}  ", style=STYLES[level])
         console.print(heading.append(part["part"], style="bold"))
-        console.print(Text(f"{'':>14}{part['says']}"))
+        console.print(words(f"{'':>14}{part['says']}"))
         show_answers(console, part["answers"])
         if rows := part["rows"]:
             table(console, [{name: _short(value) for name, value in row.items()} for row in rows[:ROWS]])
@@ -58,15 +57,15 @@ def show_answers(console: Console, answers: Sequence[Mapping[str, Any]]) -> None
     """Answers of checks that were not simply ok."""
     for answer in answers:
         level = Level(answer["level"])
-        console.print(Text(f"{'':>14}{level}: {answer['check']}", style=STYLES[level]))
+        console.print(words(f"{'':>14}{level}: {answer['check']}", style=STYLES[level]))
         for finding in answer["findings"]:
-            console.print(Text(f"{'':>16}{finding['what']}"))
+            console.print(words(f"{'':>16}{finding['what']}"))
             if finding["remedy"]:
-                console.print(Text(f"{'':>16}→ {finding['remedy']}", style="cyan"))
+                console.print(words(f"{'':>16}→ {finding['remedy']}", style="cyan"))
         if answer["reason"]:
-            console.print(Text(f"{'':>16}{answer['reason']}"))
+            console.print(words(f"{'':>16}{answer['reason']}"))
         if answer["remedy"]:
-            console.print(Text(f"{'':>16}→ {answer['remedy']}", style="cyan"))
+            console.print(words(f"{'':>16}→ {answer['remedy']}", style="cyan"))
 
 
 def _is_plain(value: Any) -> bool:
