@@ -42,6 +42,7 @@ class Figures:
     turns: dict[str, int] = field(default_factory=dict)
     calls: int = 0
     archived: str = ""
+    revived: Counter[str] = field(default_factory=Counter)
     runs: dict[str, int] = field(default_factory=dict)
     violations: dict[str, Sequence[Any]] = field(default_factory=dict)
 
@@ -62,6 +63,7 @@ class Figures:
             ("provider's calls", str(self.calls)),
             ("archived", self.archived),
             ("runs of jobs", many(self.runs)),
+            ("ended by themselves", many(self.revived)),
             ("violations", many({name: len(found) for name, found in self.violations.items()})),
         ]
 
@@ -107,6 +109,7 @@ def campaign(
     while left:
         await_answers(people)
         time.sleep(dice.uniform(*PAUSE))  # a random moment is the point
+        world.revive()
         name = next_fault(left, last)
         tell(name)
         FAULTS[name].make(world, dice)
@@ -144,11 +147,12 @@ def _close(world: World) -> None:
     celery_app.close()
 
     def has_run() -> bool:
+        world.revive()
         query = text("SELECT FROM job_runs WHERE message_id = :id AND status = 'succeeded'")
         with world.engine.connect() as connection:
             return connection.execute(query, {"id": message}).first() is not None
 
-    until(has_run, "a job that is done")
+    until(has_run, "a job that is done", seconds=3 * SECONDS)
 
 
 def _judge(world: World, people: Sequence[Chatter], figures: Figures) -> None:
@@ -159,6 +163,7 @@ def _judge(world: World, people: Sequence[Chatter], figures: Figures) -> None:
     figures.requests = Counter(status or "no answer" for said in everything for status in said.statuses)
     figures.done = sum((person.counts for person in people), Counter[str]())
     figures.done["conversation had moved on"] = sum(said.moved_on for said in everything)
+    figures.revived = world.revived
     figures.turns = turns_by_status(world.engine)
     figures.calls = len(bodies)
     with world.engine.connect() as connection:

@@ -163,6 +163,7 @@ def test_no_free_connection_is_503_with_a_time_to_wait(world: World) -> None:
             until(lambda: world.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "a statement that waits")
             refused = world.ask("GET", "/api/conversations")
             assert_not_now(refused)
+            assert world.ask("GET", "/health/live").status == 200  # which needs none
             assert "connections" in orjson.loads(refused.data)["detail"]
             assert_not_now(waiting.result())  # the lock timeout
     assert world.stored("waits for a lock") == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class World:
         self.jobs: dict[str, CeleryProcess] = {}
         self.started = 0
         self.archiver: subprocess.Popen[bytes] | None = None
+        self.revived = Counter[str]()
         self._pending: list[threading.Timer] = []
 
     @property
@@ -93,6 +95,19 @@ class World:
                 stderr=log,
                 preexec_fn=dying_with_parent(signal.SIGKILL),  # a killed test run leaves none behind
             )
+
+    def revive(self) -> None:
+        """As a supervisor does: what has ended by itself is started again, and counted.
+
+        Celery's worker ends if a process of its pool is killed before it has begun.
+        """
+        for kind, job in self.jobs.items():
+            if job.process.poll() is not None:
+                self.revived[kind] += 1
+                self.start_job(kind)
+        if self.archiver is not None and self.archiver.poll() is not None:
+            self.revived["archiver"] += 1
+            self.start_archiver()
 
     def end_archiver(self) -> None:
         """Kill it."""
