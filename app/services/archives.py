@@ -21,7 +21,7 @@ from app.repositories.atomic import atomically
 from app.services import bundles
 from app.services.bundles import Bundle, BundledMessage
 
-_LARGE = 4_000_000  # bytes in a bundle, beyond which reading it would hold up others in this process
+_LARGE = 1_000_000  # bytes in a bundle, beyond which reading it would hold up others in this process
 _PAGE = {"rows": 5_000, "bytes": 2_000_000}  # of messages that one statement reads or writes, at about the most
 _LOCK_TIMEOUT = "55P03"
 T = TypeVar("T")

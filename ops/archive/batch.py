@@ -18,7 +18,7 @@ from app.services.archives import copy, ids_of
 from app.services.bundles import Bundle
 from ops.archive.candidates import Batch
 
-LARGEST = 256 * 1024 * 1024  # bytes of a bundle; PostgreSQL takes no parameter of a gigabyte, and reads hex
+LARGEST = 64 * 1024 * 1024  # bytes of a bundle, which is a million messages: whoever reads it holds all of it
 DELETED_AT_ONCE = 10_000  # messages of each conversation
 
 _log = logging.getLogger("parley.archives")

@@ -86,7 +86,7 @@ def run_scheduled(*, make_load: Callable[[Connection], Load] | None = None) -> A
             done = run(resume=last.id, bounds=Bounds(seconds=box.left), make_load=make_load)
             if done.state != ArchiveRunState.COMPLETED:
                 return done
-        if last is None or last.started_at.astimezone(UTC).date() < datetime.now(UTC).date():
+        if last is None or last.started_at.astimezone(UTC).date() != datetime.now(UTC).date():
             return run(bounds=Bounds(seconds=box.left), make_load=make_load)
     except AnotherRunIsUnderWay:
         return _latest()
