@@ -91,7 +91,8 @@ def copy(connection: Connection, conversations: Sequence[tuple[UUID, UUID, int]]
 
     A bundle's `message_count` is what was found. The caller holds the conversations' rows.
     """
-    writers = [bundles.Writer(*each) for each in conversations]
+    compressor = bundles.new_compressor()
+    writers = [bundles.Writer(*each, compressor) for each in conversations]
     place = after = 0
     more = bool(writers)
     while more:
@@ -99,7 +100,7 @@ def copy(connection: Connection, conversations: Sequence[tuple[UUID, UUID, int]]
         rows: Sequence[Any] = sql.MESSAGES.all(connection, parameters)
         for row in rows:
             place, after = row[0], row[1]
-            writers[place - 1].add(tuple(row)[1:9])
+            writers[place - 1].add(row[1:9])
         more = bool(rows) and (rows[-1].looked == _PAGE["rows"] or rows[-1].looked > len(rows))
     return [writer.close() for writer in writers]
 
@@ -113,7 +114,7 @@ def _put_back(connection: Connection, bundle: Bundle) -> None:
     """Insert the messages, and see by reading them again that they are what was bundled. Raises `ArchiveDamaged`."""
     _opened(bundle, lambda: bundles.verify(bundle))
     key = {"user_id": bundle.user_id, "conversation_id": bundle.conversation_id}
-    for lines in _pages(bundles.verified(bundle)):
+    for lines in _pages(bundles.lines(bundle)):
         sql.PUT_BACK.run(connection, {**key, "messages": f"[{b','.join(lines).decode()}]"})
     [again] = copy(connection, [(bundle.user_id, bundle.conversation_id, bundle.message_count)])
     if again.sha256 != bundle.sha256:

@@ -12,9 +12,10 @@ memory at a time is the compressed bundle and some lines.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -59,23 +60,38 @@ class BundledMessage(NamedTuple):
 class Writer:
     """Makes one bundle of messages that come in the order of their positions."""
 
-    def __init__(self, user_id: UUID, conversation_id: UUID, expected: int) -> None:
-        """`expected` is the number of messages that the conversation says it has."""
+    def __init__(
+        self, user_id: UUID, conversation_id: UUID, expected: int, compressor: zstandard.ZstdCompressor
+    ) -> None:
+        """`expected` is the number of messages that the conversation says it has.
+
+        Writers one after another may share a `compressor`: to make one takes longer than to compress a conversation.
+        """
         self.user_id, self.conversation_id, self.expected = user_id, conversation_id, expected
-        self.messages = self.last = 0
+        self.messages = 0
+        self._compressor = compressor
+        self._stream: Any = None  # once there is more than fits into memory lightly
+        self._lines = [_head(user_id, conversation_id, expected)]
+        self._held = self._bytes = 0
+        self._hash = hashlib.sha256()
         self._pieces: list[bytes] = []
-        self._bytes, self._hash = 0, hashlib.sha256()
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
-        self._write(_head(user_id, conversation_id, expected))
 
     def add(self, row: Sequence[Any]) -> None:
         """The next message: position, role, ... as `archives.messages` gives them."""
-        self.messages, self.last = self.messages + 1, row[0]
-        self._write(orjson.dumps(tuple(row)))
+        self.messages += 1
+        line = orjson.dumps(row)
+        self._lines.append(line)
+        self._held += len(line)
+        if self._held > _CHUNK:
+            self._stream = self._stream or new_compressor().compressobj()
+            self._pieces.append(self._stream.compress(self._take()))
 
     def close(self) -> Bundle:
         """The bundle, after the last message."""
-        self._pieces.append(self._compressor.flush())
+        if self._stream is None:
+            self._pieces.append(self._compressor.compress(self._take()))
+        else:
+            self._pieces += [self._stream.compress(self._take()), self._stream.flush()]
         return Bundle(
             self.user_id,
             self.conversation_id,
@@ -85,12 +101,18 @@ class Writer:
             b"".join(self._pieces),
         )
 
-    def _write(self, line: bytes) -> None:
-        line += b"\n"
-        self._hash.update(line)
-        self._bytes += len(line)
-        if piece := self._compressor.compress(line):
-            self._pieces.append(piece)
+    def _take(self) -> bytes:
+        """The lines that have come since the last time."""
+        plain = b"".join([line + b"\n" for line in self._lines])
+        self._lines, self._held = [], 0
+        self._hash.update(plain)
+        self._bytes += len(plain)
+        return plain
+
+
+def new_compressor() -> zstandard.ZstdCompressor:
+    """For one thread."""
+    return zstandard.ZstdCompressor(level=_LEVEL)
 
 
 def stored(row: Row[Any]) -> Bundle:
@@ -100,46 +122,44 @@ def stored(row: Row[Any]) -> Bundle:
     )
 
 
-def verified(bundle: Bundle) -> Iterator[bytes]:
-    """The lines of its messages. Raises `ArchiveDamaged` where something is wrong: at the latest after the last one,
-    so that nothing may be made of them before.
-    """
-    digest, count, remainder = hashlib.sha256(), -1, b""
+def verify(bundle: Bundle) -> None:
+    """Read all of it. Raises `ArchiveDamaged` where anything is not as it was stored."""
+    digest, count = hashlib.sha256(), -1
     try:
         for chunk in _plain(bundle):
             digest.update(chunk)
-            *lines, remainder = (remainder + chunk).split(b"\n")
-            for line in lines:
-                count += 1
-                if count:
-                    yield line
+            count += chunk.count(b"\n")
     except zstandard.ZstdError:
         raise _damaged("it cannot be decompressed") from None
     if digest.digest() != bundle.sha256:
         raise _damaged("its checksum is another")
-    if count != bundle.message_count or remainder:
+    if count != bundle.message_count:
         raise _damaged(f"it holds {count} messages, not {bundle.message_count}")
 
 
-def verify(bundle: Bundle) -> None:
-    """Read all of it. Raises `ArchiveDamaged`."""
-    for _ in verified(bundle):
-        pass
+def lines(bundle: Bundle) -> Iterator[bytes]:
+    """The lines of its messages, after `verify`: of a damaged bundle nothing may be made."""
+    remainder, head = b"", True
+    for chunk in _plain(bundle):
+        *whole, remainder = (remainder + chunk).split(b"\n")
+        yield from whole[1:] if head and whole else whole
+        head = head and not whole
 
 
 def page(bundle: Bundle, *, order: Literal["asc", "desc"], after: int | None, limit: int) -> list[BundledMessage]:
     """Up to `limit` messages after that position, in this order. Raises `ArchiveDamaged`."""
+    verify(bundle)
     if order == "desc":
-        before = (line for line in verified(bundle) if after is None or _position(line) < after)
+        before = takewhile(lambda line: after is None or _position(line) < after, lines(bundle))
         return [message(line) for line in reversed(deque(before, maxlen=limit))]
-    beyond = (line for line in verified(bundle) if _position(line) > (after or 0))
-    return [message(line) for line in _first(beyond, limit)]
+    beyond = (line for line in lines(bundle) if _position(line) > (after or 0))
+    return [message(line) for line in islice(beyond, limit)]
 
 
 def messages(bundle: Bundle, after: int) -> Iterator[BundledMessage]:
     """The messages after that position, to be read at leisure. Raises `ArchiveDamaged` before the first of them."""
     verify(bundle)
-    return (message(line) for line in verified(bundle) if _position(line) > after)
+    return (message(line) for line in lines(bundle) if _position(line) > after)
 
 
 def message(line: bytes) -> BundledMessage:
@@ -155,15 +175,6 @@ def message(line: bytes) -> BundledMessage:
         UUID(turn_id) if turn_id is not None else None,
         _EPOCH + timedelta(microseconds=microseconds),
     )
-
-
-def _first(lines: Iterable[bytes], limit: int) -> list[bytes]:
-    """The first of them, after having read all: only then they are known to be whole."""
-    kept: list[bytes] = []
-    for line in lines:
-        if len(kept) < limit:
-            kept.append(line)
-    return kept
 
 
 def _head(user_id: UUID, conversation_id: UUID, count: int) -> bytes:

@@ -16,7 +16,7 @@ from app.repositories.statement import Statement
 from ops.archive.latency import Latency, latency
 
 LOOK_EVERY = 1.0  # seconds
-REST = 1.0  # times what a batch took, without anybody in particular to make way for
+REST = 2.0  # times what a batch took, without anybody in particular to make way for
 SLOW_REST = 2.0  # seconds between batches while our tables are being maintained
 PATIENCE = 30.0  # seconds to wait for people to be served
 FULL = 0.9  # of the server's connections

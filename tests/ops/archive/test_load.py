@@ -16,7 +16,7 @@ from app.config import Settings
 from app.metrics.waiting import requests_waiting
 from ops.archive import load as module
 from ops.archive.latency import OwnReads, StatementTimes, latency
-from ops.archive.load import LARGEST, LOOK_EVERY, PATIENCE, SLOW_REST, SMALLEST, Load
+from ops.archive.load import LARGEST, LOOK_EVERY, PATIENCE, REST, SLOW_REST, SMALLEST, Load
 from tests.archived import archive_all, make_idle, place, plain
 from tests.factories import Account
 from tests.ops.archive.conftest import Execute
@@ -69,9 +69,9 @@ def load(watching: Connection, tmp_path: Path, slept: list[float]) -> Load:
     return Load(watching, home=tmp_path, slow_ms=50, sleep=slept.append, clock=clock.__next__, measure=Fixed())
 
 
-def test_with_nobody_there_it_rests_as_long_as_it_works(load: Load, slept: list[float]) -> None:
+def test_with_nobody_there_it_rests_for_longer_than_it_works(load: Load, slept: list[float]) -> None:
     assert load.rest(0.15) == 0.0
-    assert slept == [0.15]
+    assert slept == [0.15 * REST]
     assert load.reason is None
 
 
