@@ -18,7 +18,7 @@ from sqlalchemy import text
 from app.jobs import INTERACTIVE, make_celery
 from ops.care.turns import close_stale
 from ops.catalogue import BEAT_TICK
-from tests.factories import make_account
+from tests.factories import Account, make_account
 from tests.faults.chatters import Chatter
 from tests.faults.killers import FAULTS
 from tests.faults.ledger import bring_back, broken_promises, complaints, miscounted_calls, running, turns_by_status
@@ -99,10 +99,7 @@ def campaign(
     """
     dice, figures, began = random.Random(seed), Figures(seed), time.monotonic()
     stopping = threading.Event()
-    people = [
-        Chatter(world.urls, make_account(world.flask_app, world.engine, name=f"user{n}"), stopping, seed + n)
-        for n in range(chatters)
-    ]
+    people = [Chatter(world.urls, account(world, n), stopping, seed + n) for n in range(chatters)]
     for person in people:
         person.start()
     left, last = plan(kills, dice), dict[str, float]()
@@ -125,6 +122,12 @@ def campaign(
     _close(world)
     _judge(world, people, figures)
     return figures
+
+
+def account(world: World, number: int) -> Account:
+    """Somebody; every other one has a quota of tokens that is never used up, so that it is counted."""
+    quota = 10**9 if number % 2 else None
+    return make_account(world.flask_app, world.engine, name=f"user{number}", tokens_per_day=quota)
 
 
 def await_answers(people: Sequence[Chatter]) -> None:

@@ -156,6 +156,18 @@ def reply_lost(world: World, dice: random.Random) -> None:
     world.proxy.cut_after(dice.choice([b"turns.begin", b"turns.finish", b"turns.begin_again", b"turns.close_stale"]))
 
 
+def provider_cut(world: World, dice: random.Random) -> None:
+    """All its answers break off where they are."""
+    world.provider_wire.drop()
+
+
+def provider_silent(world: World, dice: random.Random) -> None:
+    """It holds its connections and says nothing."""
+    head = world.webs[0].upstream
+    head.suspend()
+    world.later(dice.uniform(0.5, 4), head)
+
+
 FAULTS: dict[str, Fault] = {
     "web worker": Fault(web_worker, weight=9),
     "arbiter": Fault(arbiter, weight=2),
@@ -175,4 +187,6 @@ FAULTS: dict[str, Fault] = {
     "database away": Fault(wire_away, weight=2),
     "black hole": Fault(black_hole, weight=2),
     "reply lost": Fault(reply_lost, weight=5),
+    "provider cut off": Fault(provider_cut, weight=4),
+    "provider silent": Fault(provider_silent, weight=2),
 }

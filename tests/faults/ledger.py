@@ -73,6 +73,13 @@ SELECT c.id, c.storage, c.message_count, a.message_count
  WHERE c.id IS NULL OR (c.storage = 'live') <> (a.conversation_id IS NULL)
     OR (c.storage <> 'live' AND a.message_count IS DISTINCT FROM c.message_count)"""
 
+# What ended turns took is counted, at least once: an attempt that another one followed counts too.
+QUOTAS = """
+SELECT u.id, u.tokens_used, sum(t.quota_tokens)
+  FROM users u JOIN turns t ON t.user_id = u.id AND t.status <> 'running'
+                           AND (t.finished_at AT TIME ZONE 'UTC')::date = u.tokens_day
+ WHERE u.tokens_per_day IS NOT NULL GROUP BY u.id HAVING u.tokens_used < sum(t.quota_tokens)"""
+
 # A run's counts are those of what it archived, whenever it was killed; nobody deletes conversations here.
 ARCHIVE_RUNS = """
 SELECT r.id, r.state, r.conversations, r.restored, count(a.conversation_id)
@@ -86,7 +93,7 @@ def complaints(engine: Engine) -> dict[str, Sequence[Any]]:
     """Everything that is wrong with the tables by themselves."""
     queries = {
         "counters": COUNTERS, "order": ORDER, "questions": QUESTIONS, "halves": HALVES, "leases": LEASES, "keys": KEYS,
-        "runs": RUNS, "archives": ARCHIVES, "archive runs": ARCHIVE_RUNS,
+        "runs": RUNS, "archives": ARCHIVES, "archive runs": ARCHIVE_RUNS, "quotas": QUOTAS,
     }  # fmt: skip
     limits = {
         "jobs": [job.name for job in JOBS],

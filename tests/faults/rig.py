@@ -96,6 +96,7 @@ class Rig:
             [sys.executable, "-m", "tests.fakes.upstream", "--script", script], cwd=PROJECT, stdout=subprocess.PIPE
         )
         self._started.append(process)
+        self.upstream = psutil.Process(process.pid)
         assert process.stdout is not None
         base_url = process.stdout.readline().decode().split()[-1]
         self.environment |= {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": base_url}

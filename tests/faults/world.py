@@ -1,5 +1,5 @@
 """The whole platform as it really runs, to be hurt: two web servers, a worker, a beat, an archival that never stops,
-a PostgreSQL and a Redis of its own, a scripted provider, and a wire to the database that can be cut.
+a PostgreSQL and a Redis of its own, a scripted provider, and wires to that and the database that can be cut.
 """
 
 import contextlib
@@ -50,6 +50,8 @@ class World:
                 CHAT_STALE_SECONDS=str(STALE_SECONDS),
                 LOG_LEVEL="WARNING",
                 DB_CONNECT_TIMEOUT="2",
+                AI_RETRIES="0",  # one request is one call, which are counted
+                AI_BREAKER_SECONDS="1",
             )
             for number, (url, workers) in enumerate([(database_url, 2), (wire, 1)])
         ]
@@ -66,9 +68,12 @@ class World:
     def start(self, *, archiving: bool) -> None:
         """Start everything, the archival if it is wanted, and return when it answers."""
         self.webs[0].start_upstream(f"echo(pause={PAUSE}, pieces={PIECES})")
-        self.webs[1].environment |= {
-            name: self.webs[0].environment[name] for name in ("AI_PROVIDER", "OPENAI_BASE_URL")
-        }
+        provider = make_url(self.webs[0].environment["OPENAI_BASE_URL"])
+        self.provider = (str(provider.host), int(provider.port or 0))
+        self.provider_wire = Proxy(self.provider)
+        base_url = provider.set(port=self.provider_wire.port).render_as_string()
+        for web in self.webs:
+            web.environment |= {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": base_url}
         for kind in ("worker", "beat"):
             self.start_job(kind)
         if archiving:
@@ -137,8 +142,8 @@ class World:
 
     def seen(self) -> list[Any]:
         """Every request that the provider has got."""
-        base_url = self.webs[0].environment["OPENAI_BASE_URL"].removesuffix("/v1")
-        return list(self.webs[0].http.request("GET", f"{base_url}/seen", timeout=60).json()["requests"])
+        url = "http://{}:{}/seen".format(*self.provider)
+        return list(self.webs[0].http.request("GET", url, timeout=60).json()["requests"])
 
     def later(self, seconds: float, process: psutil.Process) -> None:
         """Have a frozen process go on after a while."""
@@ -169,6 +174,8 @@ class World:
         for web in self.webs:
             web.stop()
         self.proxy.cut()
+        if hasattr(self, "provider_wire"):
+            self.provider_wire.cut()
         for log in (self.home / "log").glob("*.log"):  # the servers' own, which go with their home
             shutil.copy(log, self.folder)
 
