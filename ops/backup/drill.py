@@ -19,7 +19,7 @@ from ops.backup.names import source_of
 from ops.backup.programs import find_programs
 from ops.backup.reports import keep_report, told
 from ops.backup.running import restore
-from ops.backup.scratch import drop_leftovers, scratch_database, server_for_drills
+from ops.backup.scratch import SIZE, drop_leftovers, refuse_crowded, scratch_database, server_for_drills
 from ops.backup.soundness import broken_indexes, orphans
 from ops.backup.stores.opening import open_store
 from ops.backup.target import Target
@@ -75,6 +75,8 @@ def drill(*, name: str | None = None) -> Drilled:
         backup = inventory.find(name, source=source)
         with server_for_drills(settings.backups.drill_url, own, settings.server.home) as server:
             leftovers = drop_leftovers(server, source)
+            size = SIZE.one(connection, {})
+            refuse_crowded(server, size.bytes if size else 0)
             found = _Drill(settings, inventory, backup, here).on(server, source, len(leftovers))
     keep_report(store, found.name, "drill", ok=found.ok, at=found.began_at, details=asdict(found))
     return found

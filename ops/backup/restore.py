@@ -1,15 +1,21 @@
 """Restoring for real: a backup into an empty database, compared with its manifest afterwards like in a drill."""
 
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
+
+from app.database import direct_connection, said
 from app.services.container import services
 from app.services.health import expected_revision
 from ops.backup.comparing import differences
 from ops.backup.contents import TABLES, read_contents
 from ops.backup.create import checked
 from ops.backup.errors import Damaged, RestoreFailed
-from ops.backup.inventory import Inventory
+from ops.backup.inventory import Backup, Inventory
 from ops.backup.programs import find_programs
 from ops.backup.reports import told
 from ops.backup.running import restore as run_restore
@@ -34,17 +40,47 @@ class Restored:
     next_step: str
 
 
-def restore(*, name: str, to: str) -> Restored:
-    """Restore that backup into the empty database at the URL `to`: all of it or nothing.
+def restore(*, name: str, to: str | None = None, into: str | None = None) -> Restored:
+    """Restore that backup into the empty database at the URL `to`, or into a new one called `into` on the present
+    server: all of it or nothing.
 
-    Raises `RestoreFailed` for a database that holds tables already, and `Damaged` for a backup that is not whole; then
-    nothing was changed.
+    Raises `RestoreFailed` for a database that holds tables or exists already, and `Damaged` for a backup that is not
+    whole; then nothing was changed.
     """
-    settings, started = services().settings, time.monotonic()
-    inventory = Inventory.of(open_store(settings))
+    inventory = Inventory.of(open_store(services().settings))
     backup = inventory.find(name)
-    target = reached(to)
-    _refuse_filled(target)
+    if to is not None:
+        target = reached(to)
+        _refuse_filled(target)
+        return _restored(inventory, backup, target)
+    with _new_database(into or "", inventory.manifest(backup).origin.encoding) as target:
+        return _restored(inventory, backup, target)
+
+
+@contextmanager
+def _new_database(name: str, encoding: str) -> Iterator[Target]:
+    """A new database on the server of this one; gone again if the block raises."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) or not re.fullmatch(r"\w{1,20}", encoding):
+        raise RestoreFailed(f"{name!r} is no name for a new database: small letters, digits and _, at most 63 of them.")
+    with direct_connection() as connection:
+        here = Target.of(connection)
+    with here.connected() as admin:
+        try:
+            admin.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'")
+        except DBAPIError as error:
+            raise RestoreFailed(
+                f"The database {name} could not be made: {said(error)}. Nothing was changed."
+            ) from error
+        try:
+            yield here.on(name)
+        except BaseException:
+            with suppress(DBAPIError):
+                admin.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")  # which was made just now
+            raise
+
+
+def _restored(inventory: Inventory, backup: Backup, target: Target) -> Restored:
+    settings, started, name = services().settings, time.monotonic(), backup.name
     manifest = inventory.manifest(backup)
     if target.version < manifest.origin.major:
         raise RestoreFailed(

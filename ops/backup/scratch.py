@@ -30,6 +30,18 @@ EMBEDDED = "embedded"
 _log = logging.getLogger("parley.ops")
 _NAME = re.compile(r"parley_drill_([0-9a-f]{8})_([0-9a-f]{8})")
 
+LOCAL = ("127.0.0.1", "::1", "localhost")
+ROOM = 1.5  # times the size of the database: what restoring writes besides is in it
+
+SIZE = Statement("drill.size", "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes")
+
+# Only for whom it is no secret.
+PLACE = Statement(
+    "drill.place",
+    """
+SELECT setting AS folder FROM pg_catalog.pg_settings WHERE name = 'data_directory'""",
+)
+
 LEFT = Statement(
     "drill.leftovers",
     """
@@ -68,6 +80,24 @@ def server_for_drills(setting: str | None, own: Target, home: Path) -> Iterator[
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             setting = stack.enter_context(embedded.lease_postgres(folder, durable=False)).url
         yield reached(setting)
+
+
+def refuse_crowded(server: Target, needed: int) -> None:
+    """Raises `RestoreFailed` where a database of `needed` bytes would fill the disk, and stop the live one too.
+
+    That is known only of a server on this machine that tells us its folder.
+    """
+    with server.connected() as admin:
+        row = PLACE.one(admin, {})
+    folder = Path(row.folder) if row is not None and row.folder else None
+    if folder is None or server.parameters["host"] not in LOCAL or not folder.is_dir():
+        return
+    free = shutil.disk_usage(folder).free
+    if free < needed * ROOM:
+        raise RestoreFailed(
+            f"The disk of {_where(server)} has {free:,} bytes free, too few for a scratch database beside one of "
+            f"{needed:,}: make room, or set DRILL_DATABASE_URL to another server"
+        )
 
 
 @dataclass

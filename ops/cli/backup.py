@@ -7,7 +7,9 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
+from app.database import said
 from app.services.container import services
 from ops.audit import audited
 from ops.backup import listing
@@ -17,6 +19,7 @@ from ops.backup.errors import NoSuchBackup, StoreFailed
 from ops.backup.prune import Pruned, prune
 from ops.backup.restore import restore
 from ops.backup.stores.opening import open_store
+from ops.backup.switch import switch
 from ops.backup.verify import PROVES, verify
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.cli.rendering import size, table
@@ -99,20 +102,37 @@ def list_backups(json: bool) -> None:
 
 @backup.command("restore")
 @click.argument("name")
-@click.option(
-    "--to", envvar="RESTORE_DATABASE_URL", required=True, metavar="URL",
-    help="An empty database; else RESTORE_DATABASE_URL. Leave its password out and set PGPASSWORD.",
-)  # fmt: skip
+@click.option("--to", metavar="URL", help="An empty database. Leave its password out and set PGPASSWORD.")
+@click.option("--into", metavar="DATABASE", help="A new database of this name, on the present server.")
 @yes_option
 @json_option
-def restore_backup(name: str, to: str, yes: bool, json: bool) -> None:
-    """Restore the backup called NAME into an empty database. How that is done step by step: docs/restore.md."""
-    url = listing.database_url(to)
-    undo = "drop that database; if it fails nothing is in it"
-    ask(Plan(does=f"restore {name} into {url.render_as_string()}", undo=undo), yes=yes)
+def restore_backup(name: str, to: str | None, into: str | None, yes: bool, json: bool) -> None:
+    """Restore the backup called NAME. How that is done step by step: docs/restore.md."""
+    if (to is None) == (into is None):
+        raise click.UsageError("Give either --to or --into.")
+    url = listing.database_url(to) if to else None
+    where = url.render_as_string() if url else f"the new database {into}"
+    ask(Plan(does=f"restore {name} into {where}", undo="drop that database; if it fails, nothing is in it"), yes=yes)
     with _judging():
-        restored = restore(name=name, to=url.render_as_string(hide_password=False))
+        restored = restore(name=name, to=url.render_as_string(hide_password=False) if url else None, into=into)
     tell("backup restore", restored, json=json, level=Level.OK if restored.ok else Level.CRITICAL)
+
+
+@backup.command("switch")
+@click.argument("database")
+@yes_option
+@json_option
+def switch_database(database: str, yes: bool, json: bool) -> None:
+    """Let the restored DATABASE take the present one's place and name; the present one is kept under another."""
+    undo = "the same again, with the name that the present one is kept under"
+    ask(Plan(does=f"rename the present database, and {database} to its name", undo=undo), yes=yes)
+    switched = switch(restored=database)
+    try:  # in the database that counts from now on, which may be of a version before there was an audit
+        with audited(by=operator(), action="backup.switch", on=database) as notes:
+            notes["kept"] = switched.kept
+    except DBAPIError as error:
+        click.echo(f"parley: this could not be written to the audit: {said(error)}", err=True)
+    tell("backup switch", switched, json=json)
 
 
 @contextmanager

@@ -111,34 +111,46 @@ def told(**changes: Any) -> Callable[[str, Path, Programs], None]:
     return put
 
 
-SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], str]] = {
-    "a missing table": (excluded("--exclude-table=nothing"), "the table public.nothing is missing (0 rows)"),
-    "a table without rows": (
-        excluded("--exclude-table-data=messages"),
-        "public.messages has 0 rows instead of 4,000",
+SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[str, ...]]] = {
+    "a missing table": (excluded("--exclude-table=nothing"), ("the table public.nothing is missing (0 rows)",)),
+    "missing rows": (
+        excluded("--exclude-table-data=messages", "--exclude-table-data=twins"),
+        ("public.messages has 0 rows instead of 4,000", "public.twins has 0 rows instead of 4"),
     ),
-    "a dropped table": (changed("DROP TABLE twins"), "the table public.twins is missing (4 rows)"),
-    "a lost row": (changed("DELETE FROM messages WHERE id = 77"), "public.messages has 3,999 rows instead of 4,000"),
+    "a dropped table": (changed("DROP TABLE twins"), ("the table public.twins is missing (4 rows)",)),
     "an altered row": (
         changed("UPDATE users SET name = 'somebody else' WHERE id = 7"),
-        "public.users has the right number of rows, but at least one of them is different",
+        ("public.users has the right number of rows, but at least one of them is different",),
     ),
-    "a row for another": (
-        changed("UPDATE twins SET b = '' WHERE b IS NULL"),
-        "public.twins has the right number of rows, but at least one of them is different",
+    "many things": (
+        changed(
+            "DELETE FROM messages WHERE id = 77",
+            "UPDATE twins SET b = '' WHERE b IS NULL",
+            "DROP INDEX messages_user_id_idx",
+            "CREATE TABLE stranger ()",
+        ),
+        (
+            "public.messages has 3,999 rows instead of 4,000",
+            "public.twins has the right number of rows, but at least one of them is different",
+            "there are 6 indexes instead of 7",
+            "the table public.stranger is not in the manifest",
+        ),
     ),
-    "a lost index": (changed("DROP INDEX messages_user_id_idx"), "indexes instead of"),
-    "a foreign table": (changed("CREATE TABLE stranger ()"), "the table public.stranger is not in the manifest"),
-    "another migration": (told(alembic=["9999"]), "the migration is 0001 instead of 9999"),
-    "another newest message": (told(newest_message_at=None), "the newest message's time is 2026-01-01"),
-    "a lost extension": (told(extensions={"plpgsql": "1.0", "gone": "1"}), "the extension gone is missing"),
+    "another manifest": (
+        told(alembic=["9999"], newest_message_at=None, extensions={"plpgsql": "1.0", "gone": "1"}),
+        (
+            "the migration is 0001 instead of 9999",
+            "the newest message's time is 2026-01-01",
+            "the extension gone is missing",
+        ),
+    ),
     "rows that refer to nothing": (
         changed(
             "ALTER TABLE messages DROP CONSTRAINT messages_user_id_fkey",
             "DELETE FROM users WHERE id = 9",
             'ALTER TABLE messages ADD CONSTRAINT "odd %s" FOREIGN KEY (user_id) REFERENCES users NOT VALID',
         ),
-        'public.messages has rows whose foreign key "odd %s" leads nowhere',
+        ('public.messages has rows whose foreign key "odd %s" leads nowhere',),
     ),
 }
 
@@ -154,7 +166,7 @@ def test_what_only_restoring_finds(
     tmp_path: Path,
 ) -> None:
     """Each has the right size and checksum, and a manifest whose seal fits."""
-    spoil, said = SEEN_BY_RESTORING[kind]
+    spoil, expected = SEEN_BY_RESTORING[kind]
     parley = install(shop, folder=broken.copy_of(good, tmp_path / "broken"))
     spoil(spare, parley.folder, programs)
     [verified] = parley.run(verify, store=parley.store)
@@ -162,7 +174,8 @@ def test_what_only_restoring_finds(
 
     drilled: Drilled = parley.run(drill)
     assert not drilled.ok
-    assert any(said in problem for problem in drilled.problems), drilled.problems
+    for said in expected:
+        assert any(said in problem for problem in drilled.problems), drilled.problems
     assert scratches(spare) == []
 
     inventory = Inventory.of(parley.store)

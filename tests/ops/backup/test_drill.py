@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.config import Settings
+from ops.backup import scratch
 from ops.backup.create import Created, create
 from ops.backup.drill import Drilled, drill
 from ops.backup.errors import NoSuchBackup, ProgramsMissing, RestoreFailed
@@ -181,6 +182,13 @@ def test_a_drill_elsewhere(install: Callable[..., Installation], plain_role: str
     with pytest.raises(RestoreFailed, match="is the URL right, and the server up") as raised:
         lost.run(drill)
     assert str(make_url(spare).password) not in raised.value.detail
+
+
+def test_a_disk_that_it_would_fill_is_left_alone(parley: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    parley.run(create)
+    monkeypatch.setattr(scratch, "ROOM", 10.0**9)
+    with pytest.raises(RestoreFailed, match=r"too few for a scratch database beside one of .*set DRILL_DATABASE_URL"):
+        parley.run(drill)
 
 
 @pytest.mark.process

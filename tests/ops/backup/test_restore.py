@@ -11,9 +11,10 @@ from app.config import Settings
 from ops.backup.create import create
 from ops.backup.errors import Damaged, NoSuchBackup, RestoreFailed
 from ops.backup.restore import Restored, restore
+from ops.backup.switch import switch
 from tests.database import fresh_database
 from tests.ops.backup import broken
-from tests.ops.backup.conftest import Installation, run_sql
+from tests.ops.backup.conftest import Installation, run_sql, session
 
 
 @pytest.fixture
@@ -58,6 +59,54 @@ def test_the_application_runs_on_what_was_restored(
     health = install(empty).flask_app.test_client().get("/health")
     assert health.status_code == 200
     assert health.json["status"] == "ok"
+
+
+def test_into_a_new_database_of_the_same_server(parley: Installation, spare: str, worker_id: str) -> None:
+    name, database = parley.run(create).name, f"restored_{make_url(spare).database}_{worker_id}"
+    code, _, err = parley.command("restore", name, "--into", database, "--yes")
+    try:
+        assert code == 0, err
+        there = make_url(spare).set(database=database).render_as_string(hide_password=False)
+        assert run_sql(there, "SELECT count(*) FROM messages") == [(4000,)]
+        with pytest.raises(RestoreFailed, match=r"already exists\. Nothing was changed"):
+            parley.run(restore, name=name, into=database)
+        assert run_sql(there, "SELECT count(*) FROM messages") == [(4000,)]
+    finally:
+        run_sql(spare, f"DROP DATABASE IF EXISTS {database}")
+    broken.flip_a_bit(parley.folder)
+    with pytest.raises(Damaged):
+        parley.run(restore, name=name, into=database)
+    assert run_sql(spare, f"SELECT datname FROM pg_database WHERE datname = '{database}'") == []
+    with pytest.raises(RestoreFailed, match="is no name for a new database"):
+        parley.run(restore, name=name, into="x; DROP DATABASE parley")
+    assert parley.command("restore", name, "--yes")[0] == 64
+
+
+def test_a_restored_one_takes_the_place_of_the_present_one(
+    install: Callable[..., Installation], spare: str, empty: str, postgres: str
+) -> None:
+    parley = install(spare)
+    name = parley.run(create).name
+    run_sql(spare, "TRUNCATE messages")
+    parley.run(restore, name=name, to=empty)
+    restored = str(make_url(empty).database)
+    with session(spare) as cursor:
+        cursor.execute("SELECT")
+        with pytest.raises(RestoreFailed, match=r"is being accessed by other users.* Nothing was changed: stop Parley"):
+            parley.run(switch, restored=restored)
+    with pytest.raises(RestoreFailed, match="There is no database called nowhere"):
+        parley.run(switch, restored="nowhere")
+    assert run_sql(spare, "SELECT count(*) FROM messages") == [(0,)]
+    code, out, err = parley.command("switch", restored, "--yes", "--json")
+    assert code == 0, err
+    kept = json.loads(out)["report"]["kept"]
+    try:
+        assert run_sql(spare, "SELECT count(*) FROM messages") == [(4000,)]
+        assert run_sql(spare, "SELECT action, result FROM audit_events ORDER BY id DESC LIMIT 1") == [
+            ("backup.switch", "done")
+        ]
+    finally:
+        run_sql(postgres, f'ALTER DATABASE "{kept}" RENAME TO "{restored}"')
 
 
 def test_never_into_one_that_holds_something(parley: Installation, spare: str) -> None:
