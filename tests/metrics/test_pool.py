@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app import pool
 from app.config import Settings
 from app.database import engine_options
 from tests.metrics.scrape import Since, here
@@ -98,6 +99,23 @@ def test_the_numbers_of_connections_are_the_pools(make_engine: Callable[..., Eng
     assert numbers() == {"used": 0, "idle": 1, "overflow": 0, "max": 2}
     engine.dispose()
     assert numbers() == {"used": 0, "idle": 0, "overflow": 0, "max": 2}
+
+
+def test_a_connection_that_comes_back_soon_is_worth_waiting_for(
+    make_engine: Callable[..., Engine], wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more would be opened for one statement, and closed after it."""
+    monkeypatch.setattr(pool, "PATIENCE", 20)
+    engine, opened = make_engine(pool_size=1, max_overflow=5), list[object]()
+    event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+    since = Since()
+    with ThreadPoolExecutor(5) as threads:
+        with engine.connect():
+            waiting = [threads.submit(lambda: engine.connect().close()) for _ in range(5)]
+            wait_until(lambda: since.counted("db_pool_pending_requests") == 5)
+        for each in waiting:
+            each.result()
+    assert len(opened) == 1
 
 
 def test_numbers_agree_after_a_crowd(make_engine: Callable[..., Engine]) -> None:
