@@ -17,7 +17,7 @@ ON CONFLICT DO NOTHING
 RETURNING sequence""",
 )
 
-# From all the turns that a process follows: what came after what it has. Arrays of the same length.
+# From all the turns that a process follows: what came after what it has, a page of it. Arrays of the same length.
 NEWS = Statement(
     "turn_events.news",
     """
@@ -25,7 +25,7 @@ SELECT turn_events.turn_id, turn_events.events
   FROM unnest(%(user_ids)s::uuid[], %(turn_ids)s::uuid[], %(after)s::integer[]) AS mine(user_id, turn_id, after)
   JOIN turn_events ON turn_events.user_id = mine.user_id AND turn_events.turn_id = mine.turn_id
                   AND turn_events.sequence > mine.after
- ORDER BY turn_events.turn_id, turn_events.sequence""",
+ ORDER BY turn_events.turn_id, turn_events.sequence LIMIT %(batches)s""",
 )
 
 # Which of them are still being answered; asked before the news, so that none of an ended turn's is missing.

@@ -1,5 +1,6 @@
 """A stream outlives its reader: whoever comes back, to whichever process, hears each event once."""
 
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
+from app.services.telling import retell
 from tests.api.conftest import events_of
 from tests.factories import Account
 from tests.fakes import scripts
@@ -167,3 +169,33 @@ def test_an_id_that_is_none_is_refused(chat: Chat, chat_app: Flask, user: Accoun
     headers = {**user.headers, "Last-Event-ID": sent.encode().decode("latin-1")}
     response = chat_app.test_client().get(f"/api/turns/{turn}/events", headers=headers)
     assert response.status_code == 400
+
+
+def test_a_very_long_stream_is_told_again_without_being_held_at_once(
+    chat: Chat, chat_app: Flask, engine: Engine, user: Account, events: Callable[..., list[Event]], rows: Rows
+) -> None:
+    """120 batches of 500 pieces, as a model that speaks in single characters leaves them."""
+    turn = chat("hello").get_json()["turn"]["id"]
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO turn_events (user_id, turn_id, sequence, attempt, events)
+            SELECT t.user_id, t.id, batch * 500 + 1, t.attempt,
+                   (SELECT json_agg(json_build_array(number, 'message.delta', json_build_object('text', 'x')))
+                      FROM generate_series(batch * 500 - 498, batch * 500 + 1) AS number)
+              FROM turns t, generate_series(1, 120) AS batch WHERE t.user_id = :u AND t.id = :t"""),
+            {"u": user.id, "t": turn},
+        )
+        connection.execute(text("UPDATE turns SET last_sequence = 60004 WHERE user_id = :u"), {"u": user.id})
+        row = connection.execute(text("SELECT * FROM turns WHERE user_id = :u AND id = :t"), {"u": user.id, "t": turn})
+        stored = row.one()
+    tracemalloc.start()
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            told = retell(connection, user.id, stored)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16_000_000  # bytes; the events alone would be 25 MB as objects
+    heard = [event.sequence for batch in told.follow(1) for event in batch]
+    assert heard == [*range(2, 60_002), 60_003, 60_004]
