@@ -16,7 +16,7 @@ SPEAKS_SQL := tests/repositories tests/services tests/contracts/test_migrations.
 OFFLINE := DATABASE_URL=postgresql://offline/none JWT_SECRET_KEY=offline-offline-offline-offline-offline
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-pg15 check fuzz faults soak fmt lock clean bootstrap bootstrap-dev
+.PHONY: help up test test-pg15 check fuzz faults soak bench fmt lock clean bootstrap bootstrap-dev
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ faults: bootstrap-dev  ## Kill everything hundreds of times under load, then ask
 
 soak: bootstrap-dev  ## Let people chat for SECONDS=300, and see whether any process holds more and more memory
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+bench: bootstrap-dev  ## Measure turns and streams beside what bounds them; BENCH="streams --streams 1000" are arguments
+	@exec $(BIN)/python -m tests.bench $(BENCH)
 
 fmt: bootstrap-dev  ## Put the code into its one format
 	@$(BIN)/ruff check --fix $(SOURCES)
