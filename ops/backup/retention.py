@@ -40,7 +40,10 @@ def decide(candidates: Iterable[Candidate], keep: Backups, now: datetime) -> lis
 
 
 def kept_until(taken_at: datetime, keep: Backups) -> datetime:
-    """The latest moment at which a backup taken then is pruned, as long as one is taken every day."""
+    """The latest moment at which a backup taken then is pruned, as long as one is taken every day and drills go on.
+
+    (The newest good one and the last one that a drill proved stay until there is another.)
+    """
     spans = (
         timedelta(days=keep.keep_daily),
         timedelta(weeks=keep.keep_weekly + 1),

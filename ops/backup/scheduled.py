@@ -16,16 +16,18 @@ from ops.backup.prune import Pruned, prune
 from ops.backup.reports import Report
 from ops.backup.retention import AHEAD
 from ops.backup.stores.opening import open_store
+from ops.errors import AnotherRunIsUnderWay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daily:
-    """The backup that was taken, and how many went afterwards."""
+    """The backup that was taken, and how many went afterwards; none where `not_pruned` says why."""
 
     created: Created
-    removed: int
-    kept: int
-    freed: int
+    removed: int = 0
+    kept: int | None = None
+    freed: int = 0
+    not_pruned: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,15 @@ class Observed:
 
 
 def daily() -> Daily:
-    """Take a backup, then remove those that need not be kept. Raises `BackupError`; then says whether one was taken."""
+    """Take a backup, then remove those that need not be kept, unless a drill reads them just now: tomorrow will do.
+
+    Raises `BackupError`, which says whether a backup was taken, and `AnotherRunIsUnderWay` where somebody takes one.
+    """
     created = create()
     try:
         pruned: Pruned = prune()
+    except AnotherRunIsUnderWay:
+        return Daily(created=created, not_pruned="a drill was under way; the next backup prunes")
     except BackupError as error:
         raise BackupError(f"{created.name} was taken, but the old ones could not be pruned: {error.detail}") from error
     return Daily(created=created, removed=pruned.removed, kept=pruned.kept, freed=pruned.freed)

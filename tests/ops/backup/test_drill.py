@@ -126,6 +126,9 @@ def test_one_drill_or_pruning_at_a_time(parley: Installation) -> None:
             parley.run(drill)
         code, _, err = parley.command("drill")
         assert (code, "under way" in err) == (4, True)
+        day: Daily = parley.run(daily)  # the clock's backup is taken all the same, and says that it did not prune
+        assert f"{day.created.name}.dump" in parley.files
+        assert day.not_pruned == "a drill was under way; the next backup prunes"
 
 
 @pytest.fixture
