@@ -10,7 +10,7 @@ SOURCES := app ops tasks migrations tests wsgi.py
 # Debian's; and what is run on it: the rest of the suite, on PostgreSQL 18, asks it nothing else.
 PG15 := /usr/lib/postgresql/15/bin
 SPEAKS_SQL := tests/repositories tests/services tests/contracts/test_migrations.py tests/contracts/test_keys.py tests/tls \
-	tests/ops/doctor tests/ops/indexes
+	tests/ops/doctor tests/ops/indexes tests/ops/backup
 
 # Enough settings to build the application without a database: Alembic writes the SQL and connects to nothing.
 OFFLINE := DATABASE_URL=postgresql://offline/none JWT_SECRET_KEY=offline-offline-offline-offline-offline
