@@ -12,9 +12,11 @@ from app.services.container import services
 from ops.archive.candidates import FIRST, Key
 from ops.archive.reports import Backlog
 from ops.care.batches import TimeBox, autocommit
+from ops.levels import Level
 
 PAGE = 20_000  # conversations looked at by one statement
 MEASURE_SECONDS = 240
+CRITICAL_LATE = timedelta(days=7)  # beyond what is late
 
 
 def cutoff_of(connection: Connection, after_days: int) -> datetime:
@@ -68,3 +70,11 @@ def measure() -> Backlog | None:
 def late_after(after_days: int) -> timedelta:
     """How old the oldest idle conversation may become: its own days, and two for the daily run to come round."""
     return timedelta(days=after_days + 2)
+
+
+def lateness(oldest: timedelta | None, after_days: int) -> Level:
+    """How bad it is that the conversation that has waited longest is so old; None if none waits."""
+    late = late_after(after_days)
+    if oldest is None or oldest <= late:
+        return Level.OK
+    return Level.CRITICAL if oldest > late + CRITICAL_LATE else Level.WARNING

@@ -8,7 +8,7 @@ from app.repositories import archive_runs as runs
 from app.repositories import archives as sql
 from app.services.container import services
 from ops.archive.alone import under_way
-from ops.archive.backlog import backlog, cutoff_of, late_after
+from ops.archive.backlog import backlog, cutoff_of, late_after, lateness
 from ops.archive.reports import ArchiveRunReport, Backlog
 from ops.care.batches import TimeBox, autocommit
 from ops.levels import Level
@@ -18,7 +18,7 @@ SECONDS = 60  # for counting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveStatus:
-    """`level` is a warning once the oldest idle conversation is older than `late_after`. `bundles` hold
+    """`level` tells whether the oldest idle conversation is older than `late_after`. `bundles` hold
     `bundled_messages`, in `plain_bytes` before compression. `under_way` says whether a run or an undo works now.
     """
 
@@ -42,7 +42,7 @@ def status(*, latest: int = 5) -> ArchiveStatus:
         count: Any = sql.COUNT_BUNDLED.one(connection, {"run_id": None, "owner_id": None, "conversation_id": None})
     oldest = timedelta(seconds=due.oldest_seconds) if due and due.oldest_seconds is not None else None
     return ArchiveStatus(
-        level=Level.WARNING if oldest is not None and oldest > late_after(days) else Level.OK,
+        level=lateness(oldest, days),
         after_days=days,
         late_after=late_after(days),
         oldest=oldest,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from app.repositories import archive_runs as runs
 from ops.archive.backlog import backlog as count_backlog
-from ops.archive.backlog import cutoff_of, late_after
+from ops.archive.backlog import cutoff_of, late_after, lateness
 from ops.archive.verify import verify_on
 from ops.care.batches import TimeBox
 from ops.checks.probe import Probe
@@ -14,7 +14,6 @@ from ops.levels import Level
 
 COUNT_SECONDS = 4.0
 READ_SECONDS = 2.0  # for bundles, and as much for looking where the messages are
-CRITICAL_LATE = timedelta(days=7)  # beyond what is late
 
 
 def backlog(probe: Probe) -> Iterator[Finding]:
@@ -25,8 +24,8 @@ def backlog(probe: Probe) -> Iterator[Finding]:
     connection = probe.connection
     found = count_backlog(connection, cutoff_of(connection, days), time_box=TimeBox(COUNT_SECONDS))
     oldest = timedelta(seconds=found.oldest_seconds or 0)
-    late = late_after(days)
-    if oldest > late:
+    level = lateness(oldest, days)
+    if level is not Level.OK:
         last = runs.LATEST.one(connection, {"limit": 1})
         about_last = (
             {"last run": last.state, "because": last.reason, "waited for": last.paused_for, "unfit": last.unfit}
@@ -34,8 +33,9 @@ def backlog(probe: Probe) -> Iterator[Finding]:
             else {"last run": "never"}
         )
         yield Finding(
-            level=Level.CRITICAL if oldest > late + CRITICAL_LATE else Level.WARNING,
-            what=f"A conversation has been idle for {oldest.days} days and is not archived; {late.days} is the most.",
+            level=level,
+            what=f"A conversation has been idle for {oldest.days} days and is not archived;"
+            f" {late_after(days).days} is the most.",
             evidence={
                 "conversations": found.conversations,
                 "messages": found.messages,
