@@ -94,6 +94,13 @@ def url(postgres: str, template: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def shared_url(postgres: str, template: str) -> Iterator[str]:
+    """As `url`, for all tests of a module, which then leave it as it was: let a fixture `url` there return this one."""
+    with fresh(postgres, f"{template}_{next(_NUMBERS)}", f"TEMPLATE {template}") as url:
+        yield url
+
+
 @pytest.fixture
 def admit(url: str, settings: Settings) -> Iterator[Callable[..., Ward]]:
     """A function that makes an installation on that database; keyword arguments are groups of settings."""

@@ -16,6 +16,12 @@ from tests.ops.doctor.conftest import Ward, as_role
 
 
 @pytest.fixture
+def url(shared_url: str) -> str:
+    """Nothing here changes the database for good."""
+    return shared_url
+
+
+@pytest.fixture
 def wire(url: str) -> Iterator[Proxy]:
     """A wire to the database that can be cut."""
     to = make_url(url)
@@ -101,6 +107,7 @@ def test_a_database_that_is_only_to_be_read(ward: Ward) -> None:
     name = make_url(ward.url).database
     ward.run(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     (finding,) = ward.ask("connection.writable").findings
+    ward.run(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     assert finding.level is Level.CRITICAL
     assert finding.evidence == {"in_recovery": False, "read_only": True}
 

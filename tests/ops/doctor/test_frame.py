@@ -40,6 +40,12 @@ PROJECT = Path(__file__).parents[3]
 SECONDS = 60
 
 
+@pytest.fixture
+def url(shared_url: str) -> str:
+    """Nothing here changes the database for good."""
+    return shared_url
+
+
 def test_the_worst_speaks_for_all() -> None:
     assert worst([]) is Level.OK
     assert worst([Level.OK, Level.UNKNOWN]) is Level.UNKNOWN
@@ -241,6 +247,7 @@ def test_a_job_that_fails_is_2_and_in_the_history(ward: Ward) -> None:
     assert "turn_events" in history.stdout
     audit = orjson.loads(ward.call("audit", "--action", "job.run", "--json").stdout)["report"]
     assert audit[0]["details"]["status"] == "failed"
+    ward.run("ALTER TABLE elsewhere RENAME TO turn_events")
 
 
 @pytest.mark.parametrize(

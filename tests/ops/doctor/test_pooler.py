@@ -12,6 +12,12 @@ from tests.ops.doctor.conftest import Ward
 
 
 @pytest.fixture
+def url(shared_url: str) -> str:
+    """Nothing here changes the database for good."""
+    return shared_url
+
+
+@pytest.fixture
 def pooled(url: str) -> Iterator[Callable[[bool], str]]:
     """A function that puts a pooler before the database and gives the URL through it."""
     server = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

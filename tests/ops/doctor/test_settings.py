@@ -25,6 +25,12 @@ KEY = SecretStr("2b7e151628aed2a6abf7158809cf4f3c762e7160f38b4da56a784d9045190cf
 OTHER = SecretStr("8aed2a6abf7158809cf4f3c2b7e15162762e7160f38b4da50cfe6a784d904519")
 
 
+@pytest.fixture
+def url(shared_url: str) -> str:
+    """Nothing here changes the database for good."""
+    return shared_url
+
+
 def broken(settings: Settings, **changes: dict[str, Any]) -> list[Finding]:
     groups = {name: getattr(settings, name).model_copy(update=update) for name, update in changes.items()}
     return list(contradictions(Probe(replace(settings, **groups))))
