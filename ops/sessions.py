@@ -96,6 +96,14 @@ class LockReport:
     roots: tuple[int, ...]
 
 
+def ending(pid: int, session: Open | None) -> str:
+    """The statement that ends what a session does. One that does nothing has nothing to cancel."""
+    if pid == 0:
+        return "SELECT * FROM pg_prepared_xacts"
+    idle = session is not None and session.state.startswith("idle")
+    return f"SELECT pg_{'terminate' if idle else 'cancel'}_backend({pid})"
+
+
 def read_transactions(probe: Probe) -> list[Open]:
     """The open transactions of this database, the oldest first, and the sessions of which nothing may be seen."""
     return [Open(**row._mapping) for row in TRANSACTIONS.all(probe.connection, {})]

@@ -18,15 +18,16 @@ from ops.words import span
 
 SILENT, DEAD = timedelta(minutes=2), timedelta(minutes=5)  # without a tick, which comes twice a minute
 LATE = timedelta(minutes=5)  # beyond the end of a run that began in its slot and took as long as it may
-SLOTS_MISSED = 3  # from here on it is critical
+SLOTS_MISSED, VERY_LATE = 3, timedelta(days=1)  # beyond both it is critical; a beat that is back needs a moment
 IN_A_ROW = 3  # failures of one job
 WAITING, MANY_WAITING = 1_000, 10_000  # messages in a queue
 
-# The first run that is known of any of these jobs: what was due before that was not this installation's to do.
+# The first run that a beat asked for: what was due before it began was not this installation's to do.
 FIRST = Statement(
     "ops.first_run",
     """
-SELECT min((SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job ORDER BY started_at LIMIT 1)) AS started_at
+SELECT min((SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job AND slot IS NOT NULL
+             ORDER BY started_at LIMIT 1)) AS started_at
   FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
 )
 # The newest ones of each job that came to an end, and how many of them failed since the last that did not.
@@ -93,17 +94,20 @@ def overdue(probe: Probe) -> Iterator[Finding]:
     names = {"jobs": [job.name for job in jobs]}
     first = FIRST.one(probe.connection, names)
     if first is None or first.started_at is None:
-        raise CannotJudge("No job has ever run here.", remedy="flask ops doctor --only beat")
+        raise CannotJudge("No beat has ever asked for a job here.", remedy="flask ops doctor --only beat")
     attempted = {row.job: row.attempted for row in sql.LAST.all(probe.connection, names)}
-    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], first.started_at)) is not None}
+    since = first.started_at
+    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], since)) is not None}
     if not late:
         return
     now = datetime.now(UTC)
-    longest = max((now - slot) / job.schedule.every for job, slot in late.items() if job.schedule)
-    names_of = ", ".join(job.name for job in list(late)[:3])
+    grave = any(
+        now - slot >= max(VERY_LATE, SLOTS_MISSED * job.schedule.every) for job, slot in late.items() if job.schedule
+    )
+    named = ", ".join(job.name for job in list(late)[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
     yield Finding(
-        level=Level.CRITICAL if longest >= SLOTS_MISSED else Level.WARNING,
-        what=f"{len(late)} jobs have not run when they should have: {names_of}{' ...' if len(late) > 3 else ''}.",
+        level=Level.CRITICAL if grave else Level.WARNING,
+        what=f"{len(late)} jobs have not run when they should have: {named}.",
         evidence={job.name: {"due": slot, "last_run": attempted[job.name]} for job, slot in late.items()},
         remedy="flask ops doctor --only beat; then flask ops jobs run JOB for what cannot wait",
     )
@@ -114,7 +118,7 @@ def _missed(job: Job, attempted: datetime | None, since: datetime) -> datetime |
     if job.schedule is None:
         return None
     # A slot that came right after a run, asked for by hand, was left out.
-    slot = job.schedule.next_slot((attempted or since) + min(job.schedule.every / 2, QUIET))
+    slot = job.schedule.next_slot(max(attempted or since, since) + min(job.schedule.every / 2, QUIET))
     return slot if slot + job.longest + LATE < datetime.now(UTC) else None
 
 

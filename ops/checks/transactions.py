@@ -7,7 +7,7 @@ from typing import Any
 from ops.checks.probe import Probe
 from ops.findings import CannotJudge, Finding
 from ops.levels import Level
-from ops.sessions import HIDDEN, Open, Waiting, read_locks, read_transactions
+from ops.sessions import HIDDEN, Open, Waiting, ending, read_locks, read_transactions
 from ops.words import span
 
 LONG, VERY_LONG = timedelta(minutes=5), timedelta(minutes=30)
@@ -70,14 +70,14 @@ def blocked(probe: Probe) -> Iterator[Finding]:
         )
         yield Finding(
             level=Level.CRITICAL if longest.waiting_seconds >= STUCK.total_seconds() else Level.WARNING,
-            what=f"{len(behind)} sessions wait for {who}, the first for "
-            f"{span(timedelta(seconds=longest.waiting_seconds))}, on {longest.lock_on}.",
+            what=f"{'1 session waits' if len(behind) == 1 else f'{len(behind)} sessions wait'} for {who}, the first "
+            f"for {span(timedelta(seconds=longest.waiting_seconds))}, on {longest.lock_on}.",
             evidence={
                 "blocker": None if holder is None else _evidence(holder),
                 "waiting": [f"{each.pid} {each.statement} {each.mode} on {each.lock_on}" for each in waits[:10]],
             },
-            remedy="flask ops locks; if nobody misses what the blocker does, cancel it",
-            sql=f"SELECT pg_cancel_backend({root})" if root else "SELECT * FROM pg_prepared_xacts",
+            remedy="flask ops locks; if nobody misses what the blocker does, end it",
+            sql=ending(root, holder),
         )
 
 

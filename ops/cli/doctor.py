@@ -67,9 +67,13 @@ def show_examination(console: Console, examination: clinic.Examination) -> None:
                 _under(console, f"→ {next_step}", style="cyan")
         if answer.level is not Level.OK:
             _under(console, f"see {answer.runbook}", style="dim")
+    console.print()
+    for level in (Level.UNKNOWN, Level.WARNING, Level.CRITICAL):
+        if named := [answer.check for answer in examination.answers if answer.level is level]:
+            console.print(words(f"{MARKS[level]}: {', '.join(named)}", style=STYLES[level]))
     counts = {level: sum(answer.level is level for answer in examination.answers) for level in Level}
     told = ", ".join(f"{count} {MARKS[level].lower()}" for level, count in counts.items() if count)
-    console.print(words(f"\n{told or 'No check was asked'}.", style=STYLES[examination.level]))
+    console.print(words(f"{told or 'No check was asked'}.", style=STYLES[examination.level]))
 
 
 def _under(console: Console, text: str, style: str = "") -> None:

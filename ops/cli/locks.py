@@ -11,7 +11,7 @@ from ops.cli.frame import json_option, ops, tell
 from ops.cli.rendering import span, table, words
 from ops.doctor import probing
 from ops.levels import Level
-from ops.sessions import LockReport, Open, Waiting, read_locks, read_transactions
+from ops.sessions import LockReport, Open, Waiting, ending, read_locks, read_transactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,7 @@ def _show(console: Console, held: Held) -> None:
         tree = Tree(words(_holder(root, known.get(root)), style="bold"))
         _hang(tree, root, held.locks.waiting, seen={root})
         console.print(tree)
-        if root:
-            console.print(f"  to end what it does: SELECT pg_cancel_backend({root})", style="cyan")
+        console.print(f"  to end it: {ending(root, known.get(root))}", style="cyan")
     if held.transactions:
         console.print(Text("\nOpen transactions", style="bold"))
         rows = [
@@ -74,7 +73,7 @@ def _hang(tree: Tree, pid: int, waiting: tuple[Waiting, ...], seen: set[int]) ->
 
 def _holder(pid: int, session: Open | None) -> str:
     if pid == 0:
-        return "a prepared transaction: SELECT * FROM pg_prepared_xacts"
+        return "a prepared transaction"
     if session is None:
         return f"{pid}, which has just ended"
     opened = f", transaction open for {_seconds(session.transaction_seconds)}"

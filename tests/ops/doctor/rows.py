@@ -17,17 +17,19 @@ def ran(
     *,
     reason: str | None = None,
     report: dict[str, Any] | None = None,
+    by_hand: bool = False,
 ) -> None:
-    """A run of `job` that began and ended so long ago."""
+    """A run of `job` that began and ended so long ago, asked for by the beat or `by_hand`."""
     at = datetime.now(UTC) - ago
     ward.run(
-        "INSERT INTO job_runs (id, job, status, started_at, finished_at, reason, report) VALUES "
-        "(%(id)s, %(job)s, %(status)s, %(at)s, CASE WHEN %(status)s <> 'running' THEN %(at)s::timestamptz END, "
-        "%(reason)s, %(report)s::jsonb)",
+        "INSERT INTO job_runs (id, job, status, slot, started_at, finished_at, reason, report) VALUES "
+        "(%(id)s, %(job)s, %(status)s, %(slot)s, %(at)s, "
+        "CASE WHEN %(status)s <> 'running' THEN %(at)s::timestamptz END, %(reason)s, %(report)s::jsonb)",
         id=str(new_id()),
         job=job,
         status=status,
         at=at,
+        slot=None if by_hand else at,
         reason=reason,
         report=orjson.dumps(report).decode() if report is not None else None,
     )

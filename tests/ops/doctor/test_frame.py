@@ -132,7 +132,11 @@ def test_what_people_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "              Seen before it went dark." in lines
     assert "              It went dark." in lines
     assert "              see docs/runbooks/test-is-bad.md" in lines
-    assert lines[-1] == "1 ok, 2 warning, 1 critical."
+    assert lines[-3:] == [
+        "warning: test.is_so_so, test.is_a_riddle",
+        "CRITICAL: test.is_bad",
+        "1 ok, 2 warning, 1 critical.",
+    ]
 
 
 def test_what_programs_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

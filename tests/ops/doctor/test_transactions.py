@@ -63,7 +63,7 @@ def test_who_blocks_whom_is_told_by_names_and_never_by_text(ward: Ward, monkeypa
         assert finding.evidence["blocker"]["request"] == "abc123"
         assert finding.evidence["blocker"]["state"] == "idle in transaction"
         assert finding.evidence["waiting"] == [f"{pid} test.waiter AccessShareLock on users"]
-        assert finding.sql == f"SELECT pg_cancel_backend({pid_of(holder)})"
+        assert finding.sql == f"SELECT pg_terminate_backend({pid_of(holder)})"  # there is nothing to cancel
         shown = ward.call("locks")
         assert shown.exit_code == 1
         assert "test.holder" in shown.stdout
