@@ -13,10 +13,7 @@ def up_to_date(probe: Probe) -> Told:
     """The pages of settings and runbooks. An installation without the documents has nothing to be out of date."""
     if not (ROOT / "docs").is_dir():
         return Told(says="this installation has no documents")
-    stale = [str(path.relative_to(ROOT)) for path in settings_table.stale()]
-    page = runbook_index.PAGE.read_text()
-    if page != runbook_index.written(page):
-        stale.append(str(runbook_index.PAGE.relative_to(ROOT)))
+    stale = [str(path.relative_to(ROOT)) for path in (*settings_table.stale(), *runbook_index.stale())]
     pages = {*(check.runbook for check in CHECKS), *(job.runbook for job in JOBS)}
     missing = sorted(page for page in pages if not (ROOT / page).is_file())
     return Told(

@@ -1,12 +1,15 @@
 """Indexes: how they are used, and what could be improved about them."""
 
+from datetime import timedelta
+
 from app.repositories.statement import Statement
 from ops.checks.probe import Probe
-from ops.doctor import examine_by, select
 from ops.duties.parts import Told
+from ops.indexes.planning import make_plan
 from ops.words import size
 
 SHOWN = 20
+LONGEST = timedelta(seconds=60)  # for each statement of a plan
 
 USAGE = Statement(
     "ops.index_usage",
@@ -31,15 +34,14 @@ def usage(probe: Probe) -> Told:
 
 
 def optimisation(probe: Probe) -> Told:
-    """What the index checks would have done: a statement for each finding that has one. Nothing is changed."""
-    answers = examine_by(probe, checks=select(("indexes",))).answers
-    steps = [
-        {"check": answer.check, "what": finding.what, "sql": finding.sql}
-        for answer in answers
-        for finding in answer.findings
-        if finding.sql
-    ]
-    next_step = "; `flask ops index plan` writes them down" if steps else ""
+    """The plan that would mend what the checks find, as `flask ops index plan` makes it. Nothing is changed."""
+    with probe.patience(LONGEST):
+        plan = make_plan(probe)
+    steps = tuple({"check": step.check, "why": step.why, "sql": "; ".join(step.sql)} for step in plan.steps)
+    told = f"{len(steps)} steps would mend what was found" if steps else "nothing is to be mended"
+    left_out = f"; {len(plan.left_out)} findings are left to a person" if plan.left_out else ""
     return Told(
-        says=f"{len(steps)} improvements are at hand{next_step}", figures={"steps": len(steps)}, rows=tuple(steps)
+        says=told + left_out + ("; `flask ops index plan` writes them down" if steps else ""),
+        figures={"steps": len(steps), "left_out": len(plan.left_out)},
+        rows=steps,
     )

@@ -5,12 +5,14 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from ops import runbook_index
-from ops.catalogue import CHECKS, JOBS
+from ops.catalogue import CHECKS, DUTIES, JOBS
 from ops.checks.probe import Probe
+from ops.cli.nouns import ops
 from ops.declarations import Check, load
 
 ROOT = Path(__file__).parents[2]
@@ -42,23 +44,77 @@ def test_no_page_is_about_what_is_gone() -> None:
     assert {path.name for path in RUNBOOKS.glob("*.md")} - known - {"README.md"} == set()
 
 
-def test_the_list_of_runbooks_is_up_to_date() -> None:
+def test_what_is_written_from_the_catalogue_and_the_commands_is_up_to_date() -> None:
     done = CliRunner().invoke(runbook_index.main, ["--check"])
     assert done.exit_code == 0, done.output
 
 
-def test_a_change_of_the_catalogue_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "README.md"
-    page.write_text(runbook_index.PAGE.read_text().replace(f"| `{CHECKS[0].id}` |", "| `gone.check` |"))
-    monkeypatch.setattr(runbook_index, "PAGE", page)
-    assert CliRunner().invoke(runbook_index.main, ["--check"]).exit_code == 1
+@pytest.mark.parametrize(
+    ("page", "gone"),
+    [
+        ("runbooks/README.md", f"| `{CHECKS[0].id}` |"),
+        ("runbooks/README.md", f"| `{JOBS[0].name}` |"),
+        ("operations.md", "| `flask ops routine daily` |"),
+        ("operations.md", "| `flask ops locks` |"),
+    ],
+)
+def test_a_change_of_the_catalogue_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, gone: str
+) -> None:
+    (tmp_path / "runbooks").mkdir()
+    tables = {}
+    for path, its_tables in runbook_index.TABLES.items():
+        copy = tmp_path / path.relative_to(runbook_index.DOCS)
+        copy.write_text(path.read_text())
+        tables[copy] = its_tables
+    changed = tmp_path / page
+    assert gone in changed.read_text()
+    changed.write_text(changed.read_text().replace(gone, "| `something else` |"))
+    monkeypatch.setattr(runbook_index, "TABLES", tables)
+    monkeypatch.setattr(runbook_index, "DOCS", tmp_path)
+    noticed = CliRunner().invoke(runbook_index.main, ["--check"])
+    assert noticed.exit_code == 1
+    assert f"docs/{page}: out of date" in noticed.output
     assert CliRunner().invoke(runbook_index.main).exit_code == 0
     assert CliRunner().invoke(runbook_index.main, ["--check"]).exit_code == 0
 
 
 def test_a_page_without_a_place_for_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="no place for the table of jobs"):
-        runbook_index.written("# Runbooks\n")
+        runbook_index.written(runbook_index.PAGE, "# Runbooks\n")
+
+
+def named_commands() -> dict[str, click.Command]:
+    """By their names without arguments: `jobs run`, `archive hold add`."""
+    known = runbook_index.commands(ops, "flask ops")
+    return {re.sub(r" [A-Z_]+\b", "", path).removeprefix("flask ops "): command for path, command in known}
+
+
+def test_commands_that_pages_name_exist() -> None:
+    """`flask ops noun verb`, in every page, with its long options. A noun alone may be named, too."""
+    known = named_commands()
+    nouns = {name.rpartition(" ")[0] for name in known} | {name.split()[0] for name in known}
+    wrong = []
+    for page in (*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"):
+        for call in re.findall(r"flask ops ([a-z][^`\n|#;)]*)", page.read_text()):
+            words = re.sub(r"[.,:]+(?= |$)", "", call).split()
+            names = [" ".join(words[:length]) for length in range(min(3, len(words)), 0, -1)]
+            command = next((known[name] for name in names if name in known), None)
+            if command is not None:
+                options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+                if set(re.findall(r"(?<= )--[a-z-]+", call)) - options:
+                    wrong.append(f"{page.name}: {call}")
+            elif not (names[-1] in nouns and len(words) == 1) and names[0] not in nouns:
+                wrong.append(f"{page.name}: {call}")
+    assert wrong == []
+
+
+def test_every_duty_is_a_job_with_a_page() -> None:
+    for duty in DUTIES:
+        page = (ROOT / duty.job.runbook).read_text()
+        assert f"flask ops routine {duty.name}" in page
+        for part in duty.parts:
+            assert f"| {part.name} |" in page
 
 
 def test_every_module_of_checks_is_asked() -> None:
