@@ -329,6 +329,12 @@ CHECKS: tuple[Check, ...] = (
         thorough=True,
     ),
     Check(
+        "indexes.collations",
+        "Is there an index that was ordered by another version of the collation library?",
+        Level.CRITICAL,
+        "ops.checks.indexes.collations:collations",
+    ),
+    Check(
         "tables.statistics",
         "Does the planner know what is in the tables?",
         Level.WARNING,

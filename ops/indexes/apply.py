@@ -18,7 +18,7 @@ from ops.doctor import probing
 from ops.errors import AnotherRunIsUnderWay
 from ops.findings import CannotJudge
 from ops.indexes.leftovers import Before, left_by, remember
-from ops.indexes.planning import Plan, identify, stands
+from ops.indexes.planning import Plan, stands, where
 from ops.indexes.preconditions import disk_suffices, no_old_transaction, quiet_hours, same_database
 from ops.indexes.running import how_far, is_concurrent, run
 from ops.indexes.steps import Step
@@ -130,10 +130,12 @@ class _Run:
 
     def may_begin(self) -> None:
         """Raises `CannotJudge` if nothing may begin at this moment."""
-        _, _, now = identify(self.probe)
-        if self.hours is not None and not quiet_hours(self.hours, now):
+        here = where(self.probe)
+        if here.is_replica:
+            raise CannotJudge("This is a replica: it takes no changes.", remedy="Apply the plan to the primary")
+        if self.hours is not None and not quiet_hours(self.hours, here.now):
             raise CannotJudge(
-                f"It is {now:%H:%M} UTC, and plans are applied during {self.hours} (INDEX_APPLY_HOURS).",
+                f"It is {here.now:%H:%M} UTC, and plans are applied during {self.hours} (INDEX_APPLY_HOURS).",
                 remedy="Wait, or say --now",
             )
         no_old_transaction(self.probe, [self.pid])

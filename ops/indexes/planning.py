@@ -38,7 +38,7 @@ IDENTITY = Statement(
     "ops.database_identity",
     """
 SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system, d.datname AS name, d.oid,
-       current_setting('server_version_num')::int AS version, now() AS now
+       current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS is_replica, now() AS now
   FROM pg_database d WHERE d.datname = current_database()""",
 )
 
@@ -72,10 +72,21 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
-def identify(probe: Probe) -> tuple[Database, int, datetime]:
-    """Which database this is, its server's version, and its time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """Where we are: `now` by its clock, `version` of its server as 180006. A replica takes no changes."""
+
+    database: Database
+    version: int
+    now: datetime
+    is_replica: bool
+
+
+def where(probe: Probe) -> Here:
+    """Which database this is."""
     (row,) = IDENTITY.all(probe.connection, {})
-    return Database(system=row.system, name=row.name, oid=row.oid), row.version, row.now
+    database = Database(system=row.system, name=row.name, oid=row.oid)
+    return Here(database=database, version=row.version, now=row.now, is_replica=row.is_replica)
 
 
 def make_plan(probe: Probe, *, only: Sequence[str] = (), all_tables: bool = False) -> Plan:
@@ -83,7 +94,7 @@ def make_plan(probe: Probe, *, only: Sequence[str] = (), all_tables: bool = Fals
 
     A check that cannot judge is named in `left_out`, and so is what only a person can decide.
     """
-    database, version, now = identify(probe)
+    here = where(probe)
     reading, found, left_out = read(probe), list[Step](), list[LeftOut]()
     for finding in reading.unread():
         left_out.append(LeftOut(check="indexes", what=finding.what, why="it could not be judged"))
@@ -101,7 +112,13 @@ def make_plan(probe: Probe, *, only: Sequence[str] = (), all_tables: bool = Fals
                     found.append(case.step)
             bar.advance()
     steps = list(_settled(found, all_tables, left_out))
-    return Plan(made_at=now, database=database, version=version, steps=tuple(steps), left_out=tuple(left_out))
+    return Plan(
+        made_at=here.now,
+        database=here.database,
+        version=here.version,
+        steps=tuple(steps),
+        left_out=tuple(left_out),
+    )
 
 
 def stands(probe: Probe, step: Step) -> bool:

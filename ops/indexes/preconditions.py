@@ -8,7 +8,7 @@ from app.errors import InvalidInput
 from app.repositories.statement import Statement
 from ops.checks.probe import Probe
 from ops.findings import CannotJudge
-from ops.indexes.planning import Plan, identify
+from ops.indexes.planning import Plan, where
 from ops.indexes.steps import Step
 from ops.words import size, span
 
@@ -44,7 +44,8 @@ SELECT CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setti
 
 def same_database(probe: Probe, plan: Plan) -> None:
     """Raises `InvalidInput` where `plan` is not for this database as it is, or not of these days."""
-    database, version, now = identify(probe)
+    here = where(probe)
+    database, version, now = here.database, here.version, here.now
     if database != plan.database:
         raise InvalidInput(
             f"The plan is for database {plan.database.name} of server {plan.database.system}, and this is"

@@ -53,8 +53,8 @@ class Step:
 
     @property
     def drops(self) -> bool:
-        """Whether its index is gone afterwards."""
-        return len(self.sql) == 1 and self.sql[0].startswith("DROP INDEX ")
+        """Whether its index is gone afterwards, or another one has its name."""
+        return f"DROP INDEX CONCURRENTLY {self.index}" in self.sql
 
     @property
     def builds(self) -> bool:

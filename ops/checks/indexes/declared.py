@@ -21,12 +21,12 @@ _NOISE = re.compile(r"[\s()\"']")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An index of a model. `constraint` says whether it belongs to a primary key or a unique constraint."""
+    """An index of a model. `constraint` is PRIMARY KEY or UNIQUE for one that belongs to such a constraint."""
 
     table: str
     name: str
     definition: str
-    constraint: bool
+    constraint: str | None
 
     @property
     def unique(self) -> bool:
@@ -70,6 +70,7 @@ def _of(table: Table) -> Iterator[Declared]:
             name = names.format_constraint(constraint)
             columns = ", ".join(names.format_column(column) for column in constraint.columns)
             definition = f"CREATE UNIQUE INDEX {name} ON {names.format_table(table)} ({columns})"
-            yield Declared(table.name, str(name), definition, constraint=True)
+            kind = "PRIMARY KEY" if constraint is table.primary_key else "UNIQUE"
+            yield Declared(table.name, str(name), definition, kind)
     for index in table.indexes:
-        yield Declared(table.name, str(index.name), str(CreateIndex(index).compile(dialect=_DIALECT)), constraint=False)
+        yield Declared(table.name, str(index.name), str(CreateIndex(index).compile(dialect=_DIALECT)), None)

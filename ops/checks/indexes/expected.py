@@ -60,7 +60,7 @@ def cases(probe: Probe, reading: Reading) -> Iterator[Case]:
         twin = _twin(each, ours)
         if found is None or found.table != each.table:
             yield _renamed(each, twin) if twin else _missing(each, table)
-        elif plain(found.definition) != plain(each.definition):
+        elif plain(found.definition) != plain(each.definition) or bool(found.constraint) is not bool(each.constraint):
             yield _other(each, found, twin, table)
         elif found.oid in down:
             what = f"{found.sql_name}, which Parley's queries count on, is not valid: PostgreSQL does not use it."
@@ -86,7 +86,7 @@ def _twin(each: Declared, ours: dict[str, Index]) -> Index | None:
     """An index under a name that no model declares, which is just what is declared."""
     wanted = plain(each.definition)
     for index in ours.values():
-        free = index.name not in declared() and index.serves and (index.constraint is not None) is each.constraint
+        free = index.name not in declared() and index.serves and bool(index.constraint) is bool(each.constraint)
         if free and plain(index.definition) == wanted:
             return index
     return None
@@ -106,7 +106,7 @@ def _missing(each: Declared, table: Row[Any]) -> Case:
     evidence = {"index": each.name, "table": table.sql_name, "definition": each.definition}
     statement = each.statement(each.name, table.sql_name)
     if each.constraint:
-        return case(Level.CRITICAL, what, evidence, sql=f"{statement};", remedy=BY_HAND)
+        return case(Level.CRITICAL, what, evidence, sql=f"{statement};\n{_adopted(each, table)};", remedy=BY_HAND)
     step = Step(
         check=CHECK,
         why=what,
@@ -128,9 +128,12 @@ def _missing(each: Declared, table: Row[Any]) -> Case:
 
 def _other(each: Declared, found: Index, twin: Index | None, table: Row[Any]) -> Case:
     what = f"{found.sql_name} is another index than Parley's models declare under that name."
-    evidence = {"index": found.sql_name, "found": found.definition, "declared": each.definition}
+    evidence: dict[str, Any] = {"index": found.sql_name, "found": found.definition, "declared": each.definition}
     if each.constraint or found.constraint:
-        return case(Level.CRITICAL, what, evidence, remedy=BY_HAND)
+        evidence |= {"constraint": found.constraint, "constraint_declared": each.constraint}
+        alike = plain(found.definition) == plain(each.definition)
+        sql = f"{_adopted(each, table)};" if alike and each.constraint and found.serves else None
+        return case(Level.CRITICAL, what, evidence, sql=sql, remedy=BY_HAND)
     draft = twin.sql_name if twin else f"{found.sql_schema}.{each.name}{DRAFT}"
     built = () if twin else (each.statement(f"{each.name}{DRAFT}", table.sql_name),)
     swapped = (f"DROP INDEX CONCURRENTLY {found.sql_name}", _rename(draft, each.name))
@@ -141,6 +144,10 @@ def _other(each: Declared, found: Index, twin: Index | None, table: Row[Any]) ->
     )
     step = replace(build(CHECK, found, (*built, *swapped), undo), disk_bytes=max(found.bytes, found.table_bytes))
     return case(Level.CRITICAL if each.unique else Level.WARNING, what, evidence, step=step, remedy=PLAN)
+
+
+def _adopted(each: Declared, table: Row[Any]) -> str:
+    return f"ALTER TABLE {table.sql_name} ADD CONSTRAINT {each.name} {each.constraint} USING INDEX {each.name}"
 
 
 def _rename(sql_name: str, to: str) -> str:

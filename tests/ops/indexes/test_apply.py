@@ -346,3 +346,31 @@ def test_a_session_that_is_killed_in_the_middle(house: House, applying: Flask) -
     assert house.run(INVALID) == [(OURS,)]
     assert {step.outcome for step in do(make_plan(house.probe)).steps} == {Outcome.DONE}
     assert (house.run(INVALID), make_plan(house.probe).steps) == ([], ())
+
+
+REPLACED = f"CREATE INDEX {OURS} ON turns (conversation_id)"
+DRAFT = f"CREATE INDEX {OURS}_parley ON turns (user_id, conversation_id)"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        [REPLACED],
+        [REPLACED, DRAFT, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{OURS}_parley'::regclass"],
+        [REPLACED, DRAFT],
+        [REPLACED, DRAFT, BROKEN],
+        [DRAFT],
+    ],
+    ids=["before it", "in the build", "after the build", "in the drop", "before the new name"],
+)
+def test_a_replacement_that_was_cut_off_anywhere_is_gone_on_with(
+    house: House, applying: Flask, state: list[str]
+) -> None:
+    house.run(f"DROP INDEX {OURS}", *state)
+    for _ in range(2):
+        assert {step.outcome for step in do(make_plan(house.probe)).steps} <= {Outcome.DONE, Outcome.NOT_NEEDED}
+    assert make_plan(house.probe).steps == ()
+    left = house.run("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'turns'::regclass")
+    assert (OURS,) in left
+    assert (f"{OURS}_parley",) not in left
+    assert house.run(INVALID) == []

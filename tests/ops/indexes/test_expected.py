@@ -31,7 +31,7 @@ def test_each_of_them_is_missed_and_comes_back_as_it_was(house: House) -> None:
         )
         (finding,) = expected(house.probe)
         assert finding.evidence["index"] == name
-        house.run(str(finding.sql))
+        house.run(*str(finding.sql).split(";\n"))
         assert list(expected(house.probe)) == []
 
 
@@ -77,6 +77,14 @@ def test_a_unique_one_that_is_no_longer_unique_is_critical(house: House) -> None
     assert finding.sql is not None
     for statement in finding.sql.split(";\n"):
         house.run(statement)
+    assert list(expected(house.probe)) == []
+
+
+def test_an_index_alone_is_no_primary_key(house: House) -> None:
+    house.run("ALTER TABLE job_runs DROP CONSTRAINT pk_job_runs", "CREATE UNIQUE INDEX pk_job_runs ON job_runs (id)")
+    (finding,) = expected(house.probe)
+    assert (finding.level, finding.evidence["constraint"]) == (Level.CRITICAL, None)
+    house.run(str(finding.sql))
     assert list(expected(house.probe)) == []
 
 

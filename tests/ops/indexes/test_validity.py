@@ -22,18 +22,18 @@ DROP = "DROP INDEX CONCURRENTLY things_a"
 
 
 @pytest.mark.parametrize(("work", "until"), [(BUILD, BUILDING), (REBUILD, BUILDING), (DROP, WAITING)])
-def test_what_somebody_is_at_work_on_is_not_broken(house: House, work: str, until: str) -> None:
-    house.run(*TABLE)
-    with holding(house, WRITER), working(house, work, until):
-        assert house.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 1
-        assert list(invalid(house.probe)) == []
+def test_what_somebody_is_at_work_on_is_not_broken(room: House, work: str, until: str) -> None:
+    room.run(*TABLE)
+    with holding(room, WRITER), working(room, work, until):
+        assert room.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 1
+        assert list(invalid(room.probe)) == []
 
 
-def test_a_whole_table_that_is_rebuilt_is_not_broken(house: House) -> None:
-    house.run(*TABLE)
-    with holding(house, WRITER), working(house, "REINDEX TABLE CONCURRENTLY things", BUILDING):
-        assert house.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") >= 2
-        assert list(invalid(house.probe)) == []
+def test_a_whole_table_that_is_rebuilt_is_not_broken(room: House) -> None:
+    room.run(*TABLE)
+    with holding(room, WRITER), working(room, "REINDEX TABLE CONCURRENTLY things", BUILDING):
+        assert room.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") >= 2
+        assert list(invalid(room.probe)) == []
 
 
 def test_a_role_that_may_not_see_the_build_sees_that_there_is_one(house: House, weak: Callable[[], None]) -> None:
@@ -59,46 +59,46 @@ def test_a_build_whose_session_was_killed_is_broken(house: House, weak: Callable
     assert list(invalid(house.probe)) == []
 
 
-def test_another_build_on_the_same_table_does_not_hide_a_broken_one(house: House) -> None:
-    house.run(*TABLE)
-    broken(house, BUILD, BUILDING)
-    with holding(house, WRITER), working(house, "CREATE INDEX CONCURRENTLY things_c ON things (a, b)", BUILDING):
-        (finding,) = invalid(house.probe)
+def test_another_build_on_the_same_table_does_not_hide_a_broken_one(room: House) -> None:
+    room.run(*TABLE)
+    broken(room, BUILD, BUILDING)
+    with holding(room, WRITER), working(room, "CREATE INDEX CONCURRENTLY things_c ON things (a, b)", BUILDING):
+        (finding,) = invalid(room.probe)
     assert finding.evidence["index"] == "public.things_b"
 
 
-def test_what_a_rebuild_left_behind_is_to_be_dropped_and_nothing_else(house: House) -> None:
-    house.run(*TABLE)
-    broken(house, REBUILD, BUILDING)
-    (finding,) = invalid(house.probe)
+def test_what_a_rebuild_left_behind_is_to_be_dropped_and_nothing_else(room: House) -> None:
+    room.run(*TABLE)
+    broken(room, REBUILD, BUILDING)
+    (finding,) = invalid(room.probe)
     assert finding.level is Level.WARNING
     assert finding.sql == "DROP INDEX CONCURRENTLY public.things_a_ccnew;"
     assert "REINDEX CONCURRENTLY of public.things_a left behind" in finding.what
-    house.run(finding.sql)
-    assert list(invalid(house.probe)) == []
+    room.run(finding.sql)
+    assert list(invalid(room.probe)) == []
 
 
-def test_the_second_leftover_of_a_long_name_is_known_too(house: House) -> None:
+def test_the_second_leftover_of_a_long_name_is_known_too(room: House) -> None:
     name = "things_" + "x" * 56
-    house.run(*TABLE, f"CREATE INDEX {name} ON things (b)")
+    room.run(*TABLE, f"CREATE INDEX {name} ON things (b)")
     for _ in range(2):
-        broken(house, f"REINDEX INDEX CONCURRENTLY {name}", BUILDING)
-    findings = list(invalid(house.probe))
+        broken(room, f"REINDEX INDEX CONCURRENTLY {name}", BUILDING)
+    findings = list(invalid(room.probe))
     assert [finding.sql for finding in findings if finding.sql and finding.sql.startswith("DROP")] == [
         finding.sql for finding in findings
     ]
     assert len(findings) == 2
 
 
-def test_what_a_rebuild_of_a_toast_table_left_behind_is_known(house: House) -> None:
-    house.run(*TABLE)
-    toast = house.value("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'things'")
+def test_what_a_rebuild_of_a_toast_table_left_behind_is_known(room: House) -> None:
+    room.run(*TABLE)
+    toast = room.value("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'things'")
     large = "INSERT INTO things SELECT 0, 0, string_agg(md5(n::text), '') FROM generate_series(1, 1000) AS n"
-    broken(house, f"REINDEX TABLE CONCURRENTLY {toast}", BUILDING, block=large)
-    (finding,) = invalid(house.probe)
+    broken(room, f"REINDEX TABLE CONCURRENTLY {toast}", BUILDING, block=large)
+    (finding,) = invalid(room.probe)
     assert finding.sql == f"DROP INDEX CONCURRENTLY {toast}_index_ccnew;"
-    house.run(finding.sql)
-    assert list(invalid(house.probe)) == []
+    room.run(finding.sql)
+    assert list(invalid(room.probe)) == []
 
 
 @pytest.mark.parametrize(
@@ -110,24 +110,24 @@ def test_what_a_rebuild_of_a_toast_table_left_behind_is_known(house: House) -> N
         "CREATE INDEX CONCURRENTLY things_a_ccnewer ON things (a)",
     ],
 )
-def test_a_name_alone_proves_nothing(house: House, made: str) -> None:
-    house.run(*TABLE)
-    broken(house, made, BUILDING)
-    (finding,) = invalid(house.probe)
+def test_a_name_alone_proves_nothing(room: House, made: str) -> None:
+    room.run(*TABLE)
+    broken(room, made, BUILDING)
+    (finding,) = invalid(room.probe)
     assert finding.sql is not None
     assert finding.sql.startswith("REINDEX INDEX CONCURRENTLY ")
 
 
-def test_a_valid_index_with_such_a_name_is_left_alone(house: House) -> None:
-    house.run(*TABLE, "CREATE INDEX things_a_ccnew ON things (a)")
-    assert list(invalid(house.probe)) == []
+def test_a_valid_index_with_such_a_name_is_left_alone(room: House) -> None:
+    room.run(*TABLE, "CREATE INDEX things_a_ccnew ON things (a)")
+    assert list(invalid(room.probe)) == []
 
 
-def test_duplicates_break_a_unique_build_and_that_is_critical(house: House) -> None:
-    house.run(*TABLE, "UPDATE things SET a = 1")
+def test_duplicates_break_a_unique_build_and_that_is_critical(room: House) -> None:
+    room.run(*TABLE, "UPDATE things SET a = 1")
     with pytest.raises(Exception, match="duplicated"):
-        house.run("CREATE UNIQUE INDEX CONCURRENTLY things_once ON things (a)")
-    (finding,) = invalid(house.probe)
+        room.run("CREATE UNIQUE INDEX CONCURRENTLY things_once ON things (a)")
+    (finding,) = invalid(room.probe)
     assert finding.level is Level.CRITICAL
 
 
@@ -145,43 +145,43 @@ def test_one_that_we_declare_is_critical_for_both_checks(house: House) -> None:
         assert finding.sql == "REINDEX INDEX CONCURRENTLY public.ix_turns_conversation;"
 
 
-def test_a_drop_that_was_cut_off_early_can_be_taken_back(house: House) -> None:
-    house.run(*TABLE)
-    broken(house, DROP, WAITING)
-    (finding,) = invalid(house.probe)
+def test_a_drop_that_was_cut_off_early_can_be_taken_back(room: House) -> None:
+    room.run(*TABLE)
+    broken(room, DROP, WAITING)
+    (finding,) = invalid(room.probe)
     assert finding.evidence["live"] is True
     assert finding.sql == "REINDEX INDEX CONCURRENTLY public.things_a;"
-    house.run(finding.sql)
-    assert list(invalid(house.probe)) == []
+    room.run(finding.sql)
+    assert list(invalid(room.probe)) == []
 
 
-def test_a_drop_that_was_cut_off_late_is_left_to_a_person(house: House) -> None:
-    house.run(*TABLE)
+def test_a_drop_that_was_cut_off_late_is_left_to_a_person(room: House) -> None:
+    room.run(*TABLE)
     # It waits twice: for those who may still use the index, then for those who came before the others had gone.
     late = "SELECT count(*) FROM things"
-    with holding(house, WRITER) as writer, working(house, DROP, WAITING) as work, holding(house, late):
+    with holding(room, WRITER) as writer, working(room, DROP, WAITING) as work, holding(room, late):
         run_on(writer, "ROLLBACK")
-        eventually(lambda: house.value("SELECT count(*) FROM pg_index WHERE NOT indislive") == 1)
-        house.run("SELECT pg_terminate_backend(%(pid)s)", pid=work.pid)
+        eventually(lambda: room.value("SELECT count(*) FROM pg_index WHERE NOT indislive") == 1)
+        room.run("SELECT pg_terminate_backend(%(pid)s)", pid=work.pid)
         work.end()
-    (finding,) = invalid(house.probe)
+    (finding,) = invalid(room.probe)
     assert finding.evidence["live"] is False
     assert "no plan drops it" in str(finding.remedy)
-    house.run(str(finding.sql))
-    assert list(invalid(house.probe)) == []
+    room.run(str(finding.sql))
+    assert list(invalid(room.probe)) == []
 
 
-def test_a_partitioned_index_waits_for_its_partitions(house: House) -> None:
-    house.run(
+def test_a_partitioned_index_waits_for_its_partitions(room: House) -> None:
+    room.run(
         "CREATE TABLE days (day int, a int) PARTITION BY LIST (day)",
         "CREATE TABLE days_1 PARTITION OF days FOR VALUES IN (1)",
         "CREATE INDEX days_a ON ONLY days (a)",
     )
-    (finding,) = invalid(house.probe)
+    (finding,) = invalid(room.probe)
     assert finding.sql is None
     assert "ATTACH PARTITION" in str(finding.remedy)
-    house.run("CREATE INDEX days_1_a ON days_1 (a)", "ALTER INDEX days_a ATTACH PARTITION days_1_a")
-    assert list(invalid(house.probe)) == []
+    room.run("CREATE INDEX days_1_a ON days_1 (a)", "ALTER INDEX days_a ATTACH PARTITION days_1_a")
+    assert list(invalid(room.probe)) == []
 
 
 def broken(house: House, statement: str, until: str, block: str = WRITER) -> None:

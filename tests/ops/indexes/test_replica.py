@@ -1,0 +1,97 @@
+"""A real replica: what it can be asked, and what it cannot say."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url
+
+from app.config import Settings
+from app.extensions import Base
+from app.factory import create_app
+from ops import embedded
+from ops.catalogue import INDEX_CHECKS
+from ops.checks.indexes import unused as unused_check
+from ops.checks.indexes.unused import unused
+from ops.declarations import load
+from ops.embedded.binaries import find_postgres
+from ops.embedded.server import run_tool
+from ops.embedded.site import open_site
+from ops.findings import CannotJudge
+from ops.indexes.apply import apply
+from ops.indexes.planning import make_plan
+from tests.ops.conftest import SECONDS, eventually
+from tests.ops.indexes.conftest import EXTENSIONS, House, opened, run_on
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def replicated(home: Path, settings: Settings) -> Iterator[tuple[House, House]]:
+    """A primary and its replica, both of them servers of their own."""
+    with embedded.lease_postgres(home, durable=False) as lease, opened(lease.url, settings) as primary:
+        engine = create_engine(lease.url, poolclass=NullPool)
+        Base.metadata.create_all(engine)
+        for extension in EXTENSIONS:
+            primary.run(f"CREATE EXTENSION IF NOT EXISTS {extension}")
+        site, copy = open_site(home), open_site(home).home / "replica"
+        program = find_postgres(site, int((site.home / "postgres" / "PG_VERSION").read_text()))
+        copy.mkdir(mode=0o700)
+        site.give_to_server(copy)
+        url = make_url(lease.url)
+        at = f"host={url.host} port={url.port} user={url.username} password={url.password}"
+        done = run_tool(site, [program.folder / "pg_basebackup", "-d", at, "-D", copy, "-R", "-c", "fast"], seconds=60)
+        assert done.returncode == 0, done.stderr
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen(
+            [str(program.folder / "postgres"), "-D", str(copy), "-p", str(port)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **site.run_as,
+        )  # fmt: skip
+        try:
+            there = url.set(port=port).render_as_string(hide_password=False)
+            eventually(lambda: _answers(there))
+            with opened(there, settings) as replica:
+                yield primary, replica
+        finally:
+            server.terminate()
+            server.wait(SECONDS)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg2.connect(url.replace("+psycopg2", "")).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_a_replica_is_examined_and_what_it_cannot_say_it_says(
+    replicated: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, replica = replicated
+    primary.run("CREATE INDEX twice ON turns (user_id, conversation_id)")
+    lsn = primary.value("SELECT pg_current_wal_flush_lsn()")
+    eventually(lambda: replica.value("SELECT pg_last_wal_replay_lsn() >= %(lsn)s", lsn=lsn))
+    told = {check.id: [finding.what for finding in load(check.where)(replica.probe)] for check in INDEX_CHECKS}
+    assert {name: len(findings) for name, findings in told.items() if findings} == {"indexes.duplicate": 1}
+
+    monkeypatch.setattr(unused_check, "LEAST_BYTES", 1)
+    primary.run("INSERT INTO job_runs (id, job, status) VALUES (gen_random_uuid(), 'x', 'running')")
+    for house, why in ((replica, "this is a replica"), (primary, "1 replicas count for themselves")):
+        with pytest.raises(CannotJudge, match=why):
+            list(unused(house.probe))
+
+    plan = make_plan(replica.probe)
+    flask_app = create_app(replica.settings)
+    with flask_app.app_context(), pytest.raises(CannotJudge, match="This is a replica"):
+        apply(plan=plan, now=True)
+    flask_app = create_app(replace(primary.settings))
+    with flask_app.app_context():
+        assert [step.outcome for step in apply(plan=plan, now=True).steps] == ["done"]
+    assert run_on(primary.connection, "SELECT to_regclass('twice')") == [(None,)]
