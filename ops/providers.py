@@ -8,7 +8,7 @@ from typing import get_args
 from app.config_values import ProviderName
 from app.errors import Conflict, InvalidInput, NotFound, ProviderError
 from app.models.turn import MODEL_LIMIT
-from app.providers.base import ChatMessage, ChatRequest, Completed, TextDelta
+from app.providers.base import ChatMessage, ChatRequest, Completed, Provider, TextDelta
 from app.providers.registry import lacking
 from app.services.container import services
 from app.services.provider_choice import KEY, ProviderChoice
@@ -55,7 +55,10 @@ class ProviderSwitched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderTested:
-    """A real question and its answer. Times in seconds from the asking; `problem` is what went wrong, in a sentence."""
+    """A real question and its answer. Times in seconds from the asking; `problem` is what went wrong, in a sentence.
+
+    `second_opinion` is what came of asking once more through OpenAI's own package, where that was wanted.
+    """
 
     name: str
     answers: bool
@@ -65,6 +68,7 @@ class ProviderTested:
     said: str | None = None
     tokens: int | None = None
     problem: str | None = None
+    second_opinion: str | None = None
 
 
 def list_providers() -> Providers:
@@ -110,11 +114,11 @@ def reset_provider(*, by: Actor, dry_run: bool = False) -> ProviderSwitched:
     return _switch(ProviderChoice(services().providers.default.name), by, dry_run=dry_run)
 
 
-def test_provider(name: str | None) -> ProviderTested:
+def test_provider(name: str | None, *, twice: bool = False) -> ProviderTested:  # noqa: PT028  # of a provider
     """Put a short question to a provider, the one in use for None: a real one, which may cost a fraction of a cent.
 
     Bounded by the deadlines of the settings, and by `TEST_SECONDS` altogether. No retries, no fallback, and neither
-    asks nor tells the circuit. Raises `NotFound` and `Conflict` as `use_provider` does.
+    asks nor tells the circuit. With `twice` a failure is asked about once more, by another client. Raises `NotFound` and `Conflict` as `use_provider` does.
     """
     held = services()
     current = held.choices.current()
@@ -142,6 +146,7 @@ def test_provider(name: str | None) -> ProviderTested:
             first_piece_seconds=first,
             seconds=monotonic() - began,
             problem=error.detail,
+            second_opinion=_second_opinion(provider, model) if twice else None,
         )
     assert end is not None  # noqa: S101  # a stream without it raises
     return ProviderTested(
@@ -153,6 +158,14 @@ def test_provider(name: str | None) -> ProviderTested:
         said=" ".join(said.split())[:100],
         tokens=sum(filter(None, (end.usage.input_tokens, end.usage.output_tokens))) or None,
     )
+
+
+def _second_opinion(provider: Provider, model: str) -> str | None:
+    try:
+        said = provider.second_opinion(model, _QUESTION, TEST_SECONDS)
+    except ProviderError as error:
+        return f"OpenAI's own package fails too: {error.detail}. The provider, its key or the way to it is at fault."
+    return None if said is None else "OpenAI's own package is answered, so the fault is Parley's: please report it."
 
 
 def _switch(to: ProviderChoice, by: Actor, *, dry_run: bool) -> ProviderSwitched:

@@ -132,6 +132,10 @@ class Provider(ABC):
         """The names of its models, as far as it tells them: bounded in number, time and bytes. Raises ProviderError."""
         return [self.default_model]
 
+    def second_opinion(self, model: str, question: str, seconds: float) -> str | None:
+        """What another client than ours is answered; None if there is none to ask with. Raises ProviderError."""
+        return None
+
     @abstractmethod
     def ping(self, seconds: float) -> None:
         """See within `seconds` that the provider is there and takes our key, without asking for anything that costs.

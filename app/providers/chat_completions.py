@@ -38,7 +38,7 @@ class ChatCompletions(Provider):
     def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
         self.default_model = model or self.default_model
         self.timeouts = timeouts
-        self._key = api_key or ""
+        self._base_url, self._key = base_url, api_key or ""
         self._asks_usage = True
         self._transport = Transport(base_url, self._key, self.headers)
 
@@ -56,6 +56,13 @@ class ChatCompletions(Provider):
                 yield events
         finally:
             reading.leave()
+
+    def second_opinion(self, model: str, question: str, seconds: float) -> str | None:
+        """See Provider: OpenAI's own package asks."""
+        from app.providers.official import second_opinion
+
+        known = {"base_url": self._base_url, "api_key": self._key}
+        return second_opinion(**known, model=model, question=question, seconds=seconds)
 
     def models(self) -> list[str]:
         """See Provider; from the server's own list, within LIST_SECONDS."""

@@ -62,7 +62,7 @@ def reset(dry_run: bool, yes: bool, json: bool) -> None:
 @json_option
 def test(name: str | None, json: bool) -> None:
     """Put a short question to NAME, or to the provider in use, and say how long it took or what is wrong."""
-    tested = providers.test_provider(name)
+    tested = providers.test_provider(name, twice=True)
     tell("provider test", tested, json=json, level=Level.OK if tested.answers else Level.CRITICAL)
 
 

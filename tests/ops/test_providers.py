@@ -263,3 +263,16 @@ def test_a_test_tells_the_circuit_nothing(ask: Ask, second: Upstream) -> None:
     assert since.counted("ai_retries_total") == since.counted("ai_errors_total") == 0
     second.script = scripts.words(1)
     assert ask(provider="openrouter")["status"] == "completed"
+
+
+def test_a_second_opinion_says_who_is_at_fault(second: Upstream) -> None:
+    second.script = scripts.refusal(401)
+    tested = providers.test_provider("openrouter", twice=True)
+    assert tested.second_opinion is not None
+    assert tested.second_opinion.startswith("OpenAI's own package fails too: HTTP 401.")
+    assert "sk-router" not in repr(tested)
+    second.then(scripts.refusal(500), scripts.answer("all is well"))
+    assert "the fault is Parley's" in (providers.test_provider("openrouter", twice=True).second_opinion or "")
+    second.script = scripts.words(1)
+    assert providers.test_provider("openrouter", twice=True).second_opinion is None
+    assert providers.test_provider("demo", twice=True).second_opinion is None

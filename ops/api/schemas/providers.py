@@ -59,3 +59,4 @@ class ProviderTestedSchema(Schema):
     said = fields.String(allow_none=True, metadata={"description": "The beginning of its answer."})
     tokens = fields.Integer(allow_none=True)
     problem = fields.String(allow_none=True, metadata={"description": "What is wrong, in a sentence."})
+    second_opinion = fields.String(allow_none=True, metadata={"description": "Asked for at the command line only."})
