@@ -118,7 +118,8 @@ def test_provider(name: str | None, *, twice: bool = False) -> ProviderTested:  
     """Put a short question to a provider, the one in use for None: a real one, which may cost a fraction of a cent.
 
     Bounded by the deadlines of the settings, and by `TEST_SECONDS` altogether. No retries, no fallback, and neither
-    asks nor tells the circuit. With `twice` a failure is asked about once more, by another client. Raises `NotFound` and `Conflict` as `use_provider` does.
+    asks nor tells the circuit. With `twice` a failure is asked about once more, by another client. Raises `NotFound`
+    and `Conflict` as `use_provider` does.
     """
     held = services()
     current = held.choices.current()
