@@ -18,6 +18,7 @@ from ops.backup.manifest import Manifest, Origin
 from ops.backup.names import source_of
 from ops.backup.programs import find_programs
 from ops.backup.reports import keep_report, told
+from ops.backup.retention import AHEAD
 from ops.backup.running import restore
 from ops.backup.scratch import SIZE, drop_leftovers, refuse_crowded, scratch_database, server_for_drills
 from ops.backup.soundness import broken_indexes, orphans
@@ -72,7 +73,7 @@ def drill(*, name: str | None = None) -> Drilled:
         here, own = read_origin(connection), Target.of(connection)
         source = source_of(here.system_identifier, here.database)
         inventory = Inventory.of(store)
-        backup = inventory.find(name, source=source)
+        backup = inventory.find(name, source=source, until=here.taken_at + AHEAD)
         with server_for_drills(settings.backups.drill_url, own, settings.server.home) as server:
             leftovers = drop_leftovers(server, source)
             size = SIZE.one(connection, {})

@@ -45,16 +45,20 @@ class Inventory:
         """Lists the store; reads no file yet. Raises `StoreFailed`."""
         return cls(store, *_sorted_out(store.entries()))
 
-    def find(self, name: str | None, *, source: str | None = None) -> Backup:
-        """The backup of that name, or the newest (of `source`). Raises `NoSuchBackup`."""
+    def find(self, name: str | None, *, source: str | None = None, until: datetime | None = None) -> Backup:
+        """The backup of that name, or the newest (of `source`), if possible of those taken by `until`.
+
+        Raises `NoSuchBackup`.
+        """
         if name is not None:
             wanted = name.removesuffix(MANIFEST).removesuffix(DUMP)
             if found := [backup for backup in self.backups if backup.name.text == wanted]:
                 return found[0]
             raise NoSuchBackup(f"{self.store.place} holds no backup called {name}; `flask ops backup list` shows all.")
-        for backup in self.backups:
-            if source in (None, backup.name.source):
-                return backup
+        own = [backup for backup in self.backups if source in (None, backup.name.source)]
+        past = [backup for backup in own if until is None or backup.name.taken_at <= until]
+        if own:
+            return (past or own)[0]
         raise NoSuchBackup(f"{self.store.place} holds no backup of this database; `flask ops backup create` takes one.")
 
     def manifest(self, backup: Backup) -> Manifest:

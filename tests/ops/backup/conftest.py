@@ -21,6 +21,7 @@ from app.extensions import Base
 from app.factory import create_app
 from ops.backup.contents import read_origin
 from ops.backup.names import MANIFEST, source_of
+from ops.backup.scratch import LEFT, is_ours
 from ops.backup.stores.folder import Folder
 from ops.cli import COMMANDS
 from ops.embedded.parent_death import dying_with_parent
@@ -114,6 +115,11 @@ class Installation:
             origin = read_origin(connection)
         engine.dispose()
         return source_of(origin.system_identifier, origin.database)
+
+    def scratches(self) -> list[str]:
+        """The databases that drills of this one have made; other test processes drill on the same server."""
+        names = [str(row[0]) for row in run_sql(self.url, LEFT.sql.replace("%%", "%"))]
+        return [name for name in names if is_ours(name, None, self.source)]
 
     def run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """Call one of the functions under test in the application's context."""

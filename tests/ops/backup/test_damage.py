@@ -11,7 +11,6 @@ from ops.backup.create import create
 from ops.backup.drill import Drilled, drill
 from ops.backup.inventory import Inventory
 from ops.backup.programs import Programs, find_programs
-from ops.backup.scratch import LEFT
 from ops.backup.target import Target
 from ops.backup.verify import Verified, verify
 from tests.ops.backup import broken
@@ -49,10 +48,6 @@ def programs(shop: str) -> Programs:
     return find_programs(target)
 
 
-def scratches(url: str) -> list[Any]:
-    return run_sql(url, LEFT.sql.replace("%%", "%"))
-
-
 @pytest.mark.parametrize("kind", SEEN_BY_READING)
 def test_what_reading_finds(
     kind: str, good: Path, install: Callable[..., Installation], shop: str, tmp_path: Path
@@ -70,7 +65,7 @@ def test_what_reading_finds(
     assert not drilled.ok
     assert drilled.problems == verified.problems
     assert [step.step for step in drilled.steps] == ["checksums"]  # and nothing was restored
-    assert scratches(shop) == []
+    assert parley.scratches() == []
 
     inventory = Inventory.of(parley.store)
     assert inventory.trouble(inventory.backups[0]) is not None
@@ -176,7 +171,7 @@ def test_what_only_restoring_finds(
     assert not drilled.ok
     for said in expected:
         assert any(said in problem for problem in drilled.problems), drilled.problems
-    assert scratches(spare) == []
+    assert parley.scratches() == []
 
     inventory = Inventory.of(parley.store)
     assert "a drill found" in str(inventory.trouble(inventory.backups[0]))
@@ -200,4 +195,4 @@ def test_a_dump_that_pg_restore_refuses_is_told_without_a_row_of_it(
     assert problem.startswith("pg_restore failed: ")
     assert "no_one" in problem
     assert "DETAIL" not in problem
-    assert scratches(spare) == []
+    assert parley.scratches() == []

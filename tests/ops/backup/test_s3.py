@@ -28,6 +28,8 @@ from tests.faults.proxy import Proxy
 from tests.jobs.processes import eventually
 from tests.ops.backup.conftest import SECONDS, Installation
 
+pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
+
 BUCKET = "backups"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 MAKING_KEYS = 3  # requests that anybody may make, before moto begins to look at keys
