@@ -2,8 +2,8 @@
 
 First an estimate, from what ANALYZE knows of the columns: it reads nothing. It can be wrong by as much as ANALYZE is,
 so what it suspects is measured by pgstattuple, which reads the index, where that is affordable. Only what was measured
-is called bloated, and planned to be rebuilt. pghero goes by an estimate alone, and does not know that PostgreSQL keeps
-equal keys only once; it names indexes that a rebuild would leave as they are, and misses others.
+is called bloated, and planned to be rebuilt. Other tools go by an estimate alone; one that does not know that
+PostgreSQL keeps equal keys only once misses what is bloated by less than that saves.
 """
 
 import math

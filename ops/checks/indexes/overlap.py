@@ -4,8 +4,6 @@ Two indexes are compared by what PostgreSQL orders them by: method, columns and 
 settings, collations, directions, condition. Columns that an index only carries along (INCLUDE) are not part of that:
 (a) INCLUDE (b) answers less than (a, b), so it is neither its duplicate nor covered by it: somebody chose it.
 (a) INCLUDE (b) does cover (a). An index with a condition covers only one with the same condition.
-
-pg-extras and pghero compare the text of the columns; so they also name unique indexes, and miss directions.
 """
 
 from collections.abc import Iterator

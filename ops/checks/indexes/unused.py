@@ -2,7 +2,7 @@
 
 PostgreSQL counts since its statistics were reset, or lost in a crash; it does not note when an index was made. A scan
 on a replica is counted there. So this judges only where the counting is old enough and nobody reads elsewhere, and it
-leaves out what is there for another reason than to be read. pghero asks for no age, and names indexes of 0 bytes too.
+leaves out what is there for another reason than to be read.
 """
 
 from collections.abc import Iterator, Mapping
