@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flask import current_app
 from psycopg2 import errors as pg
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database import direct_connection, said
@@ -124,21 +124,36 @@ def _recorded(place: str, checks: Sequence[Check]) -> Examined:
 def probing() -> Iterator[Probe]:
     """What checks look at, with a connection if there can be one."""
     settings = services().settings
-    try:
+    with ExitStack() as stack:
+        try:
+            probe = Probe(settings, _looking(stack))
+        except Exception as error:  # also of the embedded server, which starts when it is first used
+            probe = Probe(settings, away=said(error))
+        yield probe
+
+
+def _looking(stack: ExitStack) -> Connection:
+    """A connection that only reads. One that lay in a pool may have broken meanwhile; the next is a new one."""
+    for is_last in (False, True):
         opening = direct_connection()
         connection = opening.__enter__()
-    except Exception as error:  # also of the embedded server, which starts when it is first used
-        yield Probe(settings, away=said(error))
-        return
-    try:
-        connection.exec_driver_sql("SELECT set_config('default_transaction_read_only', 'on', false)")
-        set_patience(connection, PATIENCE)
-        yield Probe(settings, connection)
-    finally:
+        stack.callback(_leave, opening)
         try:
-            opening.__exit__(None, None, None)
-        except SQLAlchemyError:
-            current_app.logger.debug("the doctor's connection ended before the doctor did")
+            connection.exec_driver_sql("SELECT set_config('default_transaction_read_only', 'on', false)")
+            set_patience(connection, PATIENCE)
+        except DBAPIError:
+            if is_last:
+                raise
+        else:
+            return connection
+    raise AssertionError("unreachable")
+
+
+def _leave(opening: AbstractContextManager[Connection]) -> None:
+    try:
+        opening.__exit__(None, None, None)
+    except SQLAlchemyError:
+        _log.debug("the doctor's connection ended before the doctor did")
 
 
 def _ask(check: Check, probe: Probe) -> Answer:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database import said
 from app.errors import ParleyError
@@ -50,17 +50,47 @@ _REMEDIES = (
 
 
 @contextmanager
-def pooled() -> Iterator[Connection]:
+def pooled(probe: Probe) -> Iterator[Connection]:
     """A connection by DATABASE_URL, as the web servers use it, in AUTOCOMMIT. Raises `CannotJudge` without one."""
+    with _by_the_pool(probe) as opened:
+        if opened is None:
+            raise CannotJudge(
+                f"The database cannot be reached by DATABASE_URL: {probe.pooled_away}.",
+                remedy="flask ops doctor --only connection",
+            )
+        yield opened
+
+
+@contextmanager
+def _by_the_pool(probe: Probe) -> Iterator[Connection | None]:
+    if probe.opened is None and probe.settings.database.direct_url is None:
+        probe.pooled_away = probe.away
+    if probe.pooled_away is not None:
+        yield None
+        return
     try:
-        opened = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        opened = _answering(db.engine)
     except (SQLAlchemyError, ParleyError) as error:
-        raise CannotJudge(
-            f"The database cannot be reached by DATABASE_URL: {said(error)}.",
-            remedy="flask ops doctor --only connection",
-        ) from error
+        probe.pooled_away = said(error)
+        yield None
+        return
     with opened:
         yield opened
+
+
+def _answering(engine: Engine) -> Connection:
+    """A connection that has just answered. One that lay in the pool may have broken; the next is a new one."""
+    for is_last in (False, True):
+        opened = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            PING.one(opened, {})
+        except DBAPIError:
+            opened.close()
+            if is_last:
+                raise
+        else:
+            return opened
+    raise AssertionError("unreachable")
 
 
 def reachable(probe: Probe) -> Iterator[Finding]:
@@ -69,11 +99,10 @@ def reachable(probe: Probe) -> Iterator[Finding]:
     if probe.opened is None:
         yield _away("DATABASE_DIRECT_URL" if direct else "DATABASE_URL", direct, probe.away)
     if direct is not None:
-        try:
-            with db.engine.connect() as connection:
-                PING.one(connection, {})
-        except (SQLAlchemyError, ParleyError) as error:
-            yield _away("DATABASE_URL", None, said(error))
+        with _by_the_pool(probe):
+            pass
+        if probe.pooled_away is not None:
+            yield _away("DATABASE_URL", None, probe.pooled_away)
 
 
 def latency(probe: Probe) -> Iterator[Finding]:

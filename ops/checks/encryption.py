@@ -23,7 +23,7 @@ def encryption(probe: Probe) -> Iterator[Finding]:
     """
     if probe.settings.database.direct_url is not None:
         yield from _judge("DATABASE_DIRECT_URL", probe.connection)
-        with pooled() as connection:
+        with pooled(probe) as connection:
             yield from _judge("DATABASE_URL", connection)
     else:
         yield from _judge("DATABASE_URL", probe.connection)

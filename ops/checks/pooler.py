@@ -49,7 +49,7 @@ def same_database(probe: Probe) -> Iterator[Finding]:
     if probe.settings.database.direct_url is None:
         return
     there = IDENTITY.one(probe.connection, {})
-    with pooled() as connection:
+    with pooled(probe) as connection:
         here = IDENTITY.one(connection, {})
     if here is None or there is None:
         raise CannotJudge("The server does not say which one it is.")
@@ -69,6 +69,7 @@ def same_database(probe: Probe) -> Iterator[Finding]:
 
 def pooler(probe: Probe) -> Iterator[Finding]:
     """A finding if what needs a session of its own goes through a pooler that gives it none."""
+    _ = probe.connection  # where there is none, another try would wait for the whole timeout again
     if (direct := pooling(direct_connection)) is Pooling.TRANSACTION:
         variable = "DATABASE_DIRECT_URL" if probe.settings.database.direct_url else "DATABASE_URL"
         yield Finding(
@@ -87,7 +88,7 @@ def timeouts(probe: Probe) -> Iterator[Finding]:
         "lock_timeout": settings.lock_timeout_ms,
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
     }
-    with pooled() as connection:
+    with pooled(probe) as connection:
         found = {row.name: row.milliseconds for row in TIMEOUTS.all(connection, {})}
     if found != wanted:
         sql = "; ".join(f"ALTER ROLE CURRENT_USER SET {name} = {span}" for name, span in wanted.items())

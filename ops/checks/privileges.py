@@ -37,7 +37,7 @@ SELECT quote_ident(current_user) AS role, c.relname AS name, quote_ident(pg_get_
 def privileges(probe: Probe) -> Iterator[Finding]:
     """What the application may not do and must, and whether the account for operations owns the tables."""
     tables = sorted(Base.metadata.tables)
-    with pooled() as connection:
+    with pooled(probe) as connection:
         yield from _missing(connection, tables)
     if others := NOT_OWNED.all(probe.connection, {"tables": tables}):
         role, owner = others[0].role, others[0].owner

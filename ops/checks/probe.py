@@ -22,12 +22,14 @@ PATIENCE = timedelta(seconds=5)  # for each statement of a check
 class Probe:
     """`settings` of this installation, and its database as an operator sees it.
 
-    `opened` is None where the database cannot be reached; `away` then says why.
+    `opened` is None where the database cannot be reached; `away` then says why. `pooled_away` says so of the other way
+    to it, by DATABASE_URL, once that was tried in vain: each try may wait for the whole timeout.
     """
 
     settings: Settings
     opened: Connection | None = None
     away: str = "no connection was asked for"
+    pooled_away: str | None = None
 
     @property
     def connection(self) -> Connection:

@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg2
 import pytest
 from sqlalchemy import make_url
 
+from app.extensions import db
+from ops import doctor
+from ops.catalogue import CHECKS
 from ops.checks import connection, encryption
 from ops.checks.encryption import is_public
 from ops.levels import Level
@@ -57,6 +61,23 @@ def test_a_database_that_is_away_is_critical_and_the_rest_cannot_be_judged(
     assert ward.ask("connection.reachable").level is Level.OK
 
 
+def test_a_black_hole_is_waited_for_once_by_each_way(
+    admit: Callable[..., Ward], url: str, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    connect = psycopg2.connect
+    monkeypatch.setattr(psycopg2, "connect", lambda *a, **k: tried.append(k["port"]) or connect(*a, **k))
+    ward = admit(database={"url": by(wire, url), "direct_url": by(wire, url), "connect_timeout": 1})
+    wire.silence()
+    tried.clear()
+    with ward.flask_app.app_context():
+        checks = [check for check in CHECKS if check.group in ("connection", "transactions")]
+        answers = doctor.examine(checks=checks).answers
+    assert len(tried) == 2
+    assert [finding.level for finding in answers[0].findings] == [Level.CRITICAL, Level.CRITICAL]
+    assert {answer.level for answer in answers[1:]} == {Level.UNKNOWN}
+
+
 @pytest.mark.parametrize(("away", "named"), [("url", "DATABASE_URL"), ("direct_url", "DATABASE_DIRECT_URL")])
 def test_each_of_the_two_ways_is_tried(
     admit: Callable[..., Ward], url: str, wire: Proxy, away: str, named: str
@@ -68,6 +89,22 @@ def test_each_of_the_two_ways_is_tried(
     (finding,) = ward.ask("connection.reachable").findings
     assert finding.level is Level.CRITICAL
     assert f"by {named}:" in finding.what
+
+
+def test_connections_that_broke_while_they_lay_in_the_pool_are_no_finding(
+    admit: Callable[..., Ward], url: str, wire: Proxy
+) -> None:
+    """A worker that asks every ten minutes meets those that a restart of the server has broken."""
+    ward = admit(database={"url": by(wire, url)})
+    with ward.flask_app.app_context():
+        with db.engine.connect(), db.engine.connect():
+            pass
+        assert db.engine.pool.checkedin() == 2  # type: ignore[attr-defined]
+        wire.cut()
+        wire.mend()
+        checks = [check for check in CHECKS if check.id in ("connection.reachable", "connection.privileges")]
+        answers = doctor.examine(checks=checks).answers
+    assert [answer.level for answer in answers] == [Level.OK, Level.OK]
 
 
 def test_a_wrong_password_is_named_and_not_told(admit: Callable[..., Ward], url: str) -> None:
