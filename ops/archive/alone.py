@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import direct_connection
 from app.repositories.job_runs import LOCK, UNLOCK
@@ -23,7 +23,7 @@ def alone() -> Iterator[Connection]:
         try:
             yield connection
         finally:
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):  # the end of the connection gives it back too; what ended that is raised
                 UNLOCK.one(connection, key)
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.faults [--seed N] [--kills N] [--chatters N]
 
-The exit code is 1 where something is wrong; then the rows are shown, and the servers' logs are kept.
+The exit code is 1 where something is wrong; then the rows are shown. The logs are kept where there is something to see.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> int:
         console.print(f"It did not recover: {error}\nThe logs are in {folder}", markup=False)
         return 1
     show(figures, console)
-    if figures.violations:
+    if figures.violations or figures.revived:
         console.print(f"The logs are in {folder}", markup=False)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    else:
+        shutil.rmtree(folder)
+    return 1 if figures.violations else 0
 
 
 def hurt(options: argparse.Namespace, folder: Path, console: Console) -> Figures:

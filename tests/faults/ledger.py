@@ -198,7 +198,8 @@ def miscounted_calls(engine: Engine, everything: Iterable[Said], asked: Sequence
     """
     with engine.connect() as connection:
         query = """SELECT id, input_tokens, output_tokens FROM turns
-                    WHERE status = 'completed' AND (input_tokens, output_tokens) IS DISTINCT FROM (7, :pieces)"""
+                    WHERE status = 'completed' AND (input_tokens, output_tokens) IS DISTINCT FROM (7, :pieces)
+                      AND input_tokens IS NOT NULL"""  # null: whole, and cut off before the last line, which counts
         wrong = [f"not counted once: {row}" for row in connection.execute(text(query), {"pieces": pieces})]
     calls = Counter(body["messages"][-1]["content"] for body in asked)
     for said in everything:

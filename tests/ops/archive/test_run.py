@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.config import Settings
 from app.errors import InvalidInput, NotFound
@@ -19,6 +19,7 @@ from app.extensions import db
 from app.factory import create_app
 from app.models.columns import new_id
 from ops.archive import batch
+from ops.archive.alone import alone
 from ops.archive.plan import plan
 from ops.archive.run import MOST_FAILURES, run_scheduled
 from ops.errors import AnotherRunIsUnderWay
@@ -284,3 +285,19 @@ def test_switched_off_it_does_nothing(settings: Settings, engine: Engine, user: 
     with off.app_context():
         db.engine.dispose()
     assert place(engine, conversation) == LIVE
+
+
+def test_what_ends_the_connection_that_holds_the_lock_is_what_is_told(flask_app: Flask, execute: Execute) -> None:
+    """Not that the lock could not be given back on it: that is gone with it."""
+
+    def lose_it() -> None:
+        with alone() as connection:
+            [[pid]] = connection.execute(text("SELECT pg_backend_pid()"))
+            execute("SELECT pg_terminate_backend(:pid)", pid=pid)
+            connection.execute(text("SELECT 1"))
+
+    with flask_app.app_context():
+        with pytest.raises(OperationalError):
+            lose_it()
+        with alone():  # nobody holds it any more
+            pass
