@@ -96,7 +96,8 @@ class TurnEngine:
         with self._engine.connect() as connection:
             found = begin(connection, command, self._settings, choice.name, self._quota_holders)
             if isinstance(found, Prior):
-                if local := self._heartbeats.find(found.turn_id):
+                local = self._heartbeats.find(found.turn_id)
+                if local is not None and local.outcome is None:  # one that has just ended is told again
                     record_turn_resumed()
                     return local
                 user_id = command.caller.user_id
