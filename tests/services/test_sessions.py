@@ -230,7 +230,7 @@ def test_a_change_of_password_ends_the_session_that_is_just_being_opened(
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as holder:
             in_app(sessions.open_session, holder, user.id, PASSWORD_HASH, Client())
-            future = pool.submit(in_app, accounts.change_password, user.id, PASSWORD, "another horse")
+            future = pool.submit(in_app, accounts.change_password, user.id, PASSWORD, "another horse", Client())
             wait_until_waiting(engine, 1)
         assert results([future]) == ([None], [])
     with engine.connect() as connection:
