@@ -193,6 +193,54 @@ def _locks_elsewhere(settings: Settings) -> Contradiction | None:
     )
 
 
+def _key_limit_is_never_reached(settings: Settings) -> Contradiction | None:
+    limits = settings.limits
+    if not 0 < limits.user_per_minute < limits.key_per_minute:
+        return None
+    return Contradiction(
+        what="RATE_LIMIT_KEY is above RATE_LIMIT_USER, which counts a user's keys as well: it is never reached.",
+        settings=("RATE_LIMIT_KEY", "RATE_LIMIT_USER"),
+        remedy="Set RATE_LIMIT_USER above RATE_LIMIT_KEY",
+    )
+
+
+def _one_address_closes_an_account(settings: Settings) -> Contradiction | None:
+    limits = settings.limits
+    if not limits.login_failures_account or 0 < limits.login_failures < limits.login_failures_account:
+        return None
+    return Contradiction(
+        what="LOGIN_FAILURES is not below LOGIN_FAILURES_ACCOUNT: one address alone can close an account to others.",
+        settings=("LOGIN_FAILURES", "LOGIN_FAILURES_ACCOUNT"),
+        remedy="Set LOGIN_FAILURES_ACCOUNT to ten times LOGIN_FAILURES",
+    )
+
+
+def _limits_of_each_process(settings: Settings) -> Contradiction | None:
+    broker = settings.jobs.broker_url
+    if settings.limits.url is not None or broker is None or broker.get_secret_value().startswith("redis"):
+        return None
+    if settings.server.workers == 1:
+        return None
+    return Contradiction(
+        what=f"CELERY_BROKER_URL is no Redis and RATE_LIMIT_URL is unset: each of {settings.server.workers} web "
+        "workers counts requests for itself, and every limit is so many times as high.",
+        settings=("RATE_LIMIT_URL", "CELERY_BROKER_URL", "WEB_WORKERS"),
+        remedy="Set RATE_LIMIT_URL to a Redis",
+    )
+
+
+def _backups_in_the_clear(settings: Settings) -> Contradiction | None:
+    endpoint = settings.backups.s3_endpoint
+    if endpoint is None or not endpoint.startswith("http://") or not _may_be_public(urlsplit(endpoint).hostname or ""):
+        return None
+    return Contradiction(
+        level=Level.CRITICAL,
+        what="BACKUP_S3_ENDPOINT begins with http://, so all that people wrote goes there in the clear.",
+        settings=("BACKUP_S3_ENDPOINT",),
+        remedy="Use https:// in BACKUP_S3_ENDPOINT",
+    )
+
+
 RULES: tuple[Rule, ...] = (
     _closed_metrics,
     _metrics_for_every_page,
@@ -207,6 +255,10 @@ RULES: tuple[Rule, ...] = (
     _demo_answers_people,
     _key_in_the_clear,
     _locks_elsewhere,
+    _key_limit_is_never_reached,
+    _one_address_closes_an_account,
+    _limits_of_each_process,
+    _backups_in_the_clear,
 )
 
 

@@ -58,6 +58,11 @@ def test_the_defaults_contradict_nothing(settings: Settings) -> None:
         ({"provider": {"name": "demo", "openai_api_key": KEY}}, "nobody uses the key"),
         ({"provider": {"openai_api_key": KEY, "openai_base_url": "http://api.example.com/v1"}}, "in the clear"),
         ({"provider": {"openai_api_key": KEY, "openai_base_url": "http://8.8.8.8/v1"}}, "in the clear"),
+        ({"limits": {"user_per_minute": 1200, "key_per_minute": 5000}}, "RATE_LIMIT_KEY is above"),
+        ({"limits": {"login_failures": 10, "login_failures_account": 5}}, "one address alone"),
+        ({"limits": {"login_failures": 0, "login_failures_account": 100}}, "one address alone"),
+        ({"jobs": {"broker_url": SecretStr("amqp://u:p@queue//")}}, "counts requests for itself"),
+        ({"backups": {"s3_endpoint": "http://s3.example.com"}}, "all that people wrote"),
         ({"database": {"url": URL_WHEN_STARTED, "direct_url": "postgresql+psycopg2://a@b/c"}}, "another database"),
     ],
 )  # fmt: skip
@@ -73,6 +78,10 @@ def test_what_does_not_go_together(settings: Settings, changes: dict[str, dict[s
     [
         {"server": {"host": "0.0.0.0", "ops_token": KEY, "cors_origins": ("*",)}},
         {"server": {"host": "::1"}},
+        {"limits": {"user_per_minute": 0, "key_per_minute": 0, "login_failures": 0, "login_failures_account": 0}},
+        {"jobs": {"broker_url": SecretStr("amqp://u:p@queue//")}, "server": {"workers": 1}},
+        {"jobs": {"broker_url": SecretStr("rediss://:p@queue:6379/0")}},
+        {"backups": {"s3_endpoint": "http://minio:9000"}},
         {"provider": {"openai_api_key": KEY, "openai_base_url": "http://192.168.1.5:11434/v1"}},
         {"provider": {"openai_api_key": KEY, "openai_base_url": "http://ollama:11434/v1"}},
         {"provider": {"openai_api_key": KEY, "openai_base_url": "https://api.example.com/v1"}},
