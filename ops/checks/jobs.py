@@ -1,7 +1,7 @@
 """The clock and its work: whether the beat beats, what failed, what is late, and whether the queue takes anything."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from app.jobs import job_queue
 from app.logs import redact
@@ -60,7 +60,7 @@ def beat(probe: Probe) -> Iterator[Finding]:
             remedy=remedy,
         )
         return
-    silence = datetime.now(UTC) - row.succeeded
+    silence = probe.now - row.succeeded
     if silence >= SILENT:
         yield Finding(
             level=Level.CRITICAL if silence >= DEAD else Level.WARNING,
@@ -96,11 +96,10 @@ def overdue(probe: Probe) -> Iterator[Finding]:
     if first is None or first.started_at is None:
         raise CannotJudge("No beat has ever asked for a job here.", remedy="flask ops doctor --only beat")
     attempted = {row.job: row.attempted for row in sql.LAST.all(probe.connection, names)}
-    since = first.started_at
-    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], since)) is not None}
+    since, now = first.started_at, probe.now
+    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], since, now)) is not None}
     if not late:
         return
-    now = datetime.now(UTC)
     grave = any(
         now - slot >= max(VERY_LATE, SLOTS_MISSED * job.schedule.every) for job, slot in late.items() if job.schedule
     )
@@ -113,13 +112,13 @@ def overdue(probe: Probe) -> Iterator[Finding]:
     )
 
 
-def _missed(job: Job, attempted: datetime | None, since: datetime) -> datetime | None:
+def _missed(job: Job, attempted: datetime | None, since: datetime, now: datetime) -> datetime | None:
     """The first slot after its last run in which the job should have been done by now; None if there is none."""
     if job.schedule is None:
         return None
     # A slot that came right after a run, asked for by hand, was left out.
     slot = job.schedule.next_slot(max(attempted or since, since) + min(job.schedule.every / 2, QUIET))
-    return slot if slot + job.longest + LATE < datetime.now(UTC) else None
+    return slot if slot + job.longest + LATE < now else None
 
 
 def broker(probe: Probe) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ may assume that it is ended in time.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -48,6 +48,12 @@ class Probe:
         """The server's major version, such as 15."""
         major: int = self.connection.connection.server_version // 10_000
         return major
+
+    @property
+    def now(self) -> datetime:
+        """By the database's clock, to which everything in there is due: a host's own may be wrong."""
+        moment: datetime = self.connection.exec_driver_sql("SELECT /* ops.now */ clock_timestamp()").scalar_one()
+        return moment.astimezone(UTC)
 
     @contextmanager
     def patience(self, span: timedelta) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Statements that take long, by our own names."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ops.checks.probe import Probe
 from ops.figures.slow import is_ours, slow
@@ -18,7 +18,7 @@ UPKEEP_SLOW_MS = 5000.0
 
 def slow_ones(probe: Probe) -> Iterator[Finding]:
     """A finding for each statement that takes long on average, since a day ago or as long as that is known."""
-    now = datetime.now(UTC)
+    now = probe.now
     report = slow(probe.connection, since=now - WINDOW, until=now)
     for each in report.statements:
         upkeep = each.statement.startswith(UPKEEP)

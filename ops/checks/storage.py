@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from app.repositories.statement import Statement
@@ -42,7 +42,7 @@ def grows(probe: Probe) -> Iterator[Finding]:
     total = database_bytes(probe.connection)
     if total < SMALL:
         return
-    now = datetime.now(UTC)
+    now = probe.now
     report = growth(probe.connection, since=now - WINDOW, now=now)
     first = report.tables[0] if report.tables else None
     evidence = {

@@ -1,6 +1,6 @@
 """`flask ops growth`: how the tables grew."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
 from rich.console import Console
@@ -16,8 +16,8 @@ from ops.figures.growth import GrowthReport, growth
 @json_option
 def show_growth(weeks: float, json: bool) -> None:
     """How much each table grew, with its indexes, and what that makes a day."""
-    now = datetime.now(UTC)
     with probing() as probe:
+        now = probe.now
         report = growth(probe.connection, since=now - timedelta(weeks=weeks), now=now)
     tell("growth", report, json=json, view=lambda console: _show(console, report))
 

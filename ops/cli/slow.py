@@ -1,6 +1,6 @@
 """`flask ops slow`: which statements take the database's time."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
 from rich.console import Console
@@ -24,8 +24,8 @@ def show_slow(since: timedelta, by: str, limit: int, everything: bool, json: boo
 
     PostgreSQL counts without a window; it is made from the figures that the beat writes down every hour.
     """
-    now = datetime.now(UTC)
     with probing() as probe:
+        now = probe.now
         report = slow(probe.connection, since=now - since, until=now)
     statements = [each for each in report.statements if everything or is_ours(each)]
     statements.sort(key=lambda each: float(getattr(each, ORDERS[by])), reverse=True)

@@ -1,7 +1,7 @@
 """The archival: what was archived within a month, what waits, what is held."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ops.archive.status import status
 from ops.checks.probe import Probe
@@ -15,7 +15,7 @@ RUNS = 200  # of the last ones, hourly ones included, that are looked through
 def of_a_month(probe: Probe) -> Told:
     """The runs of the last month, added up, and what waits now. Whether that is well is for the checks to say."""
     found = status(latest=RUNS)
-    since = datetime.now(UTC) - MONTH
+    since = probe.now - MONTH
     runs = [run for run in found.runs if run.started_at >= since]
     busy = [run for run in runs if run.conversations or run.unfit or run.state == "failed"]
     conversations, messages = sum(run.conversations for run in runs), sum(run.messages for run in runs)

@@ -1,7 +1,7 @@
 """How the tables grew."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ops.checks.probe import Probe
 from ops.duties.parts import Told
@@ -22,7 +22,7 @@ def of_a_month(probe: Probe) -> Told:
 
 
 def _told(probe: Probe, window: timedelta) -> Told:
-    now = datetime.now(UTC)
+    now = probe.now
     report = growth(probe.connection, since=now - window, now=now)
     first = report.tables[0] if report.tables else None
     most = f", most of it {first.table} ({size(first.grown_bytes)})" if first and first.grown_bytes > 0 else ""

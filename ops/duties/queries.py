@@ -1,7 +1,7 @@
 """Query performance: what took most of the database's time, by our own names."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ops.checks.probe import Probe
 from ops.duties.parts import Told
@@ -22,7 +22,7 @@ def of_a_week(probe: Probe) -> Told:
 
 
 def _told(probe: Probe, window: timedelta, *, by: str) -> Told:
-    now = datetime.now(UTC)
+    now = probe.now
     report = slow(probe.connection, since=now - window, until=now)
     ours = sorted(filter(is_ours, report.statements), key=lambda each: float(getattr(each, by)), reverse=True)
     first = f"; {ours[0].statement} comes first, with {ours[0].mean_ms:,.1f} ms on average" if ours else ""

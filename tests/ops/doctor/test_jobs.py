@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from app.jobs import MAINTENANCE
 from ops import embedded
 from ops.catalogue import JOBS
-from ops.checks import jobs
+from ops.checks import jobs, probe
 from ops.checks.jobs import LATE
 from ops.levels import Level
 from tests.database import run_folder
@@ -114,13 +115,28 @@ def test_a_job_that_is_new_here_is_late_only_from_its_first_slot_on(ward: Ward) 
     assert "figures.record" in finding.evidence
 
 
-def test_a_run_by_hand_right_before_its_slot_counts_for_it(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_by_hand_right_before_its_slot_counts_for_it() -> None:
     daily = next(job for job in SCHEDULED if job.name == "sessions.purge_expired")
     assert daily.schedule is not None
     slot = daily.schedule.slot(datetime.now(UTC))
     known = slot - 2 * MINUTE
-    assert jobs._missed(daily, known, known) is None
-    assert jobs._missed(daily, slot - DAY, slot - 2 * DAY) in (slot, None)
+    long_after = slot + daily.longest + 2 * LATE
+    assert jobs._missed(daily, known, known, long_after) is None
+    assert jobs._missed(daily, slot - DAY, slot - 2 * DAY, long_after) == slot
+    assert jobs._missed(daily, slot - DAY, slot - 2 * DAY, slot + LATE) is None
+
+
+def test_a_host_whose_clock_is_wrong_finds_nothing_late(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Ahead":
+            return cls.fromtimestamp(datetime.now(UTC).timestamp() + 3 * 86_400, tz)
+
+    all_ran_in_time(ward)
+    for module in (jobs, probe):
+        monkeypatch.setattr(module, "datetime", Ahead)
+    assert ward.ask("beat.alive").level is Level.OK
+    assert ward.ask("jobs.overdue").level is Level.OK
 
 
 @pytest.fixture
