@@ -55,7 +55,7 @@ def pooled(probe: Probe) -> Iterator[Connection]:
     with _by_the_pool(probe) as opened:
         if opened is None:
             raise CannotJudge(
-                f"The database cannot be reached by DATABASE_URL: {probe.pooled_away}.",
+                f"The database cannot be reached by DATABASE_URL: {(probe.pooled_away or '').rstrip('.?')}.",
                 remedy="flask ops doctor --only connection",
             )
         yield opened
@@ -176,7 +176,7 @@ def _away(variable: str, url: str | None, why: str) -> Finding:
     evidence: dict[str, Any] = {"host": where.host, "port": where.port, "database": where.database}
     return Finding(
         level=Level.CRITICAL,
-        what=f"The database does not answer by {variable}: {why}.",
+        what=f"The database does not answer by {variable}: {why.rstrip('.?')}.",
         evidence=evidence,
         remedy=remedy.format(variable=variable),
     )

@@ -39,7 +39,8 @@ class Probe:
         """
         if self.opened is None:
             raise CannotJudge(
-                f"The database cannot be reached: {self.away}.", remedy="flask ops doctor --only connection"
+                f"The database cannot be reached: {self.away.rstrip('.?')}.",
+                remedy="flask ops doctor --only connection",
             )
         return self.opened
 

@@ -10,6 +10,7 @@ from ops.cli.frame import json_option, ops, tell
 from ops.cli.rendering import STYLES, cell, words
 from ops.levels import Level, worst
 
+NAMED = 12  # checks of one level in the last lines
 MARKS = {Level.OK: "ok", Level.WARNING: "warning", Level.CRITICAL: "CRITICAL", Level.UNKNOWN: "cannot judge"}
 
 
@@ -51,11 +52,15 @@ def doctor(only: Sequence[str], thorough: bool, fail_on: str, listed: bool, json
 
 
 def show_examination(console: Console, examination: clinic.Examination) -> None:
-    """Each answer for people, with what to do about it."""
+    """Each answer for people, with what to do about it. What many do not know for the same reason is said once."""
+    said = set[str]()
     for answer in examination.answers:
         line = words(f"{MARKS[answer.level]:>12}  ", style=STYLES[answer.level])
         console.print(line.append(f"{answer.check:<28}", style="bold").append(answer.asks, style="dim"))
+        if answer.reason in said and not answer.findings:
+            continue
         if answer.reason:
+            said.add(answer.reason)
             _under(console, answer.reason)
         if answer.remedy:
             _under(console, f"→ {answer.remedy}", style="cyan")
@@ -70,7 +75,8 @@ def show_examination(console: Console, examination: clinic.Examination) -> None:
     console.print()
     for level in (Level.UNKNOWN, Level.WARNING, Level.CRITICAL):
         if named := [answer.check for answer in examination.answers if answer.level is level]:
-            console.print(words(f"{MARKS[level]}: {', '.join(named)}", style=STYLES[level]))
+            more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+            console.print(words(f"{MARKS[level]}: {', '.join(named[:NAMED])}{more}", style=STYLES[level]))
     counts = {level: sum(answer.level is level for answer in examination.answers) for level in Level}
     told = ", ".join(f"{count} {MARKS[level].lower()}" for level, count in counts.items() if count)
     console.print(words(f"{told or 'No check was asked'}.", style=STYLES[examination.level]))

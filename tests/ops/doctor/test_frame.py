@@ -139,6 +139,16 @@ def test_what_people_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_reason_that_many_share_is_told_once(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = checks("is_beyond_it", "is_a_riddle", *["is_beyond_it"] * 14)
+    monkeypatch.setattr(doctor, "select", lambda *_, **__: asked)
+    shown = ward.call("doctor").stdout
+    assert shown.count("Nobody knows.") == 1
+    assert shown.count("It went dark.") == 1
+    assert shown.count("cannot judge  test.is_beyond_it") == 15
+    assert "and 3 more" in shown.splitlines()[-3]
+
+
 def test_what_programs_read(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "select", lambda *_, **__: checks("is_so_so", "is_a_riddle"))
     document = orjson.loads(ward.call("doctor", "--json").stdout)
