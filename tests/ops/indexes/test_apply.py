@@ -136,21 +136,18 @@ def test_another_run_under_way_is_not_joined(house: House, applying: Flask) -> N
     assert one(do(plan)).outcome is Outcome.DONE
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda plan: {"database": replace(plan.database, system="1")}, "this is"),
-        (lambda plan: {"database": replace(plan.database, name="other")}, "other"),
-        (lambda plan: {"database": replace(plan.database, oid=1)}, "this is"),
-        (lambda plan: {"version": 140000}, "another major version"),
-        (lambda plan: {"made_at": plan.made_at - timedelta(days=8)}, "7 days are the limit"),
-        (lambda plan: {"made_at": plan.made_at + timedelta(hours=1)}, "one of the two is wrong"),
-    ],
-)
-def test_a_plan_for_something_else_is_refused(house: House, applying: Flask, change: Any, complaint: str) -> None:
+def test_a_plan_for_something_else_is_refused(house: House, applying: Flask) -> None:
     plan = plan_for(house, f"DROP INDEX {OURS}")
-    with pytest.raises(InvalidInput, match=complaint):
-        do(replace(plan, **change(plan)))
+    for change, complaint in (
+        ({"database": replace(plan.database, system="1")}, "and this is"),
+        ({"database": replace(plan.database, name="other")}, "is for database other"),
+        ({"database": replace(plan.database, oid=1)}, "and this is"),
+        ({"version": 140000}, "another major version"),
+        ({"made_at": plan.made_at - timedelta(days=8)}, "7 days are the limit"),
+        ({"made_at": plan.made_at + timedelta(hours=1)}, "one of the two is wrong"),
+    ):
+        with pytest.raises(InvalidInput, match=complaint):
+            do(replace(plan, **change))  # type: ignore[arg-type]
     assert house.value("SELECT to_regclass(%(name)s)", name=OURS) is None
 
 

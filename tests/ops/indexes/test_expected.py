@@ -44,30 +44,32 @@ def test_a_renamed_one_is_known_again(house: House) -> None:
     assert list(expected(house.probe)) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "by_hand"),
-    [
-        ("ix_conversations_listing", "conversations (user_id, status, updated_at, id)"),  # not descending
-        ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC NULLS LAST, id)"),
-        ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC)"),
-        ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC) INCLUDE (id)"),
-        ("ix_conversations_project", "conversations (user_id, project_id)"),  # not partial
-        ("ix_conversations_project", "conversations (user_id, project_id) WHERE project_id IS NULL"),
-        ("ix_job_runs_running", "job_runs (job) WHERE status = 'failed'"),
-        ("ix_job_runs_running", "job_runs (id) WHERE status = 'running'"),
-        ("ix_turns_conversation", "turns (user_id, attempt)"),
-        ("ix_turns_conversation", "messages (user_id, conversation_id)"),  # of another table
-        ("ix_conversation_search_document", "conversation_search USING gin (document)"),  # without its setting
-        ("ix_turn_events_created_at", "turn_events (created_at)"),  # a B-tree
-        ("ix_job_runs_job", "job_runs (job text_pattern_ops, started_at DESC)"),
-        ("ix_job_runs_job", 'job_runs (job COLLATE "C", started_at DESC)'),
-    ],
-)
-def test_one_made_by_hand_under_our_name_is_told_apart(house: House, name: str, by_hand: str) -> None:
-    house.run(f"DROP INDEX {name}", f"CREATE INDEX {name} ON {by_hand}")
-    (finding,) = expected(house.probe)
-    assert finding.evidence["index"] in (name, f"public.{name}")
-    assert finding.level is (Level.CRITICAL if by_hand.startswith("messages") else Level.WARNING)
+BY_HAND = [
+    ("ix_conversations_listing", "conversations (user_id, status, updated_at, id)"),  # not descending
+    ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC NULLS LAST, id)"),
+    ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC)"),
+    ("ix_conversations_listing", "conversations (user_id, status, updated_at DESC) INCLUDE (id)"),
+    ("ix_conversations_project", "conversations (user_id, project_id)"),  # not partial
+    ("ix_conversations_project", "conversations (user_id, project_id) WHERE project_id IS NULL"),
+    ("ix_job_runs_running", "job_runs (job) WHERE status = 'failed'"),
+    ("ix_job_runs_running", "job_runs (id) WHERE status = 'running'"),
+    ("ix_turns_conversation", "turns (user_id, attempt)"),
+    ("ix_turns_conversation", "messages (user_id, conversation_id)"),  # of another table
+    ("ix_conversation_search_document", "conversation_search USING gin (document)"),  # without its setting
+    ("ix_turn_events_created_at", "turn_events (created_at)"),  # a B-tree
+    ("ix_job_runs_job", "job_runs (job text_pattern_ops, started_at DESC)"),
+    ("ix_job_runs_job", 'job_runs (job COLLATE "C", started_at DESC)'),
+]
+
+
+def test_one_made_by_hand_under_our_name_is_told_apart(house: House) -> None:
+    for name, by_hand in BY_HAND:
+        house.run(f"DROP INDEX {name}", f"CREATE INDEX {name} ON {by_hand}")
+        (finding,) = expected(house.probe)
+        assert finding.evidence["index"] in (name, f"public.{name}"), by_hand
+        assert finding.level is (Level.CRITICAL if by_hand.startswith("messages") else Level.WARNING), by_hand
+        house.run(f"DROP INDEX {name}", declared()[name].definition)
+        assert list(expected(house.probe)) == [], by_hand
 
 
 def test_a_unique_one_that_is_no_longer_unique_is_critical(house: House) -> None:

@@ -31,34 +31,34 @@ def asked(house: House, *statements: str, times: int = 20) -> None:
     house.run(*TABLE, "SELECT pg_stat_statements_reset()", *(list(statements) * times))
 
 
-def test_a_statement_without_an_index_is_found_under_our_name(house: House) -> None:
-    asked(house, SLOW, QUICK)
-    (finding,) = hot_queries(house.probe)
+def test_a_statement_without_an_index_is_found_under_our_name(room: House) -> None:
+    asked(room, SLOW, QUICK)
+    (finding,) = hot_queries(room.probe)
     assert finding.level is Level.WARNING
     assert finding.what.startswith("chat.slow reads all of public.things each of 20 times")
     assert (finding.evidence["calls"], finding.evidence["condition"]) == (20, "(things.a = $1)")
-    house.run("CREATE INDEX ON things (a)")
-    assert list(hot_queries(house.probe)) == []
+    room.run("CREATE INDEX ON things (a)")
+    assert list(hot_queries(room.probe)) == []
 
 
-def test_the_names_are_those_that_the_application_gives(house: House) -> None:
-    house.run(*TABLE, "SELECT pg_stat_statements_reset()")
+def test_the_names_are_those_that_the_application_gives(room: House) -> None:
+    room.run(*TABLE, "SELECT pg_stat_statements_reset()")
     statement = Statement("things.by_a", "SELECT b FROM things WHERE a = %(a)s AND b LIKE '%%x%%'")
     for number in range(20):
-        statement.all(house.connection, {"a": number})
-    (finding,) = hot_queries(house.probe)
+        statement.all(room.connection, {"a": number})
+    (finding,) = hot_queries(room.probe)
     assert finding.evidence["statement"] == "things.by_a"
 
 
-def test_what_is_asked_seldom_is_not_hot(house: House) -> None:
-    asked(house, SLOW, times=19)
-    assert list(hot_queries(house.probe)) == []
+def test_what_is_asked_seldom_is_not_hot(room: House) -> None:
+    asked(room, SLOW, times=19)
+    assert list(hot_queries(room.probe)) == []
 
 
-def test_what_is_quick_is_not_hot(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_quick_is_not_hot(room: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hot, "SLOW_MS", 10_000.0)
-    asked(house, SLOW)
-    assert list(hot_queries(house.probe)) == []
+    asked(room, SLOW)
+    assert list(hot_queries(room.probe)) == []
 
 
 def test_a_small_table_is_read_whole_for_good_reason(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +80,12 @@ def test_a_small_table_is_read_whole_for_good_reason(house: House, monkeypatch: 
         "INSERT INTO things SELECT -1, 1, 'z' FROM things WHERE a = -1",
     ],
 )
-def test_every_kind_of_statement_is_planned_and_none_is_run(house: House, statement: str) -> None:
-    asked(house, statement)
-    before = house.run("SELECT count(*), sum(a) FROM things")
-    (finding,) = hot_queries(house.probe)
+def test_every_kind_of_statement_is_planned_and_none_is_run(room: House, statement: str) -> None:
+    asked(room, statement)
+    before = room.run("SELECT count(*), sum(a) FROM things")
+    (finding,) = hot_queries(room.probe)
     assert finding.evidence["table"] == "public.things"
-    assert house.run("SELECT count(*), sum(a) FROM things") == before
+    assert room.run("SELECT count(*), sum(a) FROM things") == before
 
 
 @pytest.mark.parametrize(

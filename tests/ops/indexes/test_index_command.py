@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 import pytest
 from click.testing import Result
 from flask import Flask
 
+from ops.cli.index import Bytes
 from ops.cli.nouns import ops
 from ops.indexes.planning import make_plan
 from tests.ops.conftest import PROJECT, SECONDS, eventually, own_environment
@@ -97,9 +99,18 @@ def test_a_plan_without_a_file(house: House, run: Run) -> None:
     assert (planned["file"], len(planned["plan"]["steps"])) == (None, 1)
 
 
-@pytest.mark.parametrize("size", ["20 buckets", "-1", "1e9", ""])
-def test_a_size_that_is_none(run: Run, tmp_path: Path, size: str) -> None:
-    assert run("apply", "--plan", tmp_path / "x", "--assume-disk", size).exit_code == 64
+@pytest.mark.parametrize("size", ["20 buckets", "-1", "1e9", "", "99999999999"])
+def test_a_size_that_is_none(size: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no size"):
+        Bytes().convert(size, None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "bytes_"),
+    [("20GB", 20 * 2**30), ("1.5 GiB", 3 * 2**29), ("512m", 2**29), ("7", 7), ("2T", 2**41), ("3kb", 3072)],
+)
+def test_sizes_as_people_write_them(size: str, bytes_: int) -> None:
+    assert Bytes().convert(size, None, None) == bytes_
 
 
 def test_a_wrong_file_is_a_wrong_call(run: Run, tmp_path: Path) -> None:
