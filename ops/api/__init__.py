@@ -4,12 +4,13 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import archive, audit, backups, checks, jobs, providers, users
+from ops.api import archive, audit, backups, checks, database, jobs, providers, users
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
     providers.blueprint,
     checks.blueprint,
+    database.blueprint,
     archive.blueprint,
     backups.blueprint,
     users.blueprint,

@@ -1,0 +1,56 @@
+"""What operators see of the database itself."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.config import Settings
+from app.extensions import db
+from tests.contracts.application import as_served
+from tests.factories import Account
+
+
+@pytest.fixture(scope="module")
+def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
+    served = as_served(settings)
+    yield served
+    with served.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(served: Flask) -> FlaskClient:
+    return served.test_client()
+
+
+@pytest.fixture
+def operator(make_user: Callable[..., Account]) -> Account:
+    return make_user(role="operator")
+
+
+def test_who_is_connected_and_who_waits(client: FlaskClient, operator: Account) -> None:
+    pool = client.get("/api/admin/database/pool", headers=operator.headers)
+    assert pool.status_code == 200, pool.text
+    assert sum(each["connections"] for each in pool.get_json()["clients"]) >= 1
+    locks = client.get("/api/admin/database/locks", headers=operator.headers)
+    assert locks.status_code == 200, locks.text
+
+
+@pytest.mark.parametrize("what", ["slow", "growth"])
+def test_figures_are_told_or_said_to_be_unknown(client: FlaskClient, operator: Account, what: str) -> None:
+    answer = client.get(f"/api/admin/database/{what}", headers=operator.headers)
+    assert answer.status_code in (200, 503), answer.text
+    if answer.status_code == 503:  # nobody counts here, or nothing was written down yet
+        assert answer.get_json()["code"] == "unavailable"
+        assert "flask ops" in answer.get_json()["detail"] or "CREATE EXTENSION" in answer.get_json()["detail"]
+    for wrong in ("0", "-1", "x", "1e9"):
+        query = {"hours": wrong} if what == "slow" else {"weeks": wrong}
+        refused = client.get(f"/api/admin/database/{what}", query_string=query, headers=operator.headers)
+        assert refused.status_code == 400
+
+
+def test_it_is_for_operators(client: FlaskClient, user: Account) -> None:
+    for what in ("slow", "growth", "locks", "pool"):
+        assert client.get(f"/api/admin/database/{what}", headers=user.headers).status_code == 403
