@@ -147,6 +147,20 @@ EXAMINE_THOROUGHLY = Job(
     longest=timedelta(hours=1),
     schedule=daily(4, 40),
 )
+PLAN_INDEXES = Job(
+    name="indexes.plan",
+    does="Plans what would mend the indexes, for somebody to read; changes nothing.",
+    where="ops.indexes.asked:plan",
+    longest=timedelta(minutes=10),
+    schedule=weekly(0, 5, 15),
+)
+APPLY_INDEX_PLAN = Job(
+    name="indexes.apply",
+    does="Applies a plan for the indexes that an operator has read and asked for.",
+    where="ops.indexes.asked:apply_planned",
+    longest=timedelta(hours=1),
+    deliveries=1,
+)
 DAILY_DUTY = Job(
     name="duties.daily",
     does="Looks at query performance, errors and the last backup, and keeps the report.",
@@ -189,6 +203,8 @@ JOBS: tuple[Job, ...] = (
     RECORD_FIGURES,
     EXAMINE,
     EXAMINE_THOROUGHLY,
+    PLAN_INDEXES,
+    APPLY_INDEX_PLAN,
     DAILY_DUTY,
     WEEKLY_DUTY,
     MONTHLY_DUTY,

@@ -4,7 +4,7 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import archive, audit, backups, checks, database, jobs, providers, users
+from ops.api import archive, audit, backups, checks, database, indexes, jobs, providers, users
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
@@ -13,6 +13,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     database.blueprint,
     archive.blueprint,
     backups.blueprint,
+    indexes.blueprint,
     users.blueprint,
     users.admins_blueprint,
     audit.blueprint,

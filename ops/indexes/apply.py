@@ -26,6 +26,7 @@ from ops.levels import Level, worst
 from ops.progress import Bar, progress
 from ops.runs import lock_key
 
+ALONE = "indexes.work"  # the lock; that of the job indexes.apply is another, which ends with its worker
 LEAST_SECONDS = 60.0  # a CONCURRENTLY statement that is cut off sooner leaves more harm than it found
 CLEANING_SECONDS = 60.0
 
@@ -104,7 +105,7 @@ def apply(
     settings = services().settings
     with direct_connection() as work, probing() as probe:
         same_database(probe, plan)
-        row = LOCK.one(work, {"key": lock_key("indexes.apply")})
+        row = LOCK.one(work, {"key": lock_key(ALONE)})
         if row is None or not row.taken:
             raise AnotherRunIsUnderWay("Another plan is being applied, or the last step of one; wait for its end.")
         hours = None if now or dry_run else settings.database.index_hours
@@ -172,7 +173,11 @@ class _Run:
 
     def _do(self, step: Step, bar: Bar) -> tuple[StepTaken, str | None]:
         seen, before, started = self._seen(step), remember(self.probe, step), time.monotonic()
-        failure, stop = self._statements(step, bar)
+        try:
+            failure, stop = self._statements(step, bar)
+        except Exception:  # such as a job's time that is over
+            self._clean(step, before)
+            raise
         cleaned, left = self._clean(step, before) if failure else ((), ())
         taken = _told(
             step,

@@ -52,7 +52,7 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InvalidInput(f"{path} is no plan of this version: its schema is not {SCHEMA}. Make a new one.")
     try:
-        plan = _PLAN.validate_python(_bare(data), extra="forbid")
+        plan = from_data(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -60,6 +60,11 @@ def read_plan(path: Path) -> Plan:
     if plan.made_at.tzinfo is None:
         raise InvalidInput(f"{path} is damaged or was changed: made_at has no time zone. Make a new one.")
     return plan
+
+
+def from_data(data: dict[str, Any]) -> Plan:
+    """The plan that `data` says, as a file or the history of jobs has it. Raises pydantic's `ValidationError`."""
+    return _PLAN.validate_python(_bare(data), extra="forbid")
 
 
 def as_data(plan: Plan) -> dict[str, Any]:

@@ -39,6 +39,7 @@ WITHOUT = {
     "POST /api/admin/archive/runs/{run_id}/undo": ITSELF,
     "POST /api/admin/archive/conversations/{conversation_id}/restore": ITSELF,
     "POST /api/admin/archive/holds": "two holds of the same are lifted one by one, and hold no more than one",
+    "POST /api/admin/indexes/apply": "what a plan has mended is not needed any more",
     "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time, and does not mind running again",
 }
 ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat"}

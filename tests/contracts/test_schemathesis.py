@@ -24,8 +24,9 @@ from app.services import passwords, sessions
 from app.services.container import services
 from app.services.provider_choice import KEY
 from app.services.sessions import Client
-from ops.catalogue import EXAMINE
+from ops.catalogue import EXAMINE, PLAN_INDEXES
 from ops.declarations import load
+from ops.indexes.asked import last_plan
 from ops.runs import Asked, run_job
 from tests.api.keys import bearer
 from tests.contracts.application import OPS_TOKEN, as_served, offline, with_ops_token
@@ -102,8 +103,9 @@ def served(settings: Settings, flask_app: Flask, broker: str) -> Iterator[Flask]
     hasher = passwords.PasswordHasher(rounds=4)
     served.extensions["parley"] = replace(served.extensions["parley"], passwords=hasher)
     schema.app = served
-    with served.app_context():  # the doctor is asked what he found
-        assert run_job(EXAMINE, load(EXAMINE.where), Asked()).error is None
+    with served.app_context():  # the doctor is asked what he found, and what he would do
+        for job in (EXAMINE, PLAN_INDEXES):
+            assert run_job(job, load(job.where), Asked()).error is None
     yield served
     with served.app_context():
         services().runtime.remove(KEY)  # the provider that was chosen last would answer other tests
@@ -200,6 +202,9 @@ class Caller:
             return
         if self._name == "POST /api/admin/archive/holds":
             body.update(conversation_id=self.ids["conversation_id"], account_id=None)  # one of the two
+        if self._name == "POST /api/admin/indexes/apply":
+            with self._served.app_context():
+                body["run_id"] = str(last_plan().run_id)
         if body.get("provider") is not None:
             body["provider"] = "demo"  # one that this server has
         for name in body.keys() & PASSWORDS:

@@ -17,7 +17,7 @@ from ops.errors import AnotherRunIsUnderWay
 from ops.findings import CannotJudge
 from ops.indexes import apply as apply_module
 from ops.indexes import preconditions, running
-from ops.indexes.apply import Applied, Outcome, StepTaken, apply
+from ops.indexes.apply import ALONE, Applied, Outcome, StepTaken, apply
 from ops.indexes.planning import Plan, make_plan
 from ops.indexes.preconditions import free_bytes, quiet_hours
 from ops.levels import Level
@@ -127,7 +127,7 @@ def test_steps_are_taken_in_order_and_one_failure_does_not_stop_the_others(house
 def test_another_run_under_way_is_not_joined(house: House, applying: Flask) -> None:
     plan = plan_for(house, f"DROP INDEX {OURS}")
     other = house.open()
-    run_on(other, f"SELECT pg_advisory_lock({lock_key('indexes.apply')})")
+    run_on(other, f"SELECT pg_advisory_lock({lock_key(ALONE)})")
     with pytest.raises(AnotherRunIsUnderWay):
         do(plan)
     assert house.value("SELECT to_regclass(%(name)s)", name=OURS) is None
