@@ -66,6 +66,7 @@ FAULTS = {
     "redundant": ["CREATE INDEX short ON conversations (user_id, status)"],
     "foreign key": ['ALTER TABLE conversations ADD COLUMN "an odd % one" uuid REFERENCES users'],
     "statistics": [
+        "ALTER TABLE users SET (autovacuum_enabled = off)",
         "INSERT INTO users (id, email, name, password_hash) SELECT gen_random_uuid(), n || '@b', 'a', 'x'"
         " FROM generate_series(1, 3000) AS n",
         "SELECT pg_stat_force_next_flush()",

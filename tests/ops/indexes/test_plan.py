@@ -28,6 +28,7 @@ def test_with_nothing_wrong_there_is_nothing_to_plan(house: House) -> None:
 
 def test_what_is_broken_comes_first_and_what_is_too_much_last(house: House) -> None:
     house.run(
+        "ALTER TABLE users SET (autovacuum_enabled = off)",
         "INSERT INTO users (id, email, name, password_hash) SELECT gen_random_uuid(), n || '@b', 'a', 'x'"
         " FROM generate_series(1, 3000) AS n",
         "SELECT pg_stat_force_next_flush()",
