@@ -4,6 +4,8 @@ Tests never clean up: each makes its own users, and everything a user owns is ou
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,10 @@ from app.factory import create_app
 from tests import limits
 from tests.database import fresh_database, run_folder, server_url
 from tests.factories import Account, make_account
+
+# Whoever runs the tests in the background of a shell has Ctrl-C ignored in all that comes of it.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("DATABASE_URL", None)  # the suite never touches a database that it was not given as TEST_DATABASE_URL
 
