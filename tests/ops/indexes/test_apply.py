@@ -133,7 +133,8 @@ def test_another_run_under_way_is_not_joined(house: House, applying: Flask) -> N
         do(plan)
     assert house.value("SELECT to_regclass(%(name)s)", name=OURS) is None
     other.close()
-    eventually(lambda: house.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0)
+    ours = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    eventually(lambda: house.value(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND {ours}") == 0)
     assert one(do(plan)).outcome is Outcome.DONE
 
 
@@ -331,7 +332,10 @@ def test_what_cannot_be_dropped_is_named_and_the_next_plan_drops_it(
 def test_a_session_that_is_killed_in_the_middle(house: House, applying: Flask) -> None:
     plan = plan_for(house, f"DROP INDEX {OURS}", "CREATE INDEX twice ON turns (user_id, attempt)",
                     "CREATE INDEX thrice ON turns (user_id, attempt)")  # fmt: skip
-    building = "SELECT pid FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for %'"
+    building = (
+        "SELECT pid FROM pg_stat_progress_create_index"
+        " WHERE phase LIKE 'waiting for %' AND datname = current_database()"  # others build on this server, too
+    )
     with ThreadPoolExecutor(1) as threads, holding(house, WRITER):
         applied = threads.submit(do_beside, applying, plan)
         eventually(lambda: applied.done() or bool(house.run(building)))

@@ -152,9 +152,18 @@ def applying_process(house: House, path: Path) -> "Iterator[subprocess.Popen[str
         process.communicate()
 
 
+ADVISORY = (
+    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
 def builders(house: House) -> list[int]:
     """The sessions that wait in the middle of a build."""
-    found = house.run("SELECT pid FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for %'")
+    found = house.run(
+        "SELECT pid FROM pg_stat_progress_create_index"
+        " WHERE phase LIKE 'waiting for %' AND datname = current_database()"  # others build on this server, too
+    )
     return [pid for (pid,) in found]
 
 
@@ -177,10 +186,10 @@ def test_a_killed_process_leaves_a_build_that_goes_on_alone(house: House, run: R
         assert run("check", "--only", "indexes.invalid").exit_code == 0  # it is being built
         locked = run("apply", "--plan", planned, "--now", "--yes")
         assert (locked.exit_code, "Another plan is being applied" in locked.stderr) == (4, True)
-    eventually(lambda: not house.run("SELECT 1 FROM pg_stat_progress_create_index"))
+    eventually(lambda: not house.run("SELECT 1 FROM pg_stat_progress_create_index WHERE datname = current_database()"))
     assert run("check", "--only", "indexes.invalid", "--only", "indexes.expected").exit_code == 0
     assert house.run(INVALID) == []
-    eventually(lambda: not house.run("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+    eventually(lambda: not house.run(ADVISORY))
     assert "not needed any more" in run("apply", "--plan", planned, "--now", "--yes").stdout
 
 
