@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -20,6 +21,15 @@ from app.factory import create_app
 from ops.checks.probe import PATIENCE, Probe, set_patience
 from ops.findings import Finding
 from tests.ops.conftest import SECONDS, eventually
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One after the other: counts of statements, replicas and transaction numbers are the whole server's."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("indexes"))
+
 
 EXTENSIONS = ("amcheck", "pgstattuple", "pg_stat_statements")
 _NUMBERS = itertools.count()
