@@ -21,7 +21,7 @@ RETURNING sequence""",
 NEWS = Statement(
     "turn_events.news",
     """
-SELECT turn_events.turn_id, turn_events.events
+SELECT turn_events.turn_id, turn_events.attempt, turn_events.events
   FROM unnest(%(user_ids)s::uuid[], %(turn_ids)s::uuid[], %(after)s::integer[]) AS mine(user_id, turn_id, after)
   JOIN turn_events ON turn_events.user_id = mine.user_id AND turn_events.turn_id = mine.turn_id
                   AND turn_events.sequence > mine.after

@@ -27,13 +27,17 @@ class Outcome:
 
 @dataclass(eq=False, kw_only=True)
 class ToldTurn:
-    """A turn that can be listened to. `outcome` is None until it has ended."""
+    """A turn that can be listened to. `outcome` is None until it has ended.
+
+    `told_attempt` is the one that told the last of what was read from the database.
+    """
 
     user_id: UUID
     id: UUID
     conversation_id: UUID
     title: str | None = None
     outcome: Outcome | None = None
+    told_attempt: UUID | None = None
     narration: Narration = field(default_factory=Narration)
 
     def end(self, outcome: Outcome, kind: str, data: dict[str, Any], *, sequence: int | None = None) -> None:

@@ -40,6 +40,7 @@ def tell_stored(connection: Connection, told: list[ToldTurn]) -> None:
         }
         page = turn_events.NEWS.all(connection, parameters)
         for batch in page:
+            by_id[batch.turn_id].told_attempt = batch.attempt
             narration = by_id[batch.turn_id].narration
             for sequence, kind, data in batch.events:
                 if sequence > narration.last:  # two batches may overlap, where one was sent again with more in it
@@ -51,6 +52,7 @@ def tell_end(connection: Connection, turn: ToldTurn, row: Row[Any] | None) -> No
     """Say what the ended turn `row` came to; None if it was deleted meanwhile.
 
     Readers who have heard none of it get the whole answer as one piece; the others get it with the message, whole too.
+    Where they have heard of an earlier attempt only, the last one begins anew.
     """
     if row is None:
         gone = NotFound("The conversation of this turn has been deleted.")
@@ -58,12 +60,18 @@ def tell_end(connection: Connection, turn: ToldTurn, row: Row[Any] | None) -> No
         return
     stored = _answer(connection, turn, row) if row.answer_position is not None else None
     last = max(row.last_sequence or 0, turn.narration.last + 1, 4 if stored else 2)
+    begun = {"turn": {**running_view(row), "status": TurnStatus.RUNNING.value}}
+    whole = turn.narration.last <= 1
     if turn.narration.last == 0:
-        turn.narration.say("turn.started", {"turn": {**running_view(row), "status": TurnStatus.RUNNING.value}})
+        turn.narration.say("turn.started", begun)
+    elif turn.told_attempt not in (None, row.attempt):
+        whole, to_come = True, 1 + (stored is not None) + bool(stored and stored.content)
+        last = max(last, turn.narration.last + to_come + 1)
+        turn.narration.say("turn.restarted", begun, sequence=last - to_come)  # as late as its own events leave room for
     shown = None
     if stored is not None:
         shown = message_view(row.conversation_id, stored.position, row.id, stored.created_at, stored._asdict())
-        if turn.narration.last == 1 and last > 3 and stored.content:
+        if whole and last > 3 and stored.content:
             turn.narration.say(DELTA, {"text": stored.content}, sequence=last - 2)
         if turn.narration.last < last - 1:
             turn.narration.say("message.completed", {"message": shown}, sequence=last - 1)

@@ -255,7 +255,8 @@ class ApiMachine(RuleBasedStateMachine):
         if there.deleted:
             assert response.status_code == 404
             return
-        assert {name: response.json[name] for name in there.shown()} == there.shown()
+        shown = {name: response.json[name] for name in there.shown()}
+        assert shown == there.shown(), f"{shown} instead of {there.shown()}"
         shown = self._pages(there.owner, f"/api/conversations/{there.id}/messages?limit={PAGE}")
         assert [(m["role"], m["content"], m["metadata"].get("partial")) for m in shown] == there.messages
         assert [m["position"] for m in shown] == list(range(1, len(shown) + 1))
@@ -285,7 +286,7 @@ class ApiMachine(RuleBasedStateMachine):
             return response.status_code, ear, response.get_json()
         if stream:
             ear.take(response.get_data())
-            assert ear.wrong == []
+            assert ear.wrong == [], ear.wrong
         else:
             told = response.get_json()
             ear.turn_id, ear.message, ear.ending = told["turn"]["id"], told["message"], f"turn.{told['turn']['status']}"

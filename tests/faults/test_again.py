@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from tests.factories import Account
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
+from tests.faults.ear import Ear
 from tests.faults.rig import until
 
 Rows = Callable[..., list[Any]]
@@ -74,3 +75,22 @@ def test_it_is_not_run_again_once_something_else_was_said(
     again = chat("first", headers=key)
     assert (again.status_code, again.json["code"]) == (409, "conversation_moved_on")
     assert len(rows("SELECT FROM messages WHERE user_id = :u", u=user.id)) == 4
+
+
+def test_an_attempt_that_nobody_followed_is_told_as_a_new_one(
+    chat: Callable[..., TestResponse], chat_app: Flask, upstream: Upstream, user: Account
+) -> None:
+    """The first attempt was streamed and its pieces are stored; the second was not. Both readers hear it begin anew."""
+    key = {"Idempotency-Key": "streamed, then not"}
+    upstream.then(scripts.cut(after=2))
+    first = Ear()
+    first.take(chat("hello", headers=key, stream=True).get_data())
+    assert (first.ending, first.text) == ("turn.failed", "word0 word1 ")
+    upstream.script = scripts.echo()
+    assert chat("hello", headers=key).status_code == 200
+    for after in (0, first.last):
+        again = Ear(last=after)
+        headers = {**user.headers, "Last-Event-ID": str(after)}
+        again.take(chat_app.test_client().get(f"/api/turns/{first.turn_id}/events", headers=headers).get_data())
+        assert (again.wrong, again.ending) == ([], "turn.completed")
+        assert again.text == "1 messages; last: hello"

@@ -31,7 +31,10 @@ def test_the_api_shows_what_people_did(
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        phases=[Phase.generate, *([Phase.shrink] if ASKED else [])],  # it takes minutes
+        phases=[
+            Phase.generate,
+            *([Phase.shrink] if ASKED else []),
+        ],  # it takes minutes
         suppress_health_check=list(HealthCheck),
     )
     machine = type("Machine", (ApiMachine,), {"__init__": lambda self: ApiMachine.__init__(self, stage)})
