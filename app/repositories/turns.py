@@ -283,13 +283,14 @@ GET = Statement(
           FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s""",
 )
 
-# Whose a conversation's newest message is, from %(position)s on, which is a turn's own; none where it is in a bundle.
+# Whose a conversation's newest message is; null where they are in a bundle.
 LAST_MESSAGE = Statement(
     "turns.last_message",
     """
-SELECT position, turn_id FROM messages
- WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s AND position >= %(position)s
- ORDER BY position DESC LIMIT 1""",
+SELECT conversations.next_position, conversations.storage, messages.turn_id
+  FROM conversations LEFT JOIN messages ON messages.user_id = conversations.user_id
+       AND messages.conversation_id = conversations.id AND messages.position = conversations.next_position - 1
+ WHERE conversations.user_id = %(user_id)s AND conversations.id = %(conversation_id)s""",
 )
 
 # The last message of a turn, which is its answer once it has one; nulls where it is not in the live table.

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
 from app.config import Chat
 from app.errors import ConversationBusy, ConversationMovedOn, NotFound
+from app.models import ConversationStorage
 from app.models.turn import TurnStatus
 from app.repositories import turns as sql
 from app.services import archives
@@ -46,16 +48,19 @@ def again(
             return retell(connection, command.caller.user_id, row)
         place = {"position": row.position, "conversation_id": row.conversation_id}
         last = sql.LAST_MESSAGE.one(connection, {**parameters, **place})
-        if last is not None and last.turn_id != row.id:
+        if last is None:
+            continue  # deleted
+        if last.storage == ConversationStorage.BUNDLED:
+            _restore(connection, command.caller.user_id, row, last)
+            continue
+        if last.turn_id != row.id:
             raise ConversationMovedOn
-        if last is not None:
-            again = {**parameters, **place, "next_position": last.position + 1}
-            begun = take(connection, sql.BEGIN_AGAIN, again, holders)
-            if begun is not None:
-                return begun_from(connection, command.message, again, begun)
-        # It is in a bundle, or a limit is in the way; or others do the same at this moment, or have ended the session.
-        archives.restore(connection, command.caller.user_id, row.conversation_id)
-        make_room(connection, {**parameters, **place}, holders)
+        again = {**parameters, **place, "next_position": last.next_position}
+        begun = take(connection, sql.BEGIN_AGAIN, again, holders)
+        if begun is not None:
+            return begun_from(connection, command.message, again, begun)
+        # A limit is in the way; or others do the same at this moment, or have ended the session.
+        make_room(connection, again, holders)
     raise ConversationBusy(retry_after=1)
 
 
@@ -69,6 +74,19 @@ def _close(connection: Connection, parameters: dict[str, Any], row: Row[Any]) ->
         attempt=row.attempt,
         stale_seconds=parameters["stale_seconds"],
     )
+
+
+def _restore(connection: Connection, user_id: UUID, row: Row[Any], last: Row[Any]) -> None:
+    """Take the conversation out of its bundle, unless the turn cannot run again: what is refused changes nothing.
+
+    Raises `ConversationMovedOn`.
+    """
+    bundle = archives.find(connection, user_id, row.conversation_id)
+    if bundle is not None:
+        newest = archives.message_at(bundle, last.next_position - 1)
+        if newest is None or newest.turn_id != row.id:
+            raise ConversationMovedOn
+    archives.restore(connection, user_id, row.conversation_id)
 
 
 def _turn(connection: Connection, parameters: dict[str, Any]) -> Row[Any]:

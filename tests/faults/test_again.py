@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from tests.factories import Account
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
+from tests.faults.bundling import put_away
 from tests.faults.ear import Ear
 from tests.faults.rig import until
 
@@ -94,3 +95,22 @@ def test_an_attempt_that_nobody_followed_is_told_as_a_new_one(
         again.take(chat_app.test_client().get(f"/api/turns/{first.turn_id}/events", headers=headers).get_data())
         assert (again.wrong, again.ending) == ([], "turn.completed")
         assert again.text == "1 messages; last: hello"
+
+
+def test_what_is_refused_leaves_the_conversation_in_its_bundle(
+    chat: Callable[..., TestResponse], chat_app: Flask, upstream: Upstream, user: Account
+) -> None:
+    def status() -> str:
+        shown = chat_app.test_client().get(f"/api/conversations/{conversation}", headers=user.headers)
+        return str(shown.get_json()["status"])
+
+    overtaken, last = {"Idempotency-Key": "overtaken"}, {"Idempotency-Key": "last"}
+    upstream.then(scripts.refusal(500), scripts.refusal(500))
+    conversation = chat("first", headers=overtaken).get_json()["conversation_id"]
+    assert chat("second", headers=last, conversation_id=conversation).status_code == 502
+    with chat_app.app_context():
+        put_away(user.id, conversation)
+    assert chat("first", headers=overtaken).get_json()["code"] == "conversation_moved_on"
+    assert status() == "archived"
+    assert chat("second", headers=last, conversation_id=conversation).status_code == 200
+    assert status() == "active"
