@@ -9,7 +9,7 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
-from app.errors import Unavailable
+from app.errors import Conflict
 from ops.api.reports import schema_of
 from ops.api.schemas.database import GrowthQuery, SlowQuery
 from ops.checks.pool import PoolReport, read_pool
@@ -33,7 +33,7 @@ blueprint = Blueprint(
 class Slow(MethodView):
     @blueprint.arguments(SlowQuery, location="query")
     @blueprint.response(200, schema_of(SlowReport))
-    @blueprint.raises(Unavailable)
+    @blueprint.raises(Conflict)
     def get(self, query: dict[str, Any]) -> SlowReport:
         """What took the database's time, by the names of Parley's statements"""
         with _probe() as probe:
@@ -45,7 +45,7 @@ class Slow(MethodView):
 class Growth(MethodView):
     @blueprint.arguments(GrowthQuery, location="query")
     @blueprint.response(200, schema_of(GrowthReport))
-    @blueprint.raises(Unavailable)
+    @blueprint.raises(Conflict)
     def get(self, query: dict[str, Any]) -> GrowthReport:
         """How much each table grew"""
         with _probe() as probe:
@@ -56,7 +56,7 @@ class Growth(MethodView):
 @blueprint.route("/locks")
 class Locks(MethodView):
     @blueprint.response(200, schema_of(LockReport))
-    @blueprint.raises(Unavailable)
+    @blueprint.raises(Conflict)
     def get(self) -> LockReport:
         """Who waits for a lock, and for whom"""
         with _probe() as probe:
@@ -66,7 +66,7 @@ class Locks(MethodView):
 @blueprint.route("/pool")
 class Pool(MethodView):
     @blueprint.response(200, schema_of(PoolReport))
-    @blueprint.raises(Unavailable)
+    @blueprint.raises(Conflict)
     def get(self) -> PoolReport:
         """Who is connected, how many there may be, and how many the settings allow"""
         with _probe() as probe:
@@ -80,4 +80,4 @@ def _probe() -> Iterator[Probe]:
         with probing() as probe:
             yield probe
     except CannotJudge as error:
-        raise Unavailable(error.reason + (f" {error.remedy}" if error.remedy else "")) from None
+        raise Conflict(error.reason + (f" {error.remedy}" if error.remedy else "")) from None
