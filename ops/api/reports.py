@@ -28,14 +28,19 @@ _made: dict[type[Any], type[Schema]] = {}
 
 
 def schema_of(report: type[Any]) -> type[Schema]:
-    """The schema of a dataclass; spans of time are told in seconds. Raises TypeError for a type that JSON lacks."""
+    """The schema of a dataclass; spans of time are told in seconds.
+
+    Raises TypeError for a type that JSON lacks, and for a second report of a name that is taken: the API's document
+    would describe one of them by the other.
+    """
     if report in _made:
         return _made[report]
+    name = f"{report.__name__.removesuffix('Report')}ReportSchema"
+    if taken := next((other for other, made in _made.items() if made.__name__ == name), None):
+        raise TypeError(f"{report} and {taken} are one name in the API's document: call one of them otherwise")
     hints = typing.get_type_hints(report)
     declared = {field.name: _field(hints[field.name]) for field in dataclasses.fields(report)}
-    made = typing.cast(
-        type[Schema], Schema.from_dict(declared, name=f"{report.__name__.removesuffix('Report')}ReportSchema")
-    )
+    made = typing.cast(type[Schema], Schema.from_dict(declared, name=name))
     made.__doc__ = report.__doc__
     return _made.setdefault(report, made)
 

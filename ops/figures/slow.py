@@ -10,7 +10,7 @@ from ops.figures.record import Recorded, recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slow:
+class NamedStatement:
     """The statements of one name within the window. `share` is theirs of all time spent; `longest_ms` may be older than
     the window: PostgreSQL keeps one for all time. 95th percentiles are in Parley's own metrics, not in the database.
     """
@@ -33,7 +33,7 @@ class SlowReport:
     why: str | None
     calls: int
     total_seconds: float
-    statements: tuple[Slow, ...]
+    statements: tuple[NamedStatement, ...]
 
 
 def slow(connection: Connection, *, since: datetime, until: datetime) -> SlowReport:
@@ -47,7 +47,7 @@ def slow(connection: Connection, *, since: datetime, until: datetime) -> SlowRep
     asked = {name: each for name, each in differences.items() if each.calls > 0}
     total = sum(each.total_ms for each in asked.values())
     found = [
-        Slow(
+        NamedStatement(
             statement=name,
             calls=each.calls,
             mean_ms=round(each.total_ms / each.calls, 3),
@@ -68,7 +68,7 @@ def slow(connection: Connection, *, since: datetime, until: datetime) -> SlowRep
     )
 
 
-def is_ours(statement: Slow) -> bool:
+def is_ours(statement: NamedStatement) -> bool:
     """Whether it has a name of ours, and is no question of the doctor's own."""
     return statement.statement not in (OTHERS, UNSEEN) and not statement.statement.startswith("ops.")
 

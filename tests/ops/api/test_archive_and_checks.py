@@ -1,7 +1,7 @@
 """Holds, undo and restore over HTTP, and what the doctor last found."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -141,3 +141,11 @@ def test_what_json_lacks_is_no_report() -> None:
 
     with pytest.raises(TypeError, match="complex"):
         schema_of(Strange)
+
+
+def test_two_reports_of_one_name_are_refused() -> None:
+    first = make_dataclass("Twin", [("one", int)])
+    second = make_dataclass("TwinReport", [("two", int)])
+    schema_of(first)
+    with pytest.raises(TypeError, match="one name"):
+        schema_of(second)
