@@ -4,17 +4,18 @@
     open        nobody may ask, for so many seconds
     half_open   one caller is asking; its answer closes it, its failure opens it again
 
-Of its own, because a stream is not a call: whether it succeeds shows at its first event, and it may still fail later.
-The ready-made ones either hold a lock while they ask, so that streams wait for each other to begin, or let everybody
-through at once when half open (docs/adr/0009-retries-and-fallback.md).
+The states, the counting and the time are the circuitbreaker package's. What is added is what a stream needs: that only
+one finds out, where the package lets everybody through who comes before the first result, and that success shows at the
+first event, while a failure may still come after it (docs/adr/0009-retries-and-fallback.md).
 """
 
 import logging
 import threading
-from math import ceil
-from time import monotonic
+from contextlib import suppress
 
-from app.errors import ProviderCircuitOpen
+from circuitbreaker import CircuitBreaker
+
+from app.errors import ProviderCircuitOpen, ProviderError
 from app.metrics.chat import CircuitState, record_circuit
 
 _log = logging.getLogger("parley.providers")
@@ -28,30 +29,30 @@ class Breaker:
     """
 
     def __init__(self, provider: str, *, failures: int, seconds: float) -> None:
-        self._provider, self._limit, self._seconds = provider, failures, seconds
-        self._failures = 0
-        self._opened_at = 0.0
-        self._state: CircuitState = "closed"
-        self._lock = threading.Lock()
+        self._provider = provider
+        self._circuit = CircuitBreaker(
+            failure_threshold=failures, recovery_timeout=seconds, expected_exception=ProviderError, name=provider
+        )
+        self._probing = threading.Lock()  # whoever has it is finding out
+        self._counting = threading.Lock()  # the package adds without one
         record_circuit(provider, "closed")
 
     @property
-    def state(self) -> CircuitState:
-        """Open until the next request, even if the time is over: nobody knows better before."""
-        return self._state
+    def closed(self) -> bool:
+        return bool(self._circuit.closed)
 
     def admit(self) -> bool:
         """Whether this request is the probe; raises ProviderCircuitOpen if there must be none."""
-        if self._state == "closed":
+        if self._circuit.closed:
             return False
-        with self._lock:
-            state, left = self.state, self._opened_at + self._seconds - monotonic()
-            if state == "open" and left <= 0:
-                self._change("half_open")
+        if self._probing.acquire(blocking=False):
+            if self._circuit.state == "half_open":
+                self._tell("half_open")
                 return True
-            if state == "closed":  # since a moment ago
-                return False
-        seconds = max(1, ceil(left))
+            self._probing.release()
+        if self._circuit.closed:  # since a moment ago
+            return False
+        seconds = max(1, self._circuit.open_remaining)
         raise ProviderCircuitOpen(
             f"The provider {self._provider} has failed too often and is left alone; it is asked again in {seconds} s.",
             retry_after=seconds,
@@ -60,31 +61,34 @@ class Breaker:
     def answered(self, probe: bool) -> None:
         """The first event has come, or a refusal, which shows as well that somebody is there."""
         if probe:
-            with self._lock:
-                self._failures = 0
-                self._change("closed")
+            self._circuit.reset()
+            self._tell("closed")
+            self._probing.release()
 
     def completed(self) -> None:
         """An answer has come to its end."""
-        self._failures = 0
+        if self._circuit.closed:
+            self._circuit.reset()
 
-    def failed(self, probe: bool = False) -> None:
+    def failed(self, error: ProviderError, probe: bool = False) -> None:
         """No answer came, or it broke. What was asked before the circuit opened says nothing about now."""
-        with self._lock:
-            if self._state == "closed":
-                self._failures += 1
-            if probe or (self._state == "closed" and self._failures >= self._limit):
-                self._opened_at = monotonic()
-                self._change("open")
+        with self._counting:
+            if not (probe or self._circuit.closed):
+                return
+            with suppress(ProviderError), self._circuit:
+                raise error
+            if not self._circuit.closed:
+                self._tell("open")
+        if probe:
+            self._probing.release()
 
     def abandoned(self, probe: bool) -> None:
         """It was we who ended the request, so nothing is known. If it was the probe, the next one is."""
         if probe:
-            with self._lock:
-                self._change("open")
+            self._tell("open")
+            self._probing.release()
 
-    def _change(self, state: CircuitState) -> None:
+    def _tell(self, state: CircuitState) -> None:
         level = logging.WARNING if state == "open" else logging.INFO
         _log.log(level, "circuit of %s: %s", self._provider, state, extra={"provider": self._provider})
-        self._state = state
         record_circuit(self._provider, state)

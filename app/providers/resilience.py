@@ -91,7 +91,7 @@ class _Call:
             elif isinstance(error, ProviderTimedOut) and monotonic() >= self._until:
                 pass  # it was still talking
             elif isinstance(error, ProviderError) and not isinstance(error, ProviderMisconfigured):
-                self._line.breaker.failed()  # in the middle of its answer
+                self._line.breaker.failed(error)  # in the middle of its answer
         return self._context.__exit__(kind, error, trace)
 
     def _connect(self) -> None:
@@ -132,7 +132,7 @@ class _Call:
 
         def worth_it(error: BaseException) -> bool:
             passing = isinstance(error, ProviderError) and error.passing
-            return passing and self._line.breaker.state == "closed" and not self._hangup.done
+            return passing and self._line.breaker.closed and not self._hangup.done
 
         enough = stop_after_attempt(self._board.tries) | stop_before_delay(self._until - monotonic())
         Retrying(
@@ -167,7 +167,7 @@ class _Call:
             # Too late to be fair: the others had used up the time that it would have had.
             cut_short = isinstance(error, ProviderTimedOut) and not error.passing and granted < self._board.fair
             if isinstance(error, ProviderError) and not (cut_short or self._hangup.done):
-                breaker.failed(probe)
+                breaker.failed(error, probe)
             else:
                 breaker.abandoned(probe)
             raise
