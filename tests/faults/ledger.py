@@ -175,7 +175,7 @@ def broken_promises(engine: Engine, everything: Iterable[Said]) -> list[str]:
     wrong += [
         f"a whole answer that is half: {row}"
         for row in answers.values()
-        if "last: " not in row.content and not row.metadata.get("partial")
+        if "last: " not in (row.content or "") and not row.metadata.get("partial")
     ]
     return wrong
 

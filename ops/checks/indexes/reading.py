@@ -35,7 +35,7 @@ SELECT i.indexrelid AS oid, i.indrelid AS table_oid, n.nspname AS schema, t.reln
        i.indisreplident AS is_replica_identity, i.indisvalid AS is_valid, i.indisready AS is_ready,
        i.indislive AS is_live, i.indnkeyatts AS key_count, i.indkey::int2[] AS attributes,
        i.indclass::oid[] AS classes, i.indcollation::oid[] AS collations, i.indoption::int2[] AS options,
-       age(i.xmin) AS changed_ago, own.conname AS constraint, own.contype AS constraint_kind,
+       i.xmin::text AS changed_by, own.conname AS constraint, own.contype AS constraint_kind,
        EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid) AS is_referenced,
        EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS is_attached,
        quote_ident(n.nspname) AS sql_schema, quote_ident(c.relname) AS sql_plain_name,
@@ -88,7 +88,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Index:
-    """One row of `pg_index`, with its names. Sizes are in bytes; `changed_ago` in transactions."""
+    """One row of `pg_index`, with its names. Sizes are in bytes; `changed_by` is a transaction's number."""
 
     oid: int
     table_oid: int
@@ -113,7 +113,7 @@ class Index:
     classes: tuple[int, ...]
     collations: tuple[int, ...]
     options: tuple[int, ...]
-    changed_ago: int
+    changed_by: str
     constraint: str | None
     constraint_kind: str | None
     is_referenced: bool

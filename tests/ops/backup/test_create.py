@@ -28,11 +28,12 @@ def test_a_backup_is_a_dump_and_a_manifest_of_what_was_there(parley: Installatio
     created: Created = parley.run(create)
     assert parley.files == [f"{created.name}{DUMP}", f"{created.name}{MANIFEST}"]
     manifest = parley.manifest(created.name)
-    assert {name: table["rows"] for name, table in manifest["contents"]["tables"].items()} == {
+    rows = {name: table["rows"] for name, table in manifest["contents"]["tables"].items()}
+    assert rows.pop(f"public.{AUDIT}") is not None
+    assert rows == {
         'public."odd ""%s"" name %"': 20,
         '"other Place".things': 2,
         "public.alembic_version": 1,
-        f"public.{AUDIT}": 0,
         "public.messages": 4000,
         "public.nothing": 0,
         "public.parts_low": 10,
