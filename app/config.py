@@ -5,15 +5,15 @@ per wrong setting. Secrets are `SecretStr`, so that no repr, log line or traceba
 """
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.config_file import complaints as file_complaints
 from app.config_values import (
     BackupUrl,
     BrokerUrl,
@@ -424,6 +424,8 @@ GROUPS: types.MappingProxyType[str, type[Group]] = types.MappingProxyType(
     }
 )
 
+NAMES = tuple(str(field.validation_alias) for group in GROUPS.values() for field in group.model_fields.values())
+
 
 def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     """Read every group from the environment and `env_file`.
@@ -431,7 +433,7 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     Raises `SettingsError` whose detail has one line per wrong setting, naming the variable and never its value.
     """
     groups: dict[str, Group] = {}
-    complaints = list(_unreadable(env_file)) if env_file else []
+    complaints = list(file_complaints(env_file, NAMES)) if env_file else []
     if complaints:
         raise SettingsError("\n".join(complaints))
     for name, group in GROUPS.items():
@@ -445,21 +447,6 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     _check_provider(settings.provider)
     _check_backups(settings.backups)
     return settings
-
-
-def _unreadable(env_file: Path) -> Iterator[str]:
-    """What keeps the file from being read, one line each. What is merely skipped would be missed later."""
-    try:
-        with env_file.open(encoding="utf-8") as stream:
-            for binding in parse_stream(stream):
-                if binding.error:
-                    yield f"{env_file}, line {binding.original.line}: is not NAME=value, or its quotes do not match"
-    except FileNotFoundError:
-        return
-    except UnicodeDecodeError:
-        yield f"{env_file}: is not text in UTF-8"
-    except OSError as error:
-        yield f"{env_file}: {error.strerror}; make it a file that this user may read, or remove it"
 
 
 def _complaint(item: Mapping[str, Any]) -> str:

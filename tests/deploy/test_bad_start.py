@@ -10,7 +10,7 @@ import pytest
 import urllib3
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from app.config import load_settings
+from app.config import NAMES, load_settings
 from app.errors import SettingsError
 from tests.database import fresh_database
 from tests.deploy.compose import ROOT, SECRETS
@@ -73,6 +73,8 @@ def test_a_wrong_setting_is_a_line_and_the_end(tmp_path: Path) -> None:
         (b"a line of prose\n", r"\.env, line 1: is not NAME=value"),
         (b"AI_MODEL=caf\xe9\n", r"\.env: is not text in UTF-8"),
         (None, r"\.env: Is a directory"),
+        (b"PORT=8000\n\nAI_MODLE=gpt-9\n", r"\.env, line 3: AI_MODLE is no setting; is AI_MODEL meant\?$"),
+        (b"export WEB_WORKER=3\n", r"\.env, line 1: WEB_WORKER is no setting; is WEB_WORKERS meant\?$"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None, complaint: str) -> None:
@@ -80,6 +82,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | 
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(SettingsError, match=complaint):
         load_settings(path)
+
+
+def test_names_of_others_and_in_other_letters_are_left_alone(tmp_path: Path) -> None:
+    compose = Path("docker-compose.yml").read_text()
+    theirs = sorted({*re.findall(r"\$\{([A-Z_]+)", compose), "SENTRY_DSN", "OPENAI_ORG", "PATH"} - set(NAMES))
+    path = tmp_path / ".env"
+    path.write_text("".join(f"{name}=x\n" for name in theirs) + "ai_model=some\n")
+    assert load_settings(path).provider.model == "some"
 
 
 @pytest.mark.parametrize(
