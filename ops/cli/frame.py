@@ -76,7 +76,7 @@ class OpsGroup(AppGroup):
             raise
         except Exception:
             # A fault of ours. Python itself would end with 1, which here is a warning.
-            _log.exception("flask ops failed")
+            _log.exception("a command failed")
             ctx.exit(FAILED)
 
 
