@@ -1,12 +1,11 @@
 """One run of one job, whoever asked for it: alone if the job wants that, recorded in `job_runs`, and never quietly."""
 
-import hashlib
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from app.database import direct_connection
 from app.errors import ParleyError
 from app.extensions import db
 from app.logs import redact
@@ -26,6 +24,7 @@ from app.models.job_run import REASON_LIMIT, JobRunStatus
 from app.repositories import job_runs as sql
 from app.repositories.statement import Statement
 from ops.declarations import Job
+from ops.locks import locked
 
 DATABASE_AWAY = (DBAPIError, PoolTimeout)
 KEEP_TRYING = 20.0  # seconds to record how a run ended
@@ -108,21 +107,8 @@ def _alone(job: Job) -> Iterator[bool]:
     if not job.exclusive:
         yield True
         return
-    key = {"key": lock_key(job.name)}
-    with direct_connection() as connection:
-        row = sql.LOCK.one(connection, key)
-        taken = bool(row is not None and row.taken)
-        try:
-            yield taken
-        finally:
-            if taken:
-                with suppress(*DATABASE_AWAY):
-                    sql.UNLOCK.one(connection, key)
-
-
-def lock_key(name: str) -> int:
-    """The advisory lock of the job with that name: a signed 64-bit number."""
-    return int.from_bytes(hashlib.sha256(f"parley.job.{name}".encode()).digest()[:8], signed=True)
+    with locked(job.name) as connection:
+        yield connection is not None
 
 
 def _parameters(job: Job, asked: Asked, run_id: UUID) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from ops.indexes.preconditions import disk_suffices, no_old_transaction, quiet_h
 from ops.indexes.running import how_far, is_concurrent, run
 from ops.indexes.steps import Step
 from ops.levels import Level, worst
+from ops.locks import lock_key
 from ops.progress import Bar, progress
-from ops.runs import lock_key
 
 ALONE = "indexes.work"  # the lock; that of the job indexes.apply is another, which ends with its worker
 LEAST_SECONDS = 60.0  # a CONCURRENTLY statement that is cut off sooner leaves more harm than it found

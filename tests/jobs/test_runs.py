@@ -18,7 +18,8 @@ from app.extensions import db
 from app.factory import create_app
 from app.models.columns import new_id
 from ops.declarations import Job, Schedule
-from ops.runs import Asked, Run, lock_key, run_job
+from ops.locks import lock_key
+from ops.runs import Asked, Run, run_job
 from tests.jobs.processes import eventually
 
 WAIT = 60  # seconds, only reached by a fault

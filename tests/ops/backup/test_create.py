@@ -18,7 +18,7 @@ from ops.backup.names import DUMP, MANIFEST, BackupName, new_name
 from ops.backup.stores.folder import Folder
 from ops.backup.stores.opening import open_store
 from ops.errors import AnotherRunIsUnderWay
-from ops.runs import lock_key
+from ops.locks import lock_key
 from tests.jobs.processes import eventually
 from tests.ops.backup.conftest import AUDIT, SECONDS, Installation, as_role, run_sql, session
 from tests.ops.backup.waiting import Work, dumps_of, held, waiting_dump

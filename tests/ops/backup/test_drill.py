@@ -16,7 +16,7 @@ from ops.backup.inventory import Inventory
 from ops.backup.scheduled import Daily, Observed, daily, observe, weekly_drill
 from ops.backup.scratch import MARK, is_ours, scratch_name
 from ops.errors import AnotherRunIsUnderWay
-from ops.runs import lock_key
+from ops.locks import lock_key
 from tests.jobs.processes import eventually
 from tests.metrics.scrape import here
 from tests.ops.backup import broken

@@ -17,7 +17,7 @@ from ops.backup.names import DUMP, MANIFEST, new_name
 from ops.backup.prune import Pruned, prune
 from ops.backup.reports import keep_report
 from ops.errors import AnotherRunIsUnderWay
-from ops.runs import lock_key
+from ops.locks import lock_key
 from tests.ops.backup.conftest import Installation, session
 
 

@@ -29,8 +29,8 @@ from ops.cli.rendering import span
 from ops.declarations import Check
 from ops.findings import CannotJudge, Finding
 from ops.levels import Level, worst
+from ops.locks import lock_key
 from ops.progress import progress
-from ops.runs import lock_key
 from tests.faults.proxy import Proxy
 from tests.ops.conftest import own_environment
 from tests.ops.doctor.conftest import Ward

@@ -21,7 +21,7 @@ from ops.indexes.apply import ALONE, Applied, Outcome, StepTaken, apply
 from ops.indexes.planning import Plan, make_plan
 from ops.indexes.preconditions import free_bytes, quiet_hours
 from ops.levels import Level
-from ops.runs import lock_key
+from ops.locks import lock_key
 from tests.ops.conftest import SECONDS, eventually
 from tests.ops.indexes.conftest import BUILDING, House, holding, run_on, working
 
