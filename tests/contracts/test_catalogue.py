@@ -37,6 +37,8 @@ def test_a_check_is_declared_in_full(check: Check) -> None:
     assert function.__doc__
     page = (ROOT / check.runbook).read_text()
     assert page.startswith(f"# {check.id}\n\n{check.asks}\n")
+    assert str(check.worst) in page.lower()  # how bad it is, and how one knows that it is mended
+    assert f"`flask ops doctor --only {check.id}` says ok" in page.replace("\n", " ")
 
 
 def test_no_page_is_about_what_is_gone() -> None:
