@@ -177,7 +177,7 @@ def retry_after(headers: Mapping[str, str]) -> int | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or in a year that no calendar has
             return None
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return None if math.isnan(seconds) else math.ceil(min(max(seconds, 0), RETRY_AFTER_SECONDS))

@@ -9,10 +9,12 @@ import io
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPResponse
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -43,6 +45,10 @@ _KEEP_ALIVE: list[tuple[int, int, int | bytes]] = [
     if hasattr(socket, name)  # macOS has no TCP_KEEPIDLE
 ]
 
+_WAITED = 0.001  # seconds: a read that took as long has let others work meanwhile
+_UNINTERRUPTED = 0.01  # seconds that reading may go on without that: gevent reads at once what is there
+_MOMENT = 1e-6  # seconds; 0 is a callback for gevent, which looks at sockets and timers only after fifty of these
+
 T = TypeVar("T")
 
 
@@ -66,11 +72,25 @@ class _Receiver(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadlines: Deadlines) -> None:
         self._sock, self._raw, self._deadlines = sock, raw, deadlines
+        self._gave_way = time.monotonic()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """A peer that sends faster than we read must not hold up everything else of the process."""
+        asked = time.monotonic()
+        try:
+            return self._receive(buffer)
+        finally:
+            now = time.monotonic()
+            if now - asked >= _WAITED:
+                self._gave_way = now
+            elif now - self._gave_way >= _UNINTERRUPTED:
+                time.sleep(_MOMENT)
+                self._gave_way = time.monotonic()
+
+    def _receive(self, buffer: Any) -> int | None:
         left = self._deadlines.left()
         if isinstance(self._sock, ssl.SSLSocket):
             return _tls_wait(self._sock, self._deadlines, lambda: self._raw.readinto(buffer))
@@ -93,6 +113,12 @@ class _Response(HTTPResponse):
         # Made before the headers are read: whoever waits for them, or for anything after, can be hung up on.
         clock.get().hangup.attach(partial(_cut, sock))
         self.fp = io.BufferedReader(_Receiver(sock, self.fp.detach(), clock.get()))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Every interim answer is as good as the one that Python knows how to skip (RFC 9110, section 15.2)."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # the stubs do not know it
+        interim = HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK
+        return version, HTTPStatus.CONTINUE if interim else status, reason
 
 
 def _cut(sock: socket.socket) -> None:

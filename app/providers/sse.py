@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 LINE_BYTES = 1_048_576
+_BOM = b"\xef\xbb\xbf"
 DONE: Final = {"[DONE]": True}
 
 
@@ -17,10 +18,13 @@ class NotUnderstood(Exception):
 class EventReader:
     """One stream. `feed` takes bytes as they come; `end` says that no more will.
 
-    A line, and the data of one event, may have up to LINE_BYTES. Comments and other fields are skipped.
+    A line, and the data of one event, may have up to LINE_BYTES. Comments, other fields and a byte order mark at the
+    start are skipped. LF, CR LF and CR end a line (WHATWG HTML, section 9.2.6).
     """
 
     def __init__(self) -> None:
+        self._start: bytes | None = b""  # until it is known whether there is a mark
+        self._after_cr = False
         self._rest: list[bytes] = []  # pieces of the line that is not complete yet, joined only once it is
         self._rest_bytes = 0
         self._data: list[bytes] = []  # data lines that are no JSON by themselves: parts of one, or damaged
@@ -28,6 +32,10 @@ class EventReader:
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """The events that `data` completes: objects, and DONE (the very object) at the end."""
+        if self._start is not None:
+            data = self._without_mark(self._start + data)
+        if self._after_cr or b"\r" in data:
+            data = self._with_plain_ends(data)
         if b"\n" not in data:
             self._keep(data)
             return
@@ -53,12 +61,28 @@ class EventReader:
                     if not word:
                         continue
                 self._hold(payload)
-            elif self._data and line in (b"", b"\r"):
+            elif self._data and not line:
                 yield self._held()
 
     def end(self) -> Iterator[Any]:
         """What a stream without a last newline still holds."""
         yield from self.feed(b"\n\n")
+
+    def _without_mark(self, data: bytes) -> bytes:
+        """The first bytes of the stream; nothing as long as they may be a part of the mark."""
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._start = data
+            return b""
+        self._start = None
+        return data.removeprefix(_BOM)
+
+    def _with_plain_ends(self, data: bytes) -> bytes:
+        """`data` with LF for each end of a line; a CR ends its line at once, so an LF that comes later ends nothing."""
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        self._after_cr = self._after_cr or data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _keep(self, piece: bytes) -> None:
         if piece:
@@ -79,12 +103,12 @@ class EventReader:
 
 
 def lenient_json(data: bytes) -> Any:
-    """JSON that may contain invalid UTF-8 or lone surrogates, which orjson refuses; raises NotUnderstood."""
+    """JSON that may contain a mark, invalid UTF-8 or lone surrogates, which orjson refuses; raises NotUnderstood."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         raise NotUnderstood("sent something that is not JSON") from None

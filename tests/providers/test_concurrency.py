@@ -98,6 +98,23 @@ def test_tls_that_drips_under_gevent(
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("piece", [b": ping\n\n", b'data: {"choices": []}\n\n'], ids=["comments", "empty chunks"])
+def test_a_flood_under_gevent_holds_up_nobody_else(
+    under_gevent: Callable[..., dict[str, int]], upstream: Upstream, piece: bytes
+) -> None:
+    """Who hangs up is a greenlet of its own, which must get its turn although there is always more to read."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        while True:
+            await exchange.send(piece * 20_000)
+
+    upstream.script = script
+    [detail] = under_gevent(upstream.base_url, 1, hang_up=0.5)
+    assert "connection" in detail
+
+
+@pytest.mark.process
 def test_hanging_up_under_gevent(under_gevent: Callable[..., dict[str, int]]) -> None:
     with Upstream(scripts.hang(after=1), tls=server_context()) as upstream:
         said = under_gevent(upstream.base_url, 5, hang_up=0.5, SSL_CERT_FILE=str(CERTIFICATE))

@@ -26,21 +26,30 @@ json_objects = st.dictionaries(
 @given(
     events=st.lists(json_objects, max_size=5),
     indent=st.sampled_from([None, 1]),
-    newline=st.sampled_from(["\n", "\r\n"]),
+    newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    mark=st.sampled_from(["", "\ufeff"]),
     space=st.sampled_from(["", " "]),
     noise=st.sampled_from(["", ": ping", "event: x", "id: 1", "retry: 5", "nonsense"]),
     size=st.integers(1, 40),
 )
 def test_any_events_in_any_shape(
-    events: list[object], indent: int | None, newline: str, space: str, noise: str, size: int
+    events: list[object], indent: int | None, newline: str, mark: str, space: str, noise: str, size: int
 ) -> None:
     lines: list[str] = []
     for event in events:
         text = json.dumps(event, indent=indent, ensure_ascii=False)
-        # U+2028 and the like stay inside a JSON string: only LF and CRLF end a line
+        # U+2028 and the like stay inside a JSON string: only LF, CR LF and CR end a line
         lines += [noise, *(f"data:{space}{line}" for line in text.split("\n")), ""]
-    data = newline.join([*lines, "data: [DONE]", "", ""]).encode("utf-8", "surrogatepass")
+    data = (mark + newline.join([*lines, "data: [DONE]", "", ""])).encode("utf-8", "surrogatepass")
     assert read(*(data[at : at + size] for at in range(0, len(data), size))) == [*events, DONE]
+
+
+def test_an_event_is_there_with_the_cr_that_ends_it() -> None:
+    reader = EventReader()
+    assert list(reader.feed(b"\xef\xbb")) == []
+    assert list(reader.feed(b'\xbfdata: {\rdata: "a": 1}\r\r')) == [{"a": 1}]
+    assert list(reader.feed(b"\ndata: {\r")) == []
+    assert list(reader.feed(b'\ndata: "a": 2}\r\n\r')) == [{"a": 2}]
 
 
 def test_one_newline_is_enough_between_events() -> None:

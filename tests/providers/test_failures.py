@@ -198,6 +198,7 @@ def test_a_name_that_does_not_exist(make_provider: MakeProvider, monkeypatch: py
         ("", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 3600),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
     ],
 )
 def test_retry_after(upstream: Upstream, provider: ChatCompletions, value: str, seconds: int | None) -> None:

@@ -13,6 +13,7 @@ from app.providers.compatible import CompatibleProvider
 from app.providers.openai import OpenAIProvider
 from app.providers.openrouter import OpenRouterProvider
 from app.providers.sse import DONE, EventReader
+from tests.fakes.exchange import Exchange
 from tests.fakes.scripts import STREAMS, answer, calls_tool, echo, raw, recorded, words
 from tests.fakes.upstream import Upstream
 from tests.providers.conftest import KEY, MakeProvider, listen
@@ -96,6 +97,22 @@ def test_an_empty_answer_is_an_answer(upstream: Upstream, provider: ChatCompleti
     assert heard.pieces == []
     assert heard.end is not None
     assert heard.end.finish_reason == "stop"
+
+
+def test_plain_json_after_a_mark(upstream: Upstream, provider: ChatCompletions) -> None:
+    body = {"choices": [{"message": {"content": "marked"}, "finish_reason": "stop"}]}
+    upstream.script = raw(b"\xef\xbb\xbf" + json.dumps(body).encode(), "application/json")
+    assert listen(provider).text == "marked"
+
+
+@pytest.mark.parametrize("status", [102, 103, 199])
+def test_interim_answers_are_skipped(upstream: Upstream, provider: ChatCompletions, status: int) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(b"HTTP/1.1 %d Soon\r\nLink: </x>; rel=preload\r\n\r\n" % status * 2)
+        await words(count=1)(exchange)
+
+    upstream.script = script
+    assert listen(provider).text == "word0 "
 
 
 def test_a_stream_without_content_type(upstream: Upstream, provider: ChatCompletions) -> None:
