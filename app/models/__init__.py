@@ -7,6 +7,7 @@ from app.models.conversation import Conversation, ConversationStatus, Conversati
 from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
 from app.models.erasure import Erasure
+from app.models.erasure_under_way import ErasureUnderWay
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_run import JobRun, JobRunStatus
 from app.models.legal_hold import LegalHold
@@ -31,6 +32,7 @@ __all__ = [
     "ConversationStatus",
     "ConversationStorage",
     "Erasure",
+    "ErasureUnderWay",
     "IdempotencyKey",
     "JobRun",
     "JobRunStatus",

@@ -79,14 +79,6 @@ SELECT id FROM conversations WHERE user_id = %(user_id)s AND (%(after)s::uuid IS
  ORDER BY id LIMIT %(limit)s""",
 )
 
-# With all that refers to it. A hold that was placed meanwhile is respected: then there is no row.
-ERASE_CONVERSATION = Statement(
-    "accounts.erase_conversation",
-    """
-DELETE FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND NOT legal_hold
-RETURNING id""",
-)
-
 ERASE_ACCOUNT = Statement("accounts.erase", "DELETE FROM users WHERE id = %(user_id)s RETURNING id")
 
 RECEIPT = Statement(

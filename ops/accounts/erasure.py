@@ -1,7 +1,8 @@
 """Erasing a person: everything of theirs, everywhere it can be, with a receipt; a legal hold refuses it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,19 +16,22 @@ from app.database import direct_connection
 from app.errors import Conflict, InvalidInput, NotFound
 from app.models.columns import new_id
 from app.repositories import accounts as sql
+from app.repositories.atomic import atomically
+from app.repositories.job_runs import LOCK
 from ops.accounts import people
 from ops.accounts.remembering import backups_that_remember
+from ops.accounts.removing import remove_account, remove_conversations
 from ops.accounts.tables import count_rows
 from ops.actors import Actor
 from ops.audit import audited
 from ops.care.batches import autocommit
-from ops.progress import progress
+from ops.errors import AnotherRunIsUnderWay
+from ops.runs import lock_key
 
-STATEMENT_SECONDS = 600  # for the longest conversation of all
+STATEMENT_SECONDS = 120  # for one piece, and for looking whether anything of a long conversation is left
 TURNS_SECONDS = 10.0  # for turns under way to hear that they are cancelled
 SHORTEST_REASON = 3  # characters
 _SHOWN = 20  # held conversations in a refusal
-_BATCH = 100
 
 
 class AccountHeld(Conflict):
@@ -72,18 +76,22 @@ def plan_erasure(*, user_id: UUID) -> ErasurePlan:
 def erase(*, user_id: UUID, by: Actor, reason: str) -> Receipt:
     """Delete the account and all it has. Nobody gets in from the first moment on; stopped halfway, run it again.
 
-    The last transaction deletes the account and writes the receipt, so there is one exactly when nothing is left.
-    Raises `NotFound`; `AccountHeld` also where a hold was placed meanwhile; `InvalidInput` without a reason.
+    The last transaction deletes the account and writes the receipt, so there is one exactly when nothing is left; it
+    counts what all runs have deleted. Raises `NotFound`; `AccountHeld` also where a hold was placed meanwhile;
+    `InvalidInput` without a reason; `AnotherRunIsUnderWay`.
     """
     if len(reason.strip()) < SHORTEST_REASON:
         raise InvalidInput(fields={"reason": ["Say why, for the receipt."]})
-    plan = plan_erasure(user_id=user_id)
-    people.disable(user_id=user_id)
-    _await_turns(user_id)
-    with direct_connection() as connection:
+    people.find(user_id=user_id)
+    with _alone(user_id) as connection:
+        _refuse_held(connection, user_id)
+        backups = backups_that_remember()
+        people.disable(user_id=user_id)
+        _await_turns(user_id)
         connection.exec_driver_sql(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-        counted = _erase_conversations(connection, user_id, dict(plan.rows))
-        return _erase_account(connection, plan, counted, by, reason.strip())
+        remove_conversations(connection, user_id)
+        _refuse_held(connection, user_id)
+        return _finish(connection, user_id, backups, by, reason.strip())
 
 
 def erase_asked(*, account_id: str, reason: str, by: str) -> Receipt | None:
@@ -125,47 +133,35 @@ def _await_turns(user_id: UUID) -> None:
         time.sleep(0.2)
 
 
-def _erase_conversations(connection: Connection, user_id: UUID, counted: dict[str, int]) -> dict[str, int]:
-    """One transaction for each, so that nobody waits for long; gives what was there, by table."""
-    counted = {**counted, **count_rows(connection, user_id)}  # with what the last turns have left
-    total = counted.get("conversations", 0)
-    with progress("Erasing", total=total, unit="conversations") as bar:
-        while batch := sql.CONVERSATIONS.all(connection, {"user_id": user_id, "after": None, "limit": _BATCH}):
-            for row in batch:
-                known = {"user_id": user_id, "conversation_id": row.id}
-                if sql.ERASE_CONVERSATION.one(connection, known) is None:
-                    _refuse_held(connection, user_id)
-                bar.advance()
-    return counted
-
-
-def _erase_account(
-    connection: Connection, plan: ErasurePlan, counted: Mapping[str, int], by: Actor, reason: str
+def _finish(
+    connection: Connection, user_id: UUID, backups: Sequence[Mapping[str, Any]], by: Actor, reason: str
 ) -> Receipt:
-    receipt = {"id": new_id(), "account_id": plan.account_id, "requested_by": by.name, "reason": reason}
-    told = {"rows": orjson.dumps(dict(counted)).decode(), "backups": orjson.dumps(plan.backups, default=str).decode()}
-    connection.exec_driver_sql("BEGIN")
+    receipt: dict[str, Any] = {"id": new_id(), "account_id": user_id, "requested_by": by.name, "reason": reason}
     try:
-        sql.ERASE_ACCOUNT.one(connection, {"user_id": plan.account_id})
-        left = count_rows(connection, plan.account_id)
-        if left:
-            raise Conflict(f"Rows were left behind in {', '.join(left)}: nothing of this step was done. Run it again.")
-        written = sql.RECEIPT.one(connection, {**receipt, **told})
-        connection.exec_driver_sql("COMMIT")
+        with atomically(connection):
+            gone = remove_account(connection, user_id)
+            if gone is None:
+                raise people.missing()
+            left = count_rows(connection, user_id)
+            if left:
+                raise Conflict(
+                    f"Rows were left behind in {', '.join(left)}: nothing of this step was done. Run it again."
+                )
+            told = {"rows": orjson.dumps(gone).decode(), "backups": orjson.dumps(backups, default=str).decode()}
+            written = sql.RECEIPT.one(connection, {**receipt, **told})
     except IntegrityError:  # of the hold's foreign key
-        connection.exec_driver_sql("ROLLBACK")
-        _refuse_held(connection, plan.account_id)
-        raise
-    except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
+        _refuse_held(connection, user_id)
         raise
     assert written is not None  # noqa: S101  # an INSERT
-    return Receipt(
-        id=written.id,
-        account_id=plan.account_id,
-        requested_by=by.name,
-        reason=reason,
-        rows=counted,
-        backups=plan.backups,
-        erased_at=written.erased_at,
-    )
+    return Receipt(**receipt, rows=gone, backups=backups, erased_at=written.erased_at)
+
+
+@contextmanager
+def _alone(user_id: UUID) -> Iterator[Connection]:
+    """A connection past any pooler, on which nobody else erases this account. Raises `AnotherRunIsUnderWay`."""
+    key = {"key": lock_key(f"accounts.erase.{user_id}")}
+    with direct_connection() as connection:  # whose end, however it comes, gives the lock back
+        row = LOCK.one(connection, key)
+        if row is None or not row.taken:
+            raise AnotherRunIsUnderWay("This account is being erased already; wait for the end of that.")
+        yield connection
