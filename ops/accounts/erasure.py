@@ -1,8 +1,7 @@
 """Erasing a person: everything of theirs, everywhere it can be, with a receipt; a legal hold refuses it."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,6 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.models.columns import new_id
 from app.repositories import accounts as sql
 from app.repositories.atomic import atomically
-from app.repositories.job_runs import LOCK
 from ops.accounts import people
 from ops.accounts.remembering import backups_that_remember
 from ops.accounts.removing import remove_account, remove_conversations
@@ -25,8 +23,7 @@ from ops.accounts.tables import count_rows
 from ops.actors import Actor
 from ops.audit import audited
 from ops.care.batches import autocommit
-from ops.errors import AnotherRunIsUnderWay
-from ops.runs import lock_key
+from ops.locks import alone
 
 STATEMENT_SECONDS = 120  # for one piece, and for looking whether anything of a long conversation is left
 TURNS_SECONDS = 10.0  # for turns under way to hear that they are cancelled
@@ -83,7 +80,8 @@ def erase(*, user_id: UUID, by: Actor, reason: str) -> Receipt:
     if len(reason.strip()) < SHORTEST_REASON:
         raise InvalidInput(fields={"reason": ["Say why, for the receipt."]})
     people.find(user_id=user_id)
-    with _alone(user_id) as connection:
+    busy = "This account is being erased already; wait for the end of that."
+    with alone(f"accounts.erase.{user_id}", busy) as connection:
         _refuse_held(connection, user_id)
         backups = backups_that_remember()
         people.disable(user_id=user_id)
@@ -154,14 +152,3 @@ def _finish(
         raise
     assert written is not None  # noqa: S101  # an INSERT
     return Receipt(**receipt, rows=gone, backups=backups, erased_at=written.erased_at)
-
-
-@contextmanager
-def _alone(user_id: UUID) -> Iterator[Connection]:
-    """A connection past any pooler, on which nobody else erases this account. Raises `AnotherRunIsUnderWay`."""
-    key = {"key": lock_key(f"accounts.erase.{user_id}")}
-    with direct_connection() as connection:  # whose end, however it comes, gives the lock back
-        row = LOCK.one(connection, key)
-        if row is None or not row.taken:
-            raise AnotherRunIsUnderWay("This account is being erased already; wait for the end of that.")
-        yield connection
