@@ -46,7 +46,7 @@ from app.services.passwords import PasswordHasher
 from app.services.provider_choice import ProviderChoices
 from app.services.runtime_settings import RuntimeSettings
 from app.services.search_requests import IndexRequests
-from app.services.signing_keys import SigningKeys
+from app.services.signing_keys import ALGORITHM, SigningKeys
 from app.services.turns import TurnEngine
 from app.tracing import trace
 
@@ -121,8 +121,8 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
             settings.auth.jwt_secret_key.get_secret_value(),
             [key.get_secret_value() for key in settings.auth.jwt_previous_keys],
         ),
-        JWT_ALGORITHM="HS256",
-        JWT_DECODE_ALGORITHMS=["HS256"],
+        JWT_ALGORITHM=ALGORITHM,
+        JWT_DECODE_ALGORITHMS=[ALGORITHM],
         JWT_TOKEN_LOCATION=["headers"],
         JWT_ENCODE_ISSUER="parley",
         JWT_DECODE_ISSUER="parley",

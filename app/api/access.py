@@ -11,8 +11,6 @@ from typing import cast
 from uuid import UUID
 
 from flask import g, request
-from flask_jwt_extended import get_jwt, verify_jwt_in_request
-from flask_jwt_extended.exceptions import JWTExtendedException, WrongTokenError
 from jwt import PyJWTError
 
 from app.errors import NotAllowed, NotAuthenticated
@@ -20,6 +18,7 @@ from app.models import KeyScope, UserRole
 from app.services import api_keys, sessions
 from app.services.container import services
 from app.services.identity import Identity
+from app.services.signing_keys import verified_claims
 
 
 class Access(enum.Enum):
@@ -36,6 +35,12 @@ class Access(enum.Enum):
     OPS = "ops"
 
 
+_SAID = {
+    "ExpiredSignatureError": "The token has expired; get a new one from `POST /api/auth/refresh` or log in.",
+    "UnknownSigningKey": "The token was signed by a key that this server does not use or no longer accepts; "
+    "log in again.",
+}
+_WRONG_TYPE = "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."
 _ROLES = {
     Access.OPERATOR: {UserRole.OPERATOR, UserRole.ADMIN},
     Access.ADMIN: {UserRole.ADMIN},
@@ -119,15 +124,22 @@ def note_use() -> None:
 def token_identity(*, refresh: bool) -> Identity:
     """The caller by the request's token alone, which must be of the wanted type. Raises `NotAuthenticated`."""
     try:
-        verify_jwt_in_request(refresh=refresh)
-        claims = get_jwt()
-        # To Flask-JWT-Extended, whatever is not a refresh token is an access token.
-        if claims["type"] != ("refresh" if refresh else "access"):
-            raise WrongTokenError
+        claims = verified_claims(_sent_token())
+        if claims.get("type", "access") != ("refresh" if refresh else "access"):
+            raise NotAuthenticated(_WRONG_TYPE)
         return Identity(UUID(claims["sub"]), UUID(claims["sid"]))
-    except (JWTExtendedException, PyJWTError, LookupError, ValueError, TypeError, AttributeError) as error:
-        # LookupError: a claim is missing, or the header is a list whose first item is blank.
-        raise NotAuthenticated(_say(error)) from None
+    except (PyJWTError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # LookupError: a claim is missing. The last three: it holds something else than text.
+        raise NotAuthenticated(_SAID.get(type(error).__name__)) from None
+
+
+def _sent_token() -> str:
+    """The request's only bearer token. The header may be a list, as some proxies make of two headers."""
+    items = [item.split() for item in request.headers.get("Authorization", "").strip().strip(",").split(",")]
+    bearers = [words for words in items if words[:1] == ["Bearer"]]
+    if [] in items or len(bearers) != 1 or len(bearers[0]) != 2:
+        raise NotAuthenticated
+    return bearers[0][1]
 
 
 def _sent_key() -> str | None:
@@ -165,16 +177,3 @@ def _identified(identity: Identity, scope: KeyScope | None) -> Identity:
     identity = api_keys.identify(identity, scope)
     services().key_uses.note(identity)
     return identity
-
-
-def _say(error: Exception) -> str | None:
-    name = type(error).__name__
-    if name == "ExpiredSignatureError":
-        return "The token has expired; get a new one from `POST /api/auth/refresh` or log in."
-    if name == "UnknownSigningKey":
-        return "The token was signed by a key that this server does not use or no longer accepts; log in again."
-    if name == "WrongTokenError":
-        return (
-            "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."
-        )
-    return None

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from flask import current_app
-from jwt import InvalidKeyError
+from jwt import InvalidKeyError, decode, encode, get_unverified_header
 
 from app.extensions import jwt
 
 CONFIG = "JWT_SIGNING_KEYS"  # where Flask's configuration holds the `SigningKeys`
+ALGORITHM = "HS256"
 
 
 class UnknownSigningKey(InvalidKeyError):
@@ -42,6 +43,8 @@ class SigningKeys:
     def __init__(self, current: str, previous: Sequence[str] = ()) -> None:
         self.current = SigningKey(current)
         self._by_id = {key.id: key for key in (self.current, *map(SigningKey, previous))}
+        # How the tokens of each key begin: always with the same header, so it need not be read in every one of them.
+        self._by_beginning = {_beginning(key): key for key in self}
 
     def __iter__(self) -> Iterator[SigningKey]:
         return iter(self._by_id.values())
@@ -56,10 +59,35 @@ class SigningKeys:
         except KeyError:
             raise UnknownSigningKey from None
 
+    def of(self, token: str) -> SigningKey:
+        """The key that a token says it was signed by. Raises `UnknownSigningKey`, and PyJWT's errors for no token."""
+        known = self._by_beginning.get(token.partition(".")[0])
+        return known or self.verifying(get_unverified_header(token))
+
 
 def signing_keys() -> SigningKeys:
     """Those of the current application."""
     return cast(SigningKeys, current_app.config[CONFIG])
+
+
+def verified_claims(token: str) -> dict[str, Any]:
+    """The claims of a token that one of our keys has signed and that holds now. Raises PyJWT's errors.
+
+    Flask-JWT-Extended's own way decodes a token three times, to tell its callbacks: 180 microseconds instead of 50.
+    """
+    config = current_app.config
+    return decode(
+        token,
+        signing_keys().of(token).secret,
+        algorithms=config["JWT_DECODE_ALGORITHMS"],
+        audience=config["JWT_DECODE_AUDIENCE"],
+        issuer=config["JWT_DECODE_ISSUER"],
+        leeway=config["JWT_DECODE_LEEWAY"],
+    )
+
+
+def _beginning(key: SigningKey) -> str:
+    return encode({}, key.secret, ALGORITHM, headers={"kid": key.id}).partition(".")[0]
 
 
 @jwt.additional_headers_loader
