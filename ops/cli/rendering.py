@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,8 @@ from ops.words import size, span
 SCHEMA = "parley.ops/1"  # what a program may rely on; another number is another shape
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
 EMPTY = "–"
+GAP = 2  # between two columns
+PROSE = 24  # columns below which a sentence is not folded
 
 __all__ = ["EMPTY", "SCHEMA", "STYLES", "as_json", "cell", "show", "size", "span", "table", "words"]
 
@@ -32,7 +35,9 @@ def show(console: Console, report: Any) -> None:
         table(console, [_fields(each) for each in report])
         return
     plain = {name: value for name, value in _fields(report).items() if not _is_table(value)}
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid(padding=(0, GAP))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, value in plain.items():
         grid.add_row(Text(_words(name), style="dim"), Text(cell(value)))
     console.print(grid)
@@ -43,17 +48,38 @@ def show(console: Console, report: Any) -> None:
 
 
 def table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the same keys; says so if there are none."""
+    """Rows with the same keys; says so if there are none. Where they are wider than the screen, one below the other."""
     if not rows:
         console.print("Nothing.", style="dim")
         return
-    drawn = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    drawn = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    least = -GAP
     for name in rows[0]:
         numbers = all(isinstance(row[name], int | float | timedelta) for row in rows)
-        drawn.add_column(_words(name), justify="right" if numbers else "left", overflow="fold")
+        prose = any(isinstance(row[name], str | Mapping | list | tuple) and " " in cell(row[name]) for row in rows)
+        widest = max(len(cell(row[name])) for row in rows)
+        least += GAP + max(len(_words(name)), min(widest, PROSE) if prose else widest)
+        justify: Literal["right", "left"] = "right" if numbers else "left"
+        drawn.add_column(_words(name), justify=justify, overflow="fold", no_wrap=not prose)
+    if least > console.width:
+        _one_below_the_other(console, rows)
+        return
     for row in rows:
         drawn.add_row(*(_styled(value) for value in row.values()))
     console.print(drawn)
+
+
+def _one_below_the_other(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each row as its first value, so that an id can be copied, and below it whatever else is known."""
+    for row in rows:
+        first, *others = row
+        console.print(_styled(row[first]), overflow="fold", style="bold")
+        known = Text()
+        for name in others:
+            if (value := _styled(row[name])).plain != EMPTY:
+                known.append(", " if known else "").append(f"{_words(name)} ", style="dim").append_text(value)
+        if known:
+            console.print(Padding(known, (0, 0, 0, 4)))
 
 
 def words(text: str, style: str = "") -> Text:

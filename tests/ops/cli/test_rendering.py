@@ -1,0 +1,70 @@
+"""How reports are drawn: on a screen of any width nothing is cut off, and an id can be copied."""
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from rich.console import Console
+
+from ops.cli.rendering import show, table
+
+ID = UUID("01a205f4-98b3-7170-8ac6-05f53a4f7e10")
+AT = datetime(2026, 11, 23, 1, 10, 45, tzinfo=UTC)
+ROW: dict[str, Any] = {
+    "id": ID,
+    "state": "completed",
+    "started_at": AT,
+    "messages": 1200,
+    "reason": None,
+    "does": "Moves the messages of conversations that have been idle for a while into bundles.",
+}
+
+
+def drawn(width: int, *things: Any) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    for thing in things:
+        table(console, thing) if isinstance(thing, list) else show(console, thing)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_rows_stand_side_by_side_where_there_is_room() -> None:
+    lines = drawn(200, [ROW, ROW]).splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == ["id", "state", "started", "at", "messages", "reason", "does"]
+
+
+def test_a_sentence_is_folded_before_anything_else_is() -> None:
+    lines = drawn(120, [ROW]).splitlines()
+    assert lines[0].startswith("id ")
+    assert f"{ID}  completed  2026-11-23 01:10:45" in lines[1]
+    assert len(lines) > 2
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_rows_that_do_not_fit_stand_one_below_the_other(width: int) -> None:
+    text = drawn(width, [ROW, ROW])
+    assert text.splitlines()[0].rstrip() == str(ID)
+    flat = " ".join(text.split())
+    assert flat.count("state completed, started at 2026-11-23 01:10:45, messages 1200, does Moves the messages") == 2
+    assert "reason" not in flat
+
+
+def test_what_comes_from_elsewhere_is_no_command_to_the_terminal() -> None:
+    for width in (40, 200):
+        assert "\x1b" not in drawn(width, [{**ROW, "reason": "\x1b[2J"}])
+
+
+def test_a_long_value_is_whole() -> None:
+    @dataclass(frozen=True)
+    class Report:
+        place: str
+
+    assert "/srv/" + "x" * 100 in "".join(drawn(60, Report("/srv/" + "x" * 100)).split())
+
+
+def test_nothing_is_said_to_be_nothing() -> None:
+    assert drawn(80, []) == "Nothing.\n"
