@@ -221,6 +221,12 @@ class Limits(Group):
         validation_alias="RATE_LIMIT_REGISTER",
         description="Tries an hour to open an account from one address.",
     )
+    exports_per_hour: int = Field(
+        10,
+        ge=0,
+        validation_alias="RATE_LIMIT_EXPORT",
+        description="Times an hour that one user may export everything they have.",
+    )
     login_failures: int = Field(
         10,
         ge=0,

@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Response, request
 
+from app.api import download
 from app.api.access import Access, caller, token_identity
 from app.api.blueprint import Blueprint
 from app.api.schemas.auth import (
@@ -23,10 +24,13 @@ from app.errors import (
     NotAllowed,
     NotAuthenticated,
     Overloaded,
+    RateLimited,
     TooManyAttempts,
 )
 from app.services import accounts, quotas, sessions
+from app.services.account_exports import open_account
 from app.services.accounts import Account
+from app.services.container import services
 from app.services.sessions import Client, Tokens
 
 public_blueprint = Blueprint(
@@ -89,6 +93,20 @@ def me() -> dict[str, Any]:
     user_id = caller().user_id
     account, quota = accounts.get(user_id), quotas.own_quota(user_id)
     return {**asdict(account), **({"quota": quota} if quota else {})}
+
+
+@blueprint.route("/me/export")
+@blueprint.response(200, **download.ZIP)
+@blueprint.raises(RateLimited)
+def export_everything() -> Response:
+    """Everything that is stored about me, as a ZIP file of JSON, streamed
+
+    A document for each conversation, archived ones too, and a file for each other table; `manifest.json` says what is
+    where. A file without it was cut off.
+    """
+    services().attempts.exporting(caller().user_id)
+    opened = open_account(caller().user_id)
+    return download.streamed(opened.pieces(), opened.filename)
 
 
 @blueprint.route("/me", methods=["PATCH"])

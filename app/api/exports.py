@@ -1,6 +1,5 @@
 """Conversations as documents: out, to keep or to read, and in again."""
 
-from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from sqlalchemy import Row
 
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
+from app.api.download import ATTACHMENT, streamed
 from app.api.schemas.conversations import ConversationSchema
 from app.api.schemas.exports import ExportQuery, ExportSchema
 from app.errors import ArchiveDamaged, Conflict
@@ -24,33 +24,24 @@ blueprint = Blueprint(
     description="Conversations as documents",
 )
 
-_ATTACHMENT = {"Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}}}
-
 
 @blueprint.route("/<uuid:conversation_id>/export")
 class Export(MethodView):
     @blueprint.arguments(ExportQuery, location="query")
-    @blueprint.response(200, ExportSchema, headers=_ATTACHMENT)
+    @blueprint.response(200, ExportSchema, headers=ATTACHMENT)
     @blueprint.alt_response(
         200,
         schema={"type": "string"},
         content_type="text/markdown",
         description="The conversation. A document that ends early is cut off, not complete.",
-        headers=_ATTACHMENT,
+        headers=ATTACHMENT,
         success=True,
     )
     @blueprint.raises(Conflict, ArchiveDamaged)
     def get(self, query: dict[str, Any], conversation_id: UUID) -> Response:
         """A conversation with all its messages as one document, streamed"""
         export, wanted = open_export(caller().user_id, conversation_id), FORMATS[query["format"]]
-        pieces = wanted.write(export)
-        # The first piece now: what fails before it is answered as the error that it is. What fails later cuts the
-        # connection, because the server meets an exception, so that nobody takes a part for the whole.
-        return Response(
-            chain([next(pieces)], pieces),
-            content_type=wanted.media_type,
-            headers={"Content-Disposition": f'attachment; filename="{export.filename(wanted.extension)}"'},
-        )
+        return streamed(wanted.write(export), export.filename(wanted.extension), wanted.media_type)
 
 
 @blueprint.route("/import")

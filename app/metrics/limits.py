@@ -3,7 +3,7 @@
 from app.metrics.registry import counter, gauge
 
 # Every one there is, from the start: what has never been seen is 0, not absent.
-LIMITS = ("user", "key", "address", "login", "register", "turns", "tokens")
+LIMITS = ("user", "key", "address", "login", "register", "export", "turns", "tokens")
 
 _REFUSALS = counter("limit_refusals_total", "Requests refused because a limit was reached, by the limit.", ("limit",))
 _ALONE = gauge(

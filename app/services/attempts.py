@@ -1,7 +1,7 @@
-"""How often somebody may be wrong about a password, and how often accounts may be opened from one address.
+"""How often somebody may be wrong about a password, accounts be opened from one address, and all of one be exported.
 
-Only failures count: a try is counted as it begins, so that many at once are no way around, and given back if it was
-right. Three windows count together:
+Of passwords only failures count: a try is counted as it begins, so that many at once are no way around, and given back
+if it was right. Three windows count together:
 
 - **account and address:** few. Whoever guesses at an account from one place is stopped soon.
 - **account:** many, over all addresses, against guessing from many places. By itself this would let anybody who knows
@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from uuid import UUID
 
 from app.config import Limits
-from app.errors import TooManyAttempts
+from app.errors import LimitReached, RateLimited, TooManyAttempts
 from app.services.addresses import network_of
 from app.services.limit_counters import LimitCounters
 
@@ -66,14 +67,24 @@ class Attempts:
 
     def registering(self, address: str | None) -> None:
         """Somebody at `address` opens an account, or tries to. Raises `TooManyAttempts`."""
-        self._count([(f"register:{network_of(address)}", HOUR, self._settings.register_per_hour)], what="register")
+        window = (f"register:{network_of(address)}", HOUR, self._settings.register_per_hour)
+        self._count(
+            [window], refuse=TooManyAttempts, what="register", tried="Too many accounts were opened from your address"
+        )
+
+    def exporting(self, user_id: UUID) -> None:
+        """Somebody wants to have everything that is stored about them. Raises `RateLimited`."""
+        window = (f"export:{user_id}", HOUR, self._settings.exports_per_hour)
+        self._count([window], refuse=RateLimited, what="export", tried="You exported everything often enough")
 
     def _count(
         self,
         windows: list[tuple[str, float, int]],
         *,
         unless: Callable[[], bool] = lambda: False,
+        refuse: type[LimitReached] = TooManyAttempts,
         what: str = "login",
+        tried: str = "Too many wrong passwords",
     ) -> None:
         """Count in each window, or in none if one is full; a limit of 0 is none."""
         limited = [window for window in windows if window[2]]
@@ -84,8 +95,7 @@ class Attempts:
         if over and not unless():
             self._counters.give_back([key for key, _, _ in limited])
             seconds = max(1, ceil(max(count.left for count in over)))
-            tried = "Too many wrong passwords" if what == "login" else "Too many accounts were opened from your address"
-            raise TooManyAttempts(f"{tried}; try again in {seconds} seconds.", limit=what, retry_after=seconds)
+            raise refuse(f"{tried}; try again in {seconds} seconds.", limit=what, retry_after=seconds)
 
     def _hidden(self, account: str) -> str:
         normal = account.strip().casefold()

@@ -85,9 +85,12 @@ class Export:
         return f"conversation-{slug or self.conversation.id}.{extension}"
 
 
-def open_export(user_id: UUID, conversation_id: UUID) -> Export:
-    """Begin to export a conversation. Raises `NotFound`."""
-    engine = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+def open_export(user_id: UUID, conversation_id: UUID, engine: Engine | None = None) -> Export:
+    """Begin to export a conversation, outside of the application's context by an `engine` in AUTOCOMMIT.
+
+    Raises `NotFound`.
+    """
+    engine = engine or db.engine.execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         row = sql.OPEN.one(connection, {"user_id": user_id, "conversation_id": conversation_id})
     if row is None:

@@ -16,10 +16,10 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.models.columns import new_id
 from app.repositories import accounts as sql
 from app.repositories.atomic import atomically
+from app.repositories.owned import count_rows
 from ops.accounts import people
 from ops.accounts.remembering import backups_that_remember
 from ops.accounts.removing import remove_account, remove_conversations
-from ops.accounts.tables import count_rows
 from ops.actors import Actor
 from ops.audit import audited
 from ops.care.batches import autocommit

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from app.repositories import accounts, erasing
 from app.repositories.atomic import atomically
+from app.repositories.owned import count_rows
 from app.services import removal
-from ops.accounts.tables import count_rows
 from ops.progress import progress
 
 _BATCH = 100  # conversations in one transaction, and no more than removal.STEP positions

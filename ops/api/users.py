@@ -1,10 +1,13 @@
 """Accounts: who there is, kept out and let in again by operators; opened, promoted and erased by admins."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from flask import Response, stream_with_context
 from flask.views import MethodView
 
+from app.api import download
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
 from app.errors import Conflict, EmailTaken, NotAllowed, Overloaded, Unavailable
@@ -13,6 +16,7 @@ from app.models import UserRole
 from ops.accounts import people
 from ops.accounts.erasure import AccountHeld, plan_erasure
 from ops.accounts.people import Person, PersonInFull
+from ops.accounts.reading import opened_account
 from ops.api.reports import schema_of
 from ops.api.requests import requester
 from ops.api.schemas.users import (
@@ -25,6 +29,7 @@ from ops.api.schemas.users import (
     PersonQuery,
     PersonSchema,
     QuotaChoiceSchema,
+    ReadingSchema,
     RoleSchema,
 )
 from ops.audit import audited
@@ -151,6 +156,20 @@ def ask_for_erasure(body: dict[str, Any], account_id: UUID) -> dict[str, Any]:
         message_id = ask_for(ERASE_ACCOUNT.name, account_id=str(account_id), reason=body["reason"], by=by.name)
         notes["message_id"] = str(message_id)
     return {"message_id": message_id, "account_id": account_id, "rows": plan.rows}
+
+
+@admins_blueprint.route("/<uuid:account_id>/export", methods=["POST"])
+@admins_blueprint.arguments(ReadingSchema)
+@admins_blueprint.response(200, **download.ZIP)
+def export_account(body: dict[str, Any], account_id: UUID) -> Response:
+    """Everything that somebody has, also what their conversations say, as a ZIP file; the reason is written down"""
+    by = requester()
+
+    def pieces() -> Iterator[bytes]:
+        with opened_account(user_id=account_id, by=by, reason=body["reason"]) as opened:
+            yield from opened.pieces()
+
+    return download.streamed(stream_with_context(pieces()), f"parley-{account_id}.zip")
 
 
 def _check(account_id: UUID) -> PersonInFull:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from app.repositories import accounts as sql
+from app.repositories.owned import ACCOUNTS, OWNER, owned_tables
 from app.repositories.statement import Statement
-from ops.accounts.tables import ACCOUNTS, OWNER, owned_tables
 from ops.checks.probe import Probe
 from ops.findings import Finding
 from ops.levels import Level

@@ -10,11 +10,12 @@ from app.models import UserRole, UserStatus
 from ops.accounts import people
 from ops.accounts.erasure import erase as erase_account
 from ops.accounts.erasure import erasures, plan_erasure
-from ops.accounts.export import export_account
-from ops.accounts.reading import opened_conversation
+from ops.accounts.export import write_account
+from ops.accounts.reading import opened_account, opened_conversation
 from ops.audit import audited
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.cli.rendering import cell
+from ops.levels import Level
 from ops.quotas import quota_of, set_quota
 
 WHO = click.argument("who", metavar="ID_OR_EMAIL")
@@ -142,16 +143,14 @@ def quota(who: str, tokens: int | None, unlimited: bool, json: bool) -> None:
 
 @user.command("export")
 @WHO
+@click.option("--reason", required=True, help="Why you must have what is somebody else's; it is written down.")
 @click.option("--to", "path", type=click.Path(path_type=Path, dir_okay=False), help="The file; it must not exist yet.")
 @json_option
-def export(who: str, path: Path | None, json: bool) -> None:
-    """Write everything somebody has into one ZIP file."""
-    user_id = people.id_of(who)
-    path = path or Path(f"parley-{user_id}.zip")
-    with audited(by=operator(), action="user.export", on=str(user_id)) as notes:
-        exported = export_account(user_id=user_id, path=path)
-        notes["rows"], notes["conversations"] = exported.rows, exported.conversations
-    tell("user export", exported, json=json)
+def export(who: str, reason: str, path: Path | None, json: bool) -> None:
+    """Write everything somebody has into one ZIP file. This breaks the glass: it is audited, with your reason."""
+    with opened_account(user_id=people.id_of(who), by=operator(), reason=reason) as opened:
+        exported = write_account(opened, path=path or Path(opened.filename))
+    tell("user export", exported, json=json, level=Level.WARNING if exported.unread else Level.OK)
 
 
 @user.command("erase")

@@ -36,6 +36,7 @@ WITHOUT = {
     "POST /api/admin/users/{account_id}/enable": ITSELF,
     "POST /api/admin/users/{account_id}/logout": ITSELF,
     "POST /api/admin/users/{account_id}/erase": "what is erased cannot be erased again",
+    "POST /api/admin/users/{account_id}/export": "it creates nothing; each is written down",
     "POST /api/admin/archive/runs/{run_id}/undo": ITSELF,
     "POST /api/admin/archive/conversations/{conversation_id}/restore": ITSELF,
     "POST /api/admin/archive/holds": "two holds of the same are lifted one by one, and hold no more than one",

@@ -8,6 +8,7 @@ from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.auth import RegisterSchema
 from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
 from app.models import UserRole, UserStatus
+from ops.accounts.reading import SHORTEST_REASON
 
 USERS = Pages("users.1", lambda item: (item.id,), IDENTIFIER)
 
@@ -69,6 +70,17 @@ class ErasureSchema(Schema):
         required=True,
         validate=validate.Length(min=3),
         metadata={"description": "For the receipt; at least 3 characters."},
+    )
+
+
+class ReadingSchema(Schema):
+    EXAMPLES: ClassVar[Examples] = [{"reason": "request of 2026-11-20 under article 15"}]
+
+    reason = PlainText(
+        longest=500,
+        required=True,
+        validate=validate.Length(min=SHORTEST_REASON),
+        metadata={"description": f"For the audit; at least {SHORTEST_REASON} characters."},
     )
 
 

@@ -15,11 +15,12 @@ from sqlalchemy import Engine, text
 from app.errors import EmailTaken, InvalidInput, NotFound
 from app.models import UserRole
 from app.models.columns import new_id
+from app.repositories.owned import OWNER, count_rows, owned_tables
+from app.services.account_exports import SECRETS
 from ops.accounts import keys, people
 from ops.accounts.erasure import AccountHeld, erase, erasures, plan_erasure
-from ops.accounts.export import SECRETS, export_account
-from ops.accounts.reading import opened_conversation
-from ops.accounts.tables import OWNER, count_rows, owned_tables
+from ops.accounts.export import Exported, write_account
+from ops.accounts.reading import opened_account, opened_conversation
 from ops.actors import Actor
 from ops.audit import acts
 from ops.doctor import examine, select
@@ -53,6 +54,11 @@ def run(engine: Engine, statement: str, **parameters: Any) -> list[Any]:
     with engine.begin() as connection:
         result = connection.execute(text(statement), parameters)
         return list(result) if result.returns_rows else []
+
+
+def export_account(*, user_id: UUID, path: Path) -> Exported:
+    with opened_account(user_id=user_id, by=ME, reason="they asked for it") as opened:
+        return write_account(opened, path=path)
 
 
 def conversations_of(engine: Engine, account: Account) -> list[UUID]:
@@ -123,12 +129,17 @@ def test_all_somebody_has_in_one_file_without_secrets(engine: Engine, somebody: 
     with pytest.raises(InvalidInput):
         export_account(user_id=somebody.id, path=tmp_path / "no such folder" / "all.zip")
     assert [each.name for each in tmp_path.iterdir()] == ["all.zip"]
+    _, refused, done = acts(target=str(somebody.id), action="user.export")
+    assert (done.result, done.details["reason"], done.details["conversations"]) == ("done", "they asked for it", 2)
+    assert (refused.result, refused.details["conversations"]) == ("refused", 0)
+    with pytest.raises(InvalidInput), opened_account(user_id=somebody.id, by=ME, reason="because"):
+        pass
 
 
 def test_rows_of_more_than_a_page_are_all_there(
     engine: Engine, user: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.accounts.export._PAGE", 3)
+    monkeypatch.setattr("app.services.account_exports._PAGE", 3)
     for number in range(7):
         run(
             engine,

@@ -15,10 +15,10 @@ from sqlalchemy import Engine, text
 
 from app.config import Settings
 from app.models.columns import new_id
+from app.repositories.owned import count_rows, owned_tables
 from app.services import removal
 from ops.accounts import removing
 from ops.accounts.erasure import AccountHeld, Receipt, erase, erasures
-from ops.accounts.tables import count_rows, owned_tables
 from ops.actors import Actor
 from ops.errors import AnotherRunIsUnderWay
 from tests.factories import Account

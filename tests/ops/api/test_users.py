@@ -1,5 +1,7 @@
 """The accounts' part of the admin API: who may do what to whom, and what is written down of it."""
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,6 +138,48 @@ def test_an_erasure_is_asked_for_and_done_by_the_job(
         assert load(ERASE_ACCOUNT.where)(**message.arguments) is None  # as when it is delivered twice
     assert receipt.requested_by == str(admin.id)
     assert client.get(f"/api/admin/users/{user.id}", headers=admin.headers).status_code == 404
+
+
+def test_all_that_somebody_has_is_for_admins_who_say_why(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+) -> None:
+    assert client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).status_code == 200
+    for by, body, status in (
+        (operator, {"reason": "request of 2026-11-20"}, 403),
+        (user, {"reason": "request of 2026-11-20"}, 403),
+        (admin, {}, 400),
+        (admin, {"reason": " because  "}, 400),
+        (admin, {"reason": None}, 400),
+    ):
+        refused = do(by, "export", user, body)
+        assert refused.status_code == status, refused.text
+    answer = do(admin, "export", user, {"reason": "request of 2026-11-20"})
+    assert (answer.status_code, answer.content_type) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        [document] = [name for name in archive.namelist() if name.startswith("conversations/")]
+        assert b"my secret" in archive.read(document)
+    body = {"reason": "request of 2026-11-20"}
+    unknown = client.post(f"/api/admin/users/{new_id()}/export", json=body, headers=admin.headers)
+    assert unknown.status_code == 404, unknown.text
+    query = {"target": str(user.id), "action": "user.export"}
+    [act] = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+    assert (act["actor"], act["result"], act["address"]) == (str(admin.id), "done", "127.0.0.1")
+    assert act["details"]["reason"] == "request of 2026-11-20"
+    assert act["details"]["conversations"] == 1
+
+
+def test_an_export_that_nobody_waits_for_is_told_as_that(
+    client: FlaskClient, admin: Account, user: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.account_exports._PIECE", 1)
+    body = {"reason": "request of 2026-11-20"}
+    path = f"/api/admin/users/{user.id}/export"
+    answer = client.post(path, json=body, headers=admin.headers, buffered=False)
+    next(answer.response)  # type: ignore[call-overload]  # an iterator, while it is not buffered
+    answer.close()
+    query = {"target": str(user.id), "action": "user.export"}
+    [act] = client.get("/api/admin/audit", query_string=query, headers=admin.headers).get_json()["items"]
+    assert act["result"] == "failed"
 
 
 def test_without_a_broker_nothing_is_promised(
