@@ -78,16 +78,17 @@ RETURNING id, job""",
 
 COUNT_RUNNING = Statement("job_runs.count_running", "SELECT count(*) AS runs FROM job_runs WHERE status = 'running'")
 
-# When each job last began, and last succeeded: two steps down an index for each job.
+# When each job last began, and last succeeded: two steps down an index for each job. What a clock that was wrong has
+# dated in the future does not count: it would hide every silence until then.
 LAST = Statement(
     "job_runs.last",
     """
 SELECT job, (SELECT started_at FROM job_runs WHERE job_runs.job = wanted.job AND status <> 'skipped'
-              ORDER BY started_at DESC LIMIT 1) AS attempted,
+                AND started_at <= now() ORDER BY started_at DESC LIMIT 1) AS attempted,
             (SELECT status FROM job_runs WHERE job_runs.job = wanted.job AND status <> 'skipped'
-              ORDER BY started_at DESC LIMIT 1) AS status,
-            (SELECT finished_at FROM job_runs WHERE job_runs.job = wanted.job AND status = 'succeeded'
-              ORDER BY started_at DESC LIMIT 1) AS succeeded
+                AND started_at <= now() ORDER BY started_at DESC LIMIT 1) AS status,
+            (SELECT least(finished_at, now()) FROM job_runs WHERE job_runs.job = wanted.job AND status = 'succeeded'
+                AND started_at <= now() ORDER BY started_at DESC LIMIT 1) AS succeeded
   FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
 )
 
@@ -105,6 +106,27 @@ HISTORY = Statement(
  WHERE (%(job)s::text IS NULL OR job = %(job)s) AND (%(status)s::text IS NULL OR status = %(status)s)
    AND (%(after)s::uuid IS NULL OR id < %(after)s)
  ORDER BY id DESC LIMIT %(limit)s""",
+)
+
+# Those whose date is in the future: made while a clock was wrong.
+AHEAD = Statement(
+    "job_runs.ahead",
+    """
+SELECT job, (SELECT max(started_at) FROM job_runs WHERE job_runs.job = wanted.job AND started_at > now()) AS newest
+  FROM unnest(%(jobs)s::text[]) AS wanted(job)""",
+)
+
+# Since when which job is known here: written when a worker first hears of it, and never again.
+KNOWN_SINCE = Statement("job_runs.known_since", "SELECT value FROM settings WHERE key = 'jobs.known_since'")
+REMEMBER_KNOWN = Statement(
+    "job_runs.remember_known",
+    """
+INSERT INTO settings AS known (key, value)
+SELECT 'jobs.known_since', jsonb_object_agg(job, now()) FROM unnest(%(jobs)s::text[]) AS wanted(job)
+    ON CONFLICT (key) DO UPDATE
+   SET value = excluded.value || known.value, updated_at = greatest(known.updated_at, now())
+ WHERE NOT known.value ?& %(jobs)s::text[]
+RETURNING key""",
 )
 
 JOBS = Statement("job_runs.jobs", "SELECT DISTINCT job FROM job_runs")

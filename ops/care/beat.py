@@ -7,7 +7,7 @@ from time import time
 
 from app.jobs import job_queue
 from app.metrics.jobs import record_beat_tick, record_job_history, record_queue_lengths
-from ops.care.job_runs import JobTimes, close_lost, job_times
+from ops.care.job_runs import JobTimes, close_lost, job_times, remember_known
 from ops.catalogue import BEAT_TICK
 
 
@@ -23,8 +23,9 @@ class Tick:
 
 
 def tick() -> Tick:
-    """Record that a worker ran this, when each job last ran, and how many messages wait."""
+    """Record that a worker ran this, since when each job is known, when it last ran, and how many messages wait."""
     lost = close_lost()
+    remember_known()
     times = job_times()
     waiting = job_queue().lengths()
     record_job_history(

@@ -46,6 +46,12 @@ def job_times(*, jobs: Sequence[Job] = JOBS) -> list[JobTimes]:
     return [JobTimes(row.job, row.attempted, row.succeeded) for row in rows]
 
 
+def remember_known(*, jobs: Sequence[Job] = JOBS) -> bool:
+    """Write down since when those jobs are known here that nobody has heard of before; whether there were any."""
+    with autocommit() as connection:
+        return sql.REMEMBER_KNOWN.one(connection, {"jobs": [job.name for job in jobs]}) is not None
+
+
 def purge_job_runs(
     *,
     keep: timedelta,

@@ -42,11 +42,11 @@ def recent(probe: Probe) -> Iterator[Finding]:
 
 
 def drilled(probe: Probe) -> Iterator[Finding]:
-    """Whether a restore drill of the last eight days proved a backup."""
+    """Whether a restore drill of the last eight days proved a backup. Raises `CannotJudge` where none was due yet."""
     try:
         own = _Own(probe)
-    except NotSetUp:
-        return  # which is said by the other check
+    except NotSetUp as error:
+        raise CannotJudge("Nobody backs this database up, so there is nothing to prove.", remedy=error.detail) from None
     last = max(own.inventory.reports(own.backups, "drill"), key=lambda report: report.stored_at, default=None)
     if last is None:
         oldest = min((backup.name.taken_at for backup in own.backups), default=own.now)
@@ -57,6 +57,18 @@ def drilled(probe: Probe) -> Iterator[Finding]:
                 evidence={"backups": len(own.backups)},
                 remedy="flask ops backup drill",
             )
+        else:
+            raise CannotJudge(
+                "No backup has been drilled yet; the clock does it once a week.",
+                remedy="flask ops backup drill"
+                if own.backups
+                else "flask ops backup create, then flask ops backup drill",
+            )
+    elif last.at > own.now + AHEAD:
+        raise CannotJudge(
+            f"The last restore drill is dated in the future, {last.at:%Y-%m-%d %H:%M} UTC: a clock was wrong.",
+            remedy="flask ops backup drill, once the clock is right",
+        )
     elif not last.ok:
         yield Finding(
             level=Level.CRITICAL,

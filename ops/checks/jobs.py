@@ -1,9 +1,9 @@
 """The clock and its work: whether the beat beats, what failed, what is late, and whether the queue takes anything."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from app.jobs import job_queue
+from app.jobs import JobQueue, job_queue
 from app.logs import redact
 from app.models.job_run import JobRunStatus
 from app.repositories import job_runs as sql
@@ -37,12 +37,15 @@ FAILURES = Statement(
 SELECT wanted.job, last.status, last.started_at, last.reason,
        (SELECT count(*)::int FROM job_runs AS failed
          WHERE failed.job = wanted.job AND failed.status IN ('failed', 'lost')
+           AND failed.started_at <= now()
            AND failed.started_at > coalesce((SELECT started_at FROM job_runs AS good
                                               WHERE good.job = wanted.job AND good.status = 'succeeded'
+                                                AND good.started_at <= now()
                                               ORDER BY started_at DESC LIMIT 1), '-infinity')) AS in_a_row
   FROM unnest(%(jobs)s::text[]) AS wanted(job)
  CROSS JOIN LATERAL (SELECT status, started_at, reason FROM job_runs
                       WHERE job_runs.job = wanted.job AND status IN ('succeeded', 'failed', 'lost')
+                        AND started_at <= now()
                       ORDER BY started_at DESC LIMIT 1) AS last
  WHERE last.status <> 'succeeded'""",
 )
@@ -89,15 +92,21 @@ def failed(probe: Probe) -> Iterator[Finding]:
 
 
 def overdue(probe: Probe) -> Iterator[Finding]:
-    """A finding if jobs with a schedule have not run in the slot that was theirs."""
+    """A finding if jobs with a schedule have not run in the slot that was theirs, and for runs dated in the future.
+
+    A job that an upgrade brought is due in its first slot after a worker heard of it.
+    """
     jobs = [job for job in JOBS if job.schedule]
     names = {"jobs": [job.name for job in jobs]}
+    yield from _ahead(probe)
     first = FIRST.one(probe.connection, names)
     if first is None or first.started_at is None:
         raise CannotJudge("No beat has ever asked for a job here.", remedy="flask ops doctor --only beat")
     attempted = {row.job: row.attempted for row in sql.LAST.all(probe.connection, names)}
     since, now = first.started_at, probe.now
-    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], since, now)) is not None}
+    known = _known_since(probe, since, now)
+    begun = {job: since if attempted[job.name] else known(job) for job in jobs}
+    late = {job: slot for job in jobs if (slot := _missed(job, attempted[job.name], begun[job], now)) is not None}
     if not late:
         return
     grave = any(
@@ -112,6 +121,34 @@ def overdue(probe: Probe) -> Iterator[Finding]:
     )
 
 
+def _known_since(probe: Probe, first: datetime, now: datetime) -> Callable[[Job], datetime]:
+    """Since when a job may be asked of this installation. Where nobody wrote that down: since the first run."""
+    row = sql.KNOWN_SINCE.one(probe.connection, {})
+    if row is None or not isinstance(row.value, dict):
+        return lambda job: first
+    moments = {job: datetime.fromisoformat(moment) for job, moment in row.value.items()}
+
+    def known(job: Job) -> datetime:
+        moment = moments.get(job.name, now)  # no worker has heard of it yet
+        return max(first, moment) if moment <= now else first
+
+    return known
+
+
+def _ahead(probe: Probe) -> Iterator[Finding]:
+    rows = sql.AHEAD.all(probe.connection, {"jobs": [job.name for job in JOBS]})
+    ahead = {row.job: row.newest for row in rows if row.newest is not None}
+    if ahead:
+        yield Finding(
+            level=Level.WARNING,
+            what=f"Runs of {len(ahead)} jobs are dated in the future, up to {max(ahead.values()):%Y-%m-%d %H:%M} UTC: a"
+            " clock was wrong. They do not count.",
+            evidence=ahead,
+            remedy="flask ops doctor --only connection.clock; once the database's clock is right, delete them",
+            sql="DELETE FROM job_runs WHERE started_at > now();",
+        )
+
+
 def _missed(job: Job, attempted: datetime | None, since: datetime, now: datetime) -> datetime | None:
     """The first slot after its last run in which the job should have been done by now; None if there is none."""
     if job.schedule is None:
@@ -123,9 +160,7 @@ def _missed(job: Job, attempted: datetime | None, since: datetime, now: datetime
 
 def broker(probe: Probe) -> Iterator[Finding]:
     """A finding if the broker does not answer."""
-    jobs = job_queue()
-    if jobs.broker is None:
-        raise CannotJudge("No broker is configured for this process.", remedy="Set CELERY_BROKER_URL")
+    jobs = _with_broker()
     if not jobs.answers():
         yield Finding(
             level=Level.CRITICAL,
@@ -137,8 +172,9 @@ def broker(probe: Probe) -> Iterator[Finding]:
 
 def waiting(probe: Probe) -> Iterator[Finding]:
     """A finding for each queue in which many messages wait."""
+    jobs = _with_broker()
     try:
-        lengths = job_queue().lengths()
+        lengths = jobs.lengths()
     except Exception as error:  # of whichever broker's client
         raise CannotJudge(
             f"The broker does not answer: {redact(f'{type(error).__name__}: {error}')}.",
@@ -152,3 +188,10 @@ def waiting(probe: Probe) -> Iterator[Finding]:
                 evidence={"queue": queue, "waiting": length},
                 remedy="flask ops jobs history --status running; start another worker, or raise WORKER_CONCURRENCY",
             )
+
+
+def _with_broker() -> JobQueue:
+    jobs = job_queue()
+    if jobs.broker is None:
+        raise CannotJudge("No broker is configured for this process.", remedy="Set CELERY_BROKER_URL")
+    return jobs

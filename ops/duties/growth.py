@@ -26,8 +26,10 @@ def _told(probe: Probe, window: timedelta) -> Told:
     report = growth(probe.connection, since=now - window, now=now)
     first = report.tables[0] if report.tables else None
     most = f", most of it {first.table} ({size(first.grown_bytes)})" if first and first.grown_bytes > 0 else ""
+    younger = f"; {report.days:.1f} of {window.days} days, because {report.why}" if report.why else ""
     return Told(
-        says=f"{size(report.database_bytes)}, {size(report.grown_bytes)} more than {report.days:.1f} days ago{most}",
+        says=f"{size(report.database_bytes)}, {size(report.grown_bytes)} more than {report.days:.1f} days ago{most}"
+        + younger,
         figures={
             "since": report.since,
             "why": report.why,

@@ -58,7 +58,7 @@ def test_no_backup_is_critical_once_there_is_something_to_lose(
     assert answer.findings[0].remedy == "flask ops backup create"
     run_sql(spare, "UPDATE users SET created_at = now()")
     assert asked(parley)["backup.recent"].level is Level.WARNING
-    assert asked(parley)["backup.drill"].level is Level.OK
+    assert asked(parley)["backup.drill"].level is Level.UNKNOWN  # nothing was ever proven
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,16 @@ def test_nobody_s_backups_are_a_warning(install: Callable[..., Installation], sh
     answers = asked(install(shop, url=None))
     assert told(answers["backup.recent"]) == "Nobody backs this database up."
     assert "set BACKUP_URL" in str(answers["backup.recent"].findings[0].remedy)
-    assert answers["backup.drill"].level is Level.OK
+    assert answers["backup.drill"].level is Level.UNKNOWN
+
+
+def test_a_drill_dated_in_the_future_says_nothing(parley: Installation) -> None:
+    name = parley.run(create).name
+    assert asked(parley)["backup.drill"].level is Level.UNKNOWN  # none was due yet
+    keep_report(parley.store, name, "drill", ok=True, at=datetime.now(UTC) + timedelta(days=9), details={})
+    answer = asked(parley)["backup.drill"]
+    assert answer.level is Level.UNKNOWN
+    assert "dated in the future" in str(answer.reason)
 
 
 def test_a_database_that_is_away_is_not_judged(parley: Installation) -> None:

@@ -180,6 +180,13 @@ def test_growth_of_a_week_is_told(ward: Ward) -> None:
     (part,) = done(ward, Duty(name="t", does="T.", job=RECORD_FIGURES, parts=(DUTIES[1].parts[1],))).parts
     assert "most of it heap" in part.says
     assert datetime.fromisoformat(str(part.figures["since"]))
+    assert "because" not in part.says
+
+
+def test_growth_of_less_than_was_asked_for_says_so(ward: Ward) -> None:
+    ran(ward, RECORD_FIGURES.name, timedelta(days=2), report=_figures(ward))
+    (part,) = done(ward, Duty(name="t", does="T.", job=RECORD_FIGURES, parts=(DUTIES[1].parts[1],))).parts
+    assert "2.0 of 7 days, because no figures were recorded before that" in part.says
 
 
 @pytest.mark.parametrize(

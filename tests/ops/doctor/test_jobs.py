@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from app.jobs import MAINTENANCE
 from ops import embedded
+from ops.care.job_runs import remember_known
 from ops.catalogue import JOBS
 from ops.checks import jobs, probe
 from ops.checks.jobs import LATE
@@ -113,6 +114,45 @@ def test_a_job_that_is_new_here_is_late_only_from_its_first_slot_on(ward: Ward) 
     due = monthly.schedule.next_slot(datetime.now(UTC) - timedelta(hours=3)) + monthly.longest + LATE
     assert ("duties.monthly" in finding.evidence) is (due < datetime.now(UTC))
     assert "figures.record" in finding.evidence
+
+
+def test_a_job_that_an_upgrade_brought_is_due_in_its_next_slot(ward: Ward) -> None:
+    ran(ward, "beat.tick", 60 * DAY)
+    all_ran_in_time(ward, "duties.weekly", "search.sweep")
+    ran(ward, "search.sweep", DAY)  # an old one, whose slots since then are missed all the same
+    assert "duties.weekly" in ward.ask("jobs.overdue").findings[0].evidence  # nobody wrote down that it is new
+    with ward.flask_app.app_context():
+        assert remember_known(jobs=[job for job in JOBS if job.name != "duties.weekly"])
+        assert set(ward.ask("jobs.overdue").findings[0].evidence) == {"search.sweep"}  # no worker has heard of it yet
+        assert remember_known()
+        assert not remember_known()
+    assert set(ward.ask("jobs.overdue").findings[0].evidence) == {"search.sweep"}
+    ward.run("UPDATE settings SET value = jsonb_set(value, '{duties.weekly}', to_jsonb(now() - interval '8 days'))")
+    assert set(ward.ask("jobs.overdue").findings[0].evidence) == {"search.sweep", "duties.weekly"}
+    ward.run("UPDATE settings SET value = jsonb_set(value, '{duties.weekly}', to_jsonb(now() + interval '8 days'))")
+    assert set(ward.ask("jobs.overdue").findings[0].evidence) == {"search.sweep", "duties.weekly"}  # a clock was wrong
+
+
+def test_runs_dated_in_the_future_are_told_and_hide_nothing(ward: Ward) -> None:
+    ran(ward, "beat.tick", 10 * MINUTE)
+    ran(ward, "beat.tick", -3 * DAY)
+    assert ward.ask("beat.alive").level is Level.CRITICAL
+    all_ran_in_time(ward, "search.sweep")
+    ran(ward, "search.sweep", 2 * DAY)
+    ran(ward, "search.sweep", DAY, "failed")
+    ran(ward, "search.sweep", -3 * DAY)
+    ahead, late = ward.ask("jobs.overdue").findings
+    assert set(ahead.evidence) == {"beat.tick", "search.sweep"}
+    assert set(late.evidence) == {"search.sweep"}
+    assert len(ward.ask("jobs.failed").findings) == 1
+    assert ahead.sql is not None
+    ward.run(ahead.sql)
+    assert len(ward.ask("jobs.overdue").findings) == 1
+
+
+def test_without_a_broker_nobody_knows_what_waits(ward: Ward) -> None:
+    assert ward.flask_app.extensions["jobs"].broker is None
+    assert ward.ask("queue.waiting").level is Level.UNKNOWN
 
 
 def test_a_run_by_hand_right_before_its_slot_counts_for_it() -> None:
