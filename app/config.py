@@ -145,6 +145,9 @@ class Jobs(Group):
     sessions_keep_days: int = Field(
         30, ge=0, validation_alias="SESSIONS_KEEP_DAYS", description="Days for which an ended session is kept."
     )
+    api_keys_keep_days: int = Field(
+        90, ge=0, validation_alias="API_KEYS_KEEP_DAYS", description="Days for which an ended API key is kept."
+    )
     events_keep_hours: int = Field(
         6,
         ge=1,

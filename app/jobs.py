@@ -203,12 +203,12 @@ def job_queue() -> JobQueue:
     return found
 
 
-def enqueue(name: str, **arguments: Any) -> None:
+def enqueue(name: str, /, **arguments: Any) -> None:
     """Have the job with this wire name run soon. For code whose statements have committed already."""
     job_queue().put(Message(name, arguments))
 
 
-def ask_for(name: str, **arguments: Any) -> UUID:
+def ask_for(name: str, /, **arguments: Any) -> UUID:
     """Have a job of upkeep with this wire name run soon; its message's id, by which the history knows the run.
 
     Returns once the broker has it, within about two seconds. Raises `Unavailable`.

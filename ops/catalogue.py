@@ -30,6 +30,13 @@ PURGE_SESSIONS = Job(
     longest=timedelta(minutes=10),
     schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)),
 )
+PURGE_API_KEYS = Job(
+    name="api_keys.purge_ended",
+    does="Deletes API keys that ended more than API_KEYS_KEEP_DAYS ago.",
+    where="ops.care.scheduled:purge_ended_api_keys",
+    longest=timedelta(minutes=10),
+    schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=20)),
+)
 PURGE_IDEMPOTENCY_KEYS = Job(
     name="idempotency_keys.purge_expired",
     does="Frees idempotency keys that are more than a day old, so that they can be used anew.",
@@ -95,6 +102,20 @@ OBSERVE_BACKUPS = Job(
     schedule=Schedule(timedelta(minutes=5), timedelta(minutes=2)),
     keep=timedelta(days=7),
 )
+VERIFY_BACKUPS = Job(
+    name="backups.verify",
+    does="Reads backups and compares them with their manifests, as an operator asked for; restores nothing.",
+    where="ops.backup.scheduled:verify_asked",
+    longest=timedelta(hours=1),
+    deliveries=1,
+)
+PRUNE_BACKUPS = Job(
+    name="backups.prune",
+    does="Removes the backups that BACKUP_KEEP_DAILY, _WEEKLY and _MONTHLY do not ask for, as an operator asked for.",
+    where="ops.backup.prune:prune",
+    longest=timedelta(hours=1),
+    deliveries=1,
+)
 
 ARCHIVE = Job(
     name="archive.run",
@@ -108,6 +129,13 @@ UNDO_ARCHIVE = Job(
     does="Takes back what one run of the archival has bundled, as an operator asked for.",
     where="ops.archive.restore:undo_asked",
     longest=timedelta(minutes=30),
+)
+RESTORE_ACCOUNT = Job(
+    name="archive.restore_account",
+    does="Takes all bundled conversations of an account out of their bundles, as an operator asked for.",
+    where="ops.archive.restore:restore_account_asked",
+    longest=timedelta(minutes=30),
+    exclusive=False,
 )
 MEASURE_ARCHIVE = Job(
     name="archive.measure",
@@ -187,6 +215,7 @@ JOBS: tuple[Job, ...] = (
     BEAT_TICK,
     CLOSE_STALE_TURNS,
     PURGE_SESSIONS,
+    PURGE_API_KEYS,
     PURGE_IDEMPOTENCY_KEYS,
     PURGE_TURN_EVENTS,
     PURGE_JOB_RUNS,
@@ -196,8 +225,11 @@ JOBS: tuple[Job, ...] = (
     BACK_UP,
     DRILL,
     OBSERVE_BACKUPS,
+    VERIFY_BACKUPS,
+    PRUNE_BACKUPS,
     ARCHIVE,
     UNDO_ARCHIVE,
+    RESTORE_ACCOUNT,
     MEASURE_ARCHIVE,
     VERIFY_ARCHIVE,
     RECORD_FIGURES,

@@ -5,6 +5,7 @@
     python -m ops.runbook_index --check    write nothing; exit code 1 when one of them is out of date
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 
 from ops.catalogue import CHECKS, DUTIES, JOBS
 from ops.declarations import Check, Duty, Job
+from ops.doors import COMMAND_ONLY, REQUESTS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, OPERATIONS = DOCS / "runbooks" / "README.md", DOCS / "operations.md"
@@ -46,11 +48,19 @@ def duties_table(duties: Sequence[Duty] = DUTIES) -> str:
 
 
 def commands_table() -> str:
-    """Every command of `flask ops`, by its own first sentence."""
+    """Every command of `flask ops`, by its own first sentence, and where the admin API has the same."""
     from ops.cli.nouns import ops  # it brings the whole application along
 
-    rows = [f"| `{name}` | {command.get_short_help_str(200)} |" for name, command in commands(ops, "flask ops")]
-    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+    rows = [
+        f"| `{name}` | {command.get_short_help_str(200)} | {_requests(name)} |"
+        for name, command in commands(ops, "flask ops")
+    ]
+    return "\n".join(["| command | what it does | below `/api/admin` |", "| --- | --- | --- |", *rows])
+
+
+def _requests(command: str) -> str:
+    name = re.sub(r" [A-Z_]+\b", "", command).removeprefix("flask ops ")
+    return "<br>".join(f"`{request}`" for request in REQUESTS.get(name, ())) or f"– ({COMMAND_ONLY.get(name)})"
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -16,6 +16,14 @@ ZIP: dict[str, Any] = {
 }
 
 
+MARKDOWN: dict[str, Any] = {
+    "schema": {"type": "string"},
+    "content_type": "text/markdown; charset=utf-8",
+    "description": "The document. One that ends early is cut off, not complete.",
+    "headers": ATTACHMENT,
+}
+
+
 def streamed(pieces: Iterator[bytes], filename: str, content_type: str = _ZIP) -> Response:
     """The file's pieces as they come.
 

@@ -27,6 +27,16 @@ DELETE FROM sessions USING ended WHERE sessions.user_id = ended.user_id AND sess
 RETURNING sessions.id""",
 )
 
+COUNT_ENDED_API_KEYS = Statement("care.count_ended_api_keys", f"SELECT count(*) AS rows FROM api_keys WHERE {_ENDED}")
+
+PURGE_API_KEYS = Statement(
+    "care.purge_api_keys",
+    f"""
+WITH ended AS (SELECT user_id, id FROM api_keys WHERE {_ENDED} LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM api_keys USING ended WHERE api_keys.user_id = ended.user_id AND api_keys.id = ended.id
+RETURNING api_keys.id""",
+)
+
 COUNT_EXPIRED_KEYS = Statement(
     "care.count_expired_keys", "SELECT count(*) AS rows FROM idempotency_keys WHERE expires_at < now()"
 )

@@ -4,7 +4,7 @@ An operator sees what there is of people's data, and never what it says.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import archive, audit, backups, checks, database, indexes, jobs, providers, users
+from ops.api import archive, audit, backups, checks, database, erasures, indexes, jobs, keys, providers, users
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
@@ -16,5 +16,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     indexes.blueprint,
     users.blueprint,
     users.admins_blueprint,
+    keys.blueprint,
+    erasures.blueprint,
     audit.blueprint,
 )

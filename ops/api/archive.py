@@ -7,17 +7,21 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
-from app.errors import ArchiveDamaged, Unavailable
+from app.errors import ArchiveDamaged, InvalidInput, Unavailable
 from app.jobs import ask_for
+from ops.accounts import people
 from ops.api.reports import schema_of
 from ops.api.requests import requester
 from ops.api.schemas.archive import HOLDS, ArchiveRunsSchema, HoldCreation, HoldPage, HoldQuery
 from ops.api.schemas.jobs import AskedSchema
 from ops.archive import holds as legal
-from ops.archive.restore import Restored, restore_conversation, restore_run
-from ops.archive.status import latest_runs
+from ops.archive.plan import ArchivePlan, plan
+from ops.archive.restore import Restored, restore_conversation, restore_run, restore_user
+from ops.archive.status import ArchiveStatus, latest_runs, status
 from ops.audit import audited
-from ops.catalogue import UNDO_ARCHIVE
+from ops.catalogue import RESTORE_ACCOUNT, UNDO_ARCHIVE
+
+SECONDS = 10  # for counting
 
 blueprint = Blueprint(
     "admin_archive",
@@ -26,6 +30,23 @@ blueprint = Blueprint(
     url_prefix="/api/admin/archive",
     description="Idle conversations in bundles, and legal holds, for operators",
 )
+
+
+@blueprint.route("/plan")
+class ArchivePlanned(MethodView):
+    @blueprint.response(200, schema_of(ArchivePlan))
+    @blueprint.raises(InvalidInput)
+    def get(self) -> ArchivePlan:
+        """What a run would archive, counted for ten seconds at most; `complete` says whether that was enough"""
+        return plan(seconds=SECONDS)
+
+
+@blueprint.route("/status")
+class ArchiveStands(MethodView):
+    @blueprint.response(200, schema_of(ArchiveStatus))
+    def get(self) -> ArchiveStatus:
+        """What waits and for how long, what is bundled, and the latest runs"""
+        return status(seconds=SECONDS)
 
 
 @blueprint.route("/runs")
@@ -57,6 +78,20 @@ class RestoringConversation(MethodView):
         """Put a conversation's messages back into the live table"""
         with audited(by=requester(), action="archive.restore", on=str(conversation_id)):
             return restore_conversation(conversation_id=conversation_id)
+
+
+@blueprint.route("/accounts/<uuid:account_id>/restore")
+class RestoringAccount(MethodView):
+    @blueprint.response(202, AskedSchema)
+    @blueprint.raises(Unavailable)
+    def post(self, account_id: UUID) -> dict[str, Any]:
+        """Put all that an account has bundled back into the live table; a worker does it"""
+        with audited(by=requester(), action="archive.ask_restore", on=str(account_id)) as notes:
+            people.find(user_id=account_id)
+            planned = restore_user(user_id=account_id, dry_run=True)
+            message_id = ask_for(RESTORE_ACCOUNT.name, account_id=str(account_id))
+            notes["message_id"], notes["conversations"] = str(message_id), planned.restored
+        return {"message_id": message_id}
 
 
 @blueprint.route("/holds")

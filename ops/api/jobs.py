@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from flask.views import MethodView
 
@@ -10,10 +11,10 @@ from app.api.blueprint import Blueprint
 from app.errors import NotFound, Unavailable
 from app.jobs import ask_for
 from ops.api.requests import requester
-from ops.api.schemas.jobs import RUNS, AskedSchema, JobsSchema, RunPage, RunQuery
+from ops.api.schemas.jobs import RUNS, AskedSchema, JobsSchema, RunPage, RunQuery, RunSchema
 from ops.audit import audited
 from ops.catalogue import JOBS
-from ops.history import history, overview
+from ops.history import PastRun, history, overview, past_run
 
 blueprint = Blueprint(
     "admin_jobs",
@@ -42,6 +43,17 @@ class Runs(MethodView):
         after = query.pop("after")
         rows = history(**{**query, "after": after[0] if after else None, "limit": query["limit"] + 1})
         return RUNS.envelope(rows, query["limit"])
+
+
+@blueprint.route("/runs/<uuid:run_id>")
+class OneRun(MethodView):
+    @blueprint.response(200, RunSchema)
+    def get(self, run_id: UUID) -> PastRun:
+        """One run, with its whole report"""
+        found = past_run(run_id)
+        if found is None:
+            raise NotFound("There is no such run; `GET /api/admin/jobs/runs` lists those that are kept.")
+        return found
 
 
 @blueprint.route("/<string:job_name>/runs")

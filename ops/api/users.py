@@ -10,13 +10,13 @@ from flask.views import MethodView
 from app.api import download
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
-from app.errors import Conflict, EmailTaken, NotAllowed, Overloaded, Unavailable
+from app.errors import ArchiveDamaged, Conflict, EmailTaken, NotAllowed, Overloaded, Unavailable
 from app.jobs import ask_for
 from app.models import UserRole
 from ops.accounts import people
 from ops.accounts.erasure import AccountHeld, plan_erasure
 from ops.accounts.people import Person, PersonInFull
-from ops.accounts.reading import opened_account
+from ops.accounts.reading import opened_account, opened_conversation
 from ops.api.reports import schema_of
 from ops.api.requests import requester
 from ops.api.schemas.users import (
@@ -170,6 +170,23 @@ def export_account(body: dict[str, Any], account_id: UUID) -> Response:
             yield from opened.pieces()
 
     return download.streamed(stream_with_context(pieces()), f"parley-{account_id}.zip")
+
+
+@admins_blueprint.route("/<uuid:account_id>/conversations/<uuid:conversation_id>/read", methods=["POST"])
+@admins_blueprint.arguments(ReadingSchema)
+@admins_blueprint.response(200, **download.MARKDOWN)
+@admins_blueprint.raises(Conflict, ArchiveDamaged)
+def read_conversation(body: dict[str, Any], account_id: UUID, conversation_id: UUID) -> Response:
+    """What a conversation of somebody's says, as Markdown; the reason is written down"""
+    which = {"user_id": account_id, "conversation_id": conversation_id}
+    by = requester()
+
+    def pieces() -> Iterator[bytes]:
+        with opened_conversation(**which, by=by, reason=body["reason"]) as opened:
+            yield from opened
+
+    filename = f"conversation-{conversation_id}.md"
+    return download.streamed(stream_with_context(pieces()), filename, download.MARKDOWN["content_type"])
 
 
 def _check(account_id: UUID) -> PersonInFull:

@@ -85,6 +85,11 @@ def undo_asked(*, run_id: str) -> Restored:
     return restore_run(run_id=UUID(run_id))
 
 
+def restore_account_asked(*, account_id: str) -> Restored:
+    """What the job does that an operator asked for: `restore_user`."""
+    return restore_user(user_id=UUID(account_id))
+
+
 @dataclass(slots=True)
 class _Counts:
     restored: int = 0

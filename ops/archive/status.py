@@ -34,11 +34,11 @@ class ArchiveStatus:
     runs: tuple[ArchiveRunReport, ...]
 
 
-def status(*, latest: int = 5) -> ArchiveStatus:
-    """As of now, with the latest runs. Counting stops after a minute."""
+def status(*, latest: int = 5, seconds: float = SECONDS) -> ArchiveStatus:
+    """As of now, with the latest runs. Counting stops after so many `seconds`."""
     days = services().settings.archive.after_days
     with autocommit() as connection:
-        due = backlog(connection, cutoff_of(connection, days), time_box=TimeBox(SECONDS)) if days else None
+        due = backlog(connection, cutoff_of(connection, days), time_box=TimeBox(seconds)) if days else None
         count: Any = sql.COUNT_BUNDLED.one(connection, {"run_id": None, "owner_id": None, "conversation_id": None})
     oldest = timedelta(seconds=due.oldest_seconds) if due and due.oldest_seconds is not None else None
     return ArchiveStatus(

@@ -16,6 +16,7 @@ from ops.backup.prune import Pruned, prune
 from ops.backup.reports import Report
 from ops.backup.retention import AHEAD
 from ops.backup.stores.opening import open_store
+from ops.backup.verify import Verified, verify
 from ops.errors import AnotherRunIsUnderWay
 
 
@@ -28,6 +29,13 @@ class Daily:
     kept: int | None = None
     freed: int = 0
     not_pruned: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """The backups that were read, each as its manifest says."""
+
+    backups: tuple[Verified, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +65,24 @@ def daily() -> Daily:
     return Daily(created=created, removed=pruned.removed, kept=pruned.kept, freed=pruned.freed)
 
 
-def weekly_drill() -> Drilled:
-    """Prove the newest backup. Raises `BackupError` where the drill found something wrong, or could not be done."""
-    found = drill()
+def weekly_drill(*, name: str | None = None) -> Drilled:
+    """Prove the newest backup, or the one of that `name`.
+
+    Raises `BackupError` where the drill found something wrong, or could not be done.
+    """
+    found = drill(name=name)
     if not found.ok:
         raise BackupError(f"The drill of {found.name} found: {'; '.join(found.problems)}")
     return found
+
+
+def verify_asked(*, name: str | None = None, everything: bool = False) -> Looked:
+    """Read the newest backup, the one of that `name`, or all. Raises `BackupError` where something is wrong."""
+    found = verify(store=open_store(services().settings), name=name, everything=everything)
+    if bad := [each for each in found if not each.ok]:
+        told = "; ".join(f"{each.name}: {' '.join(each.problems)}" for each in bad)
+        raise BackupError(f"The verify found {len(bad)} of {len(found)} backups not as they were taken. {told}")
+    return Looked(backups=tuple(found))
 
 
 def observe() -> Observed:

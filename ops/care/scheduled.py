@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from app.services.container import services
+from ops.care.api_keys import purge_api_keys
 from ops.care.batches import Purged
 from ops.care.idempotency_keys import KeysFreed, free_keys
 from ops.care.job_runs import purge_job_runs
@@ -23,6 +24,11 @@ def close_stale_turns() -> StaleTurnsClosed:
 def purge_ended_sessions() -> Purged:
     """Delete sessions that ended more than SESSIONS_KEEP_DAYS ago."""
     return purge_sessions(keep=timedelta(days=services().settings.jobs.sessions_keep_days), seconds=SECONDS)
+
+
+def purge_ended_api_keys() -> Purged:
+    """Delete API keys that ended more than API_KEYS_KEEP_DAYS ago."""
+    return purge_api_keys(keep=timedelta(days=services().settings.jobs.api_keys_keep_days), seconds=SECONDS)
 
 
 def free_old_keys() -> KeysFreed:

@@ -115,7 +115,7 @@ def restore(
         ),
         yes=yes,
     )
-    which = f"run {run_id}" if run_id else f"conversation {conversation}" if conversation else f"user {user}"
+    which = str(run_id or conversation or people.id_of(str(user)))  # as the admin API names it
     with audited(by=operator(), action="archive.restore", on=which) as notes:
         done = act(dry_run=False)
         notes["restored"], notes["damaged"] = done.restored, done.damaged
@@ -138,7 +138,7 @@ def add(conversation: UUID | None, user: str | None, reason: str, json: bool) ->
     if (conversation is None) == (user is None):
         raise click.UsageError("Say what to hold: --conversation or --user.")
     by = operator()
-    which = f"conversation {conversation}" if conversation else f"user {user}"
+    which = str(conversation or people.id_of(str(user)))  # as the admin API names it
     with audited(by=by, action="hold.add", on=which, details={"reason": reason}) as notes:
         if conversation is not None:
             held = legal.hold_conversation(conversation_id=conversation, reason=reason, by=by.name)

@@ -14,11 +14,13 @@ from app.models.columns import new_id
 from app.models.turn import TurnStatus
 from app.repositories import care
 from app.repositories.statement import Statement
+from ops.care.api_keys import purge_api_keys
 from ops.care.idempotency_keys import free_keys
 from ops.care.job_runs import close_lost, job_times, purge_job_runs
 from ops.care.sessions import purge_sessions
 from ops.care.turns import close_stale
 from ops.declarations import Job
+from tests.api.keys import change_key, make_key
 from tests.factories import Account, make_conversation
 
 DAY = timedelta(days=1)
@@ -172,6 +174,28 @@ def test_purging_stops_when_its_time_is_over(user: Account, sql: Callable[..., l
     first = purge_sessions(keep=30 * DAY, batch=2, seconds=0)
     assert (first.removed, first.more) == (2, True)
     assert purge_sessions(keep=30 * DAY, batch=2).removed == 1
+
+
+def test_api_keys_that_ended_long_ago_are_deleted(
+    flask_app: Flask, engine: Engine, user: Account, sql: Callable[..., list[Any]]
+) -> None:
+    purge_api_keys(keep=DAY)
+    long_ago, lately, later = "now() - interval '91 days'", "now() - interval '89 days'", "now() + interval '1 day'"
+    ends = [("expires_at", long_ago), ("revoked_at", long_ago), ("expires_at", long_ago)]
+    stays = [("expires_at", lately), ("revoked_at", lately), ("expires_at", later), ("last_used_at", long_ago)]
+    gone, kept = [make_key(flask_app, user) for _ in ends], [make_key(flask_app, user) for _ in stays]
+    for key, (column, moment) in zip([*gone, *kept], [*ends, *stays], strict=True):
+        change_key(engine, key, f"{column} = {moment}")
+    assert purge_api_keys(keep=90 * DAY, dry_run=True).removed == len(gone)
+    done = purge_api_keys(keep=90 * DAY, batch=2)
+    assert (done.removed, done.more) == (len(gone), False)
+    left = {row.id for row in sql("SELECT id FROM api_keys WHERE user_id = :user", user=user.id)}
+    assert left == {key.id for key in kept}
+    client = flask_app.test_client()
+    answers = [client.get("/api/conversations", headers=key.headers) for key in (gone[0], kept[0], kept[2])]
+    assert [answer.status_code for answer in answers] == [401, 401, 200]
+    told = [answer.get_json()["detail"] for answer in answers[:2]]
+    assert ["no such" in told[0], "expired" in told[1]] == [True, True]
 
 
 def test_keys_are_forgotten_when_their_time_has_passed(

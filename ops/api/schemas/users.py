@@ -8,9 +8,13 @@ from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.auth import RegisterSchema
 from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
 from app.models import UserRole, UserStatus
+from ops.accounts.erasure import Receipt
+from ops.accounts.keys import Key
 from ops.accounts.reading import SHORTEST_REASON
+from ops.api.reports import schema_of
 
 USERS = Pages("users.1", lambda item: (item.id,), IDENTIFIER)
+RECEIPTS = Pages("erasures.1", lambda item: (item.id,), IDENTIFIER)
 
 _ROLE = validate.OneOf([role.value for role in UserRole])
 _STATUS = validate.OneOf([status.value for status in UserStatus])
@@ -90,4 +94,13 @@ class AskedErasureSchema(Schema):
     rows = fields.Dict(keys=fields.String(), values=fields.Integer(), metadata={"description": "What is there now."})
 
 
+class KeysSchema(Schema):
+    items = fields.List(fields.Nested(schema_of(Key)))
+
+
+class ReceiptQuery(PageQuery):
+    after = Cursor(RECEIPTS)
+
+
 PersonPage = page_of(PersonSchema)
+ReceiptPage = page_of(schema_of(Receipt))

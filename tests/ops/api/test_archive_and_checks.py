@@ -15,7 +15,7 @@ from app.jobs import Message
 from app.models.columns import new_id
 from ops.api.reports import schema_of
 from ops.archive.run import run as run_archive
-from ops.catalogue import EXAMINE, UNDO_ARCHIVE
+from ops.catalogue import EXAMINE, RESTORE_ACCOUNT, UNDO_ARCHIVE
 from ops.declarations import load
 from ops.levels import Level
 from ops.runs import Asked, run_job
@@ -97,6 +97,28 @@ def test_a_run_is_taken_back(
         assert load(UNDO_ARCHIVE.where)(**message.arguments).restored == done.conversations
         remove_seeds()
     assert client.post(f"/api/admin/archive/runs/{new_id()}/undo", headers=operator.headers).status_code == 404
+
+
+def test_what_there_is_to_do_and_how_it_stands(client: FlaskClient, operator: Account) -> None:
+    planned = client.get("/api/admin/archive/plan", headers=operator.headers)
+    assert (planned.status_code, planned.get_json()["complete"]) == (200, True)
+    stands = client.get("/api/admin/archive/status", headers=operator.headers)
+    assert (stands.status_code, stands.get_json()["under_way"]) == (200, False)
+    assert stands.get_json()["after_days"] == 90
+
+
+def test_an_accounts_bundles_are_taken_back(
+    served: Flask, client: FlaskClient, operator: Account, user: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+    monkeypatch.setattr(served.extensions["jobs"], "send", sent.append)  # the broker's side is in tests/jobs
+    path = "/api/admin/archive/accounts/{}/restore"
+    assert client.post(path.format(new_id()), headers=operator.headers).status_code == 404
+    assert client.post(path.format(user.id), headers=operator.headers).status_code == 202
+    [message] = sent
+    assert message.name == RESTORE_ACCOUNT.name
+    with served.app_context():
+        assert load(RESTORE_ACCOUNT.where)(**message.arguments).restored == 0
 
 
 def test_one_conversation_is_restored(client: FlaskClient, operator: Account, conversation: str) -> None:

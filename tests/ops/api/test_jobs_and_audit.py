@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from app.config import Settings
 from app.extensions import db
 from app.jobs import Message
+from app.models.columns import new_id
 from ops.catalogue import JOBS, PURGE_SESSIONS
 from ops.declarations import load
 from ops.runs import Asked, run_job
@@ -55,6 +56,9 @@ def test_runs_in_pages(served: Flask, client: FlaskClient, operator: Account) ->
     query["cursor"] = first["next_cursor"]
     rest = client.get("/api/admin/jobs/runs", query_string=query, headers=operator.headers).get_json()
     assert rest["items"][0]["id"] == ran[0]
+    one = client.get(f"/api/admin/jobs/runs/{ran[1]}", headers=operator.headers)
+    assert one.get_json() == first["items"][1]
+    assert client.get(f"/api/admin/jobs/runs/{new_id()}", headers=operator.headers).status_code == 404
 
 
 def test_a_job_is_asked_for_and_that_is_written_down(

@@ -14,8 +14,11 @@ from app.config import Settings
 from app.extensions import db
 from app.jobs import Message
 from app.models.columns import new_id
+from ops.accounts.erasure import erase
+from ops.actors import Actor
 from ops.catalogue import ERASE_ACCOUNT
 from ops.declarations import load
+from tests.api.keys import make_key
 from tests.contracts.application import as_served
 from tests.factories import PASSWORD, Account
 
@@ -180,6 +183,67 @@ def test_an_export_that_nobody_waits_for_is_told_as_that(
     query = {"target": str(user.id), "action": "user.export"}
     [act] = client.get("/api/admin/audit", query_string=query, headers=admin.headers).get_json()["items"]
     assert act["result"] == "failed"
+
+
+def test_a_conversation_is_read_by_admins_who_say_why(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+) -> None:
+    said = client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).get_json()
+    conversation, body = said["conversation"]["id"], {"reason": "court order 17/2026"}
+    what = f"conversations/{conversation}/read"
+    assert do(operator, what, user, body).status_code == 403
+    assert do(admin, what, user, {"reason": "because"}).status_code == 400
+    answer = do(admin, what, user, body)
+    assert (answer.status_code, "my secret" in answer.text) == (200, True)
+    assert do(admin, what, operator, body).status_code == 404
+    assert do(admin, f"conversations/{new_id()}/read", user, body).status_code == 404
+    query = {"target": conversation, "action": "conversation.read"}
+    acts = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+    assert [(act["result"], act["details"]["reason"]) for act in acts] == [
+        ("refused", "court order 17/2026"),
+        ("done", "court order 17/2026"),
+    ]
+
+
+def test_keys_are_seen_and_ended(
+    served: Flask, client: FlaskClient, operator: Account, user: Account, other_user: Account
+) -> None:
+    key = make_key(served, user)
+    path = f"/api/admin/users/{user.id}/keys"
+    listed = client.get(path, headers=operator.headers)
+    [told] = listed.get_json()["items"]
+    assert (told["id"], told["revoked_at"]) == (str(key.id), None)
+    assert key.secret not in listed.text
+    assert client.get(path.replace(str(user.id), str(new_id())), headers=operator.headers).status_code == 404
+    elsewhere = client.delete(f"/api/admin/users/{other_user.id}/keys/{key.id}", headers=operator.headers)
+    assert elsewhere.status_code == 404
+    ended = client.delete(f"{path}/{key.id}", headers=operator.headers).get_json()
+    assert ended["revoked_at"] is not None
+    again = client.delete(f"{path}/{key.id}", headers=operator.headers).get_json()
+    assert again["revoked_at"] == ended["revoked_at"]
+    assert client.get("/api/conversations", headers=key.headers).status_code == 401
+    query = {"target": str(key.id)}
+    acts = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+    assert [(act["action"], act["result"]) for act in acts] == [
+        ("key.revoke", "done"),
+        ("key.revoke", "done"),
+        ("key.revoke", "refused"),
+    ]
+
+
+def test_receipts_in_pages(
+    served: Flask, client: FlaskClient, operator: Account, make_user: Callable[..., Account]
+) -> None:
+    by = Actor(kind="command", name="tester@here")
+    with served.app_context():
+        made = [str(erase(user_id=make_user().id, by=by, reason="asked for it").id) for _ in range(3)]
+    path = "/api/admin/erasures"
+    first = client.get(path, query_string={"limit": 2}, headers=operator.headers).get_json()
+    second = client.get(
+        path, query_string={"limit": 2, "cursor": first["next_cursor"]}, headers=operator.headers
+    ).get_json()
+    assert [item["id"] for item in first["items"] + second["items"]][:3] == made[::-1]
+    assert first["items"][0]["rows"] == {"users": 1, "sessions": 1}
 
 
 def test_without_a_broker_nothing_is_promised(
