@@ -28,6 +28,7 @@ NOT_NOW = (
     "08",  # connection exception
     "53",  # insufficient resources: disk full, too many connections
     "57",  # operator intervention: shutdown, statement timeout
+    "58",  # system error: the disk does not read or write
     "55P03",  # lock not available
     "40001",  # serialization failure
     "40P01",  # deadlock

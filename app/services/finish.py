@@ -103,9 +103,9 @@ def _store(
 
 
 def passing(error: BaseException) -> bool:
-    """Whether a finish that met this error may succeed later. A disk or server in trouble (58, XX) may recover."""
+    """Whether a finish that met this error may succeed later. A server in trouble (XX) may recover."""
     if isinstance(error, DBAPIError):
-        return is_passing(error, states=(*NOT_NOW, "58", "XX"))
+        return is_passing(error, states=(*NOT_NOW, "XX"))
     return isinstance(error, PoolTimeout)
 
 

@@ -49,21 +49,22 @@ def test_the_victim_of_a_deadlock_may_try_again(
 
 @pytest.fixture
 def full_disk(engine: Engine) -> Callable[[str], Any]:
-    """A block in which PostgreSQL cannot store messages of a role, as when it finds no space left on its device.
+    """A block in which PostgreSQL cannot store messages of a role, as when it finds no space left on its device; or
+    meets another `error`, by its name in PL/pgSQL.
 
     It is PostgreSQL's own error, though raised by a trigger: nobody fills a disk here. `refused()` of the block's value
     says how often it was.
     """
 
     @contextmanager
-    def block(role: str) -> Iterator[Callable[[], int]]:
+    def block(role: str, error: str = "disk_full") -> Iterator[Callable[[], int]]:
         with engine.begin() as connection:
             connection.execute(text("CREATE SEQUENCE refused MINVALUE 0"))
             connection.execute(
-                text("""
+                text(f"""
                 CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                     PERFORM nextval('refused');
-                    RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+                    RAISE 'could not extend file: No space left on device' USING ERRCODE = '{error}';
                 END $$""")
             )
             connection.execute(
@@ -87,11 +88,12 @@ def full_disk(engine: Engine) -> Callable[[str], Any]:
     return block
 
 
+@pytest.mark.parametrize("error", ["disk_full", "io_error", "out_of_memory"])
 def test_a_message_that_finds_no_space_is_not_acknowledged(
-    chat: Chat, full_disk: Callable[[str], Any], user: Account, rows: Rows
+    chat: Chat, full_disk: Callable[..., Any], user: Account, rows: Rows, error: str
 ) -> None:
     key = {"Idempotency-Key": "no space"}
-    with full_disk("user"):
+    with full_disk("user", error):
         assert_not_now(chat("hello", headers=key))
         for table in ("conversations", "turns", "messages"):
             assert rows(f"SELECT FROM {table} WHERE user_id = :u", u=user.id) == []
