@@ -10,7 +10,7 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 from gevent import monkey
-from sqlalchemy import Connection, NullPool
+from sqlalchemy import Connection, NullPool, QueuePool
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine.interfaces import IsolationLevel
@@ -106,12 +106,17 @@ def engine_options(settings: Database) -> dict[str, Any]:
 
 
 def binds(settings: Database) -> dict[str, dict[str, Any]]:
-    """The databases beside the main one: `direct` is the same past a pooler, without a pool of ours either."""
-    if settings.direct_url is None:
-        return {}
+    """The databases beside the main one: `direct` is the same past a pooler, without a pool of ours either.
+
+    `heartbeats` is the same with a single connection, so that a pool which is used up makes no live turn look dead.
+    """
     pooling = {"poolclass", "pool_size", "max_overflow", "pool_timeout", "pool_recycle"}
     options = {name: value for name, value in engine_options(settings).items() if name not in pooling}
-    return {"direct": {"url": settings.direct_url, "poolclass": NullPool, **options}}
+    one = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_recycle": settings.pool_recycle}
+    found = {"heartbeats": {"url": settings.url, **one, **options}}
+    if settings.direct_url is not None:
+        found["direct"] = {"url": settings.direct_url, "poolclass": NullPool, **options}
+    return found
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _configure(flask_app: Flask, settings: Settings) -> None:
 def _hold(flask_app: Flask, settings: Settings) -> None:
     providers = ProviderRegistry(settings.provider)
     with flask_app.app_context():
-        engine = db.engine
+        engine, beats = db.engine, db.engines["heartbeats"]
         for each in db.engines.values():
             trace(each)
             event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
@@ -153,7 +153,14 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         settings=settings,
         providers=providers,
         passwords=PasswordHasher(queue=settings.auth.password_queue),
-        turns=TurnEngine(engine, providers, settings.chat, choices, IndexRequests(flask_app.extensions["jobs"]).add),
+        turns=TurnEngine(
+            engine,
+            providers,
+            settings.chat,
+            choices,
+            IndexRequests(flask_app.extensions["jobs"]).add,
+            beats=beats,
+        ),
         key_uses=KeyUses(engine),
         counters=counters,
         attempts=Attempts(counters, settings.limits, secret),

@@ -11,7 +11,6 @@ first event, while a failure may still come after it (docs/adr/0009-retries-and-
 
 import logging
 import threading
-from contextlib import suppress
 
 from circuitbreaker import CircuitBreaker
 
@@ -75,8 +74,8 @@ class Breaker:
         with self._counting:
             if not (probe or self._circuit.closed):
                 return
-            with suppress(ProviderError), self._circuit:
-                raise error
+            # The package keeps what it is given, so it gets one that nobody raised: a traceback would keep the turn.
+            self._circuit.__exit__(type(error), type(error)(), None)
             if not self._circuit.closed:
                 self._tell("open")
         if probe:

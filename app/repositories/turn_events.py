@@ -32,7 +32,7 @@ SELECT turn_events.turn_id, turn_events.attempt, turn_events.events
 RUNNING = Statement(
     "turn_events.running",
     """
-SELECT turns.id, turns.conversation_id, turns.attempt,
+SELECT turns.user_id, turns.id, turns.conversation_id, turns.attempt,
        turns.heartbeat_at < now() - make_interval(secs => %(stale_seconds)s) AS stale
   FROM unnest(%(user_ids)s::uuid[], %(turn_ids)s::uuid[]) AS mine(user_id, turn_id)
   JOIN turns ON turns.user_id = mine.user_id AND turns.id = mine.turn_id AND turns.status = 'running'""",

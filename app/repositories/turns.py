@@ -260,14 +260,21 @@ q AS ({charge("t.quota_tokens", "t")})
 SELECT id FROM t""",
 )
 
-# One for all the running turns of a process, once a second. What does not come back is no longer ours.
+# One for all the running turns of a process, once a second. What does not come back is no longer ours. Whoever holds
+# the row of one of them must not stop the hearts of the others, so that one is left out.
 HEARTBEAT = Statement(
     "turns.heartbeat",
     """
-UPDATE turns SET heartbeat_at = now()
-  FROM unnest(%(user_ids)s::uuid[], %(attempts)s::uuid[], %(turn_ids)s::uuid[]) AS mine(user_id, attempt, id)
- WHERE turns.user_id = mine.user_id AND turns.id = mine.id AND turns.attempt = mine.attempt AND turns.status = 'running'
-RETURNING turns.attempt, turns.cancel_requested_at, turns.events_wanted""",
+WITH mine AS (
+    SELECT * FROM unnest(%(user_ids)s::uuid[], %(attempts)s::uuid[], %(turn_ids)s::uuid[]) AS my(user_id, attempt, id)),
+beating AS (
+    SELECT turns.user_id, turns.id FROM turns JOIN mine USING (user_id, id, attempt)
+     WHERE turns.status = 'running' FOR NO KEY UPDATE OF turns SKIP LOCKED),
+beaten AS (
+    UPDATE turns SET heartbeat_at = now() FROM beating
+     WHERE turns.user_id = beating.user_id AND turns.id = beating.id)
+SELECT turns.attempt, turns.cancel_requested_at, turns.events_wanted
+  FROM turns JOIN mine USING (user_id, id, attempt) WHERE turns.status = 'running'""",
 )
 
 REQUEST_CANCEL = Statement(

@@ -51,13 +51,13 @@ class Followers:
             }
             tell_stored(connection, followed)
             for turn in followed:
-                row = running.get(turn.id)
-                if row is None:
+                if turn.id not in running:
                     self._end(connection, turn)
-                elif row.stale:
+            for row in running.values():  # last, because somebody may hold one of them for a long time
+                if row.stale:
                     close_stale(  # the next tick sees what became of it
                         connection,
-                        user_id=turn.user_id,
+                        user_id=row.user_id,
                         conversation_id=row.conversation_id,
                         turn_id=row.id,
                         attempt=row.attempt,

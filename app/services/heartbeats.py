@@ -17,12 +17,13 @@ INTERVAL = 1.0  # seconds; a cancel is seen on any worker within about this
 class Heartbeats:
     """Keeps the running turns of this process alive in the database.
 
-    If the database stays away the turns go stale, which is then the truth.
+    If the database stays away the turns go stale, which is then the truth. `engine` is nobody else's: were they to wait
+    for a connection like everybody, a crowd of requests that wait for a lock would end the turns that others read.
     """
 
     def __init__(self, engine: Engine, want: Callable[[RunningTurn], None]) -> None:
         """`want` is called with each turn that somebody has begun to follow in another process."""
-        self._engine, self._want = engine, want
+        self._engine, self._want = engine.execution_options(isolation_level="AUTOCOMMIT"), want
         self._running: dict[UUID, RunningTurn] = {}
         self._lock = threading.Lock()
         self._ticker = Ticker("heartbeats", INTERVAL, self._tick)
@@ -54,6 +55,7 @@ class Heartbeats:
     def _tick(self) -> bool:
         turns = self.all()
         if not turns:
+            self._engine.dispose()  # nothing is kept open for nobody
             return False
         with self._engine.connect() as connection:
             alive = {

@@ -64,8 +64,12 @@ class TurnEngine:
         settings: Chat,
         choices: ProviderChoices,
         changed: Callable[[UUID, UUID], None] = lambda user_id, conversation_id: None,
+        *,
+        beats: Engine,
     ) -> None:
-        """`changed` is told of each conversation that has a stored turn more; it neither waits nor raises."""
+        """`changed` is told of each conversation that has a stored turn more; it neither waits nor raises. `beats` is
+        the same database by a connection that nobody else waits for.
+        """
         # Each statement of a turn is one transaction of its own, so BEGIN and COMMIT would be two idle round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._providers = providers
@@ -73,7 +77,7 @@ class TurnEngine:
         self._settings = settings
         self._changed = changed
         self._quota_holders = QuotaHolders()
-        self._heartbeats = Heartbeats(self._engine, want=lambda turn: self._events.want(turn))
+        self._heartbeats = Heartbeats(beats, want=lambda turn: self._events.want(turn))
         self._events = EventLog(self._engine, self._heartbeats.all)
         self._followers = Followers(self._engine, settings.stale_seconds)
 

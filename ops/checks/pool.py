@@ -9,6 +9,7 @@ from ops.findings import Finding
 from ops.levels import Level
 
 NEARLY, FULL = 0.80, 0.95  # of the connections that an ordinary account can have
+HEARTBEATS = 1  # of a web worker, beside its pool: for saying that its turns live
 JOB_CONNECTIONS = 2  # of a process that runs jobs: one to work with, one that holds the job's lock
 
 # Beyond these only superusers, or members of a role, get one. Without a limit an account or a database has -1.
@@ -92,7 +93,7 @@ def wanted(probe: Probe) -> int:
     """The most connections that the web workers and the job processes of one host open."""
     database, web = probe.settings.database, probe.settings.server.workers
     jobs = probe.settings.jobs.worker_concurrency
-    return web * (database.pool_size + database.max_overflow) + jobs * JOB_CONNECTIONS
+    return web * (database.pool_size + database.max_overflow + HEARTBEATS) + jobs * JOB_CONNECTIONS
 
 
 def bounds(probe: Probe) -> Iterator[Finding]:
@@ -101,7 +102,8 @@ def bounds(probe: Probe) -> Iterator[Finding]:
     for limit in pool.limits:
         if pool.wanted <= limit.most:
             continue
-        each = max(1, (limit.most - settings.jobs.worker_concurrency * JOB_CONNECTIONS) // settings.server.workers)
+        left = limit.most - settings.jobs.worker_concurrency * JOB_CONNECTIONS
+        each = max(1, left // settings.server.workers - HEARTBEATS)
         yield Finding(
             level=Level.WARNING,
             what=f"The processes of one host may open {pool.wanted} connections; {limit.of} allows {limit.most}.",

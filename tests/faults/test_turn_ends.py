@@ -38,6 +38,21 @@ def named(finish: str, model: str) -> Script:
     return script
 
 
+def until_set(release: threading.Event) -> Script:
+    """An answer that goes on until then."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event(scripts.chunk({"content": "word0 "}))
+        while not release.is_set():
+            await exchange.pause(0.05)
+        await exchange.event(scripts.chunk({}, "stop"))
+        await exchange.send(scripts.DONE)
+        await exchange.end()
+
+    return script
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("finish", "model"), [("f" * 99, "model"), ("stop", "m" * 254), ("f" * 500, "m" * 500)])
 def test_whatever_a_provider_calls_itself_its_answer_is_kept(
@@ -63,9 +78,12 @@ def test_no_finished_turn_stays_in_memory(chat: Chat, upstream: Upstream, chat_a
         engine = services().turns
     until(lambda: engine.running == 0, "the end of every turn")
     del response
-    gc.collect()
-    left = [thing for thing in gc.get_objects() if isinstance(thing, RunningTurn)]
-    assert left == []
+
+    def forgotten() -> bool:  # a tick that is under way still knows of those that it asks about
+        gc.collect()
+        return not any(isinstance(thing, RunningTurn) for thing in gc.get_objects())
+
+    until(forgotten, "no turn in memory", seconds=10)
 
 
 def test_the_heartbeat_survives_any_error(
@@ -74,7 +92,7 @@ def test_the_heartbeat_survives_any_error(
     """Were its thread to die, each later turn of the process would go stale."""
     chat_app = make_chat_app()
     with chat_app.app_context():
-        engine = db.engine
+        engine = db.engines["heartbeats"]
     failed = threading.Event()
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -95,6 +113,63 @@ def test_the_heartbeat_survives_any_error(
         u=user.id,
     )
     assert row.beaten
+
+
+@pytest.fixture
+def beats(rows: Rows) -> Callable[[str], Any]:
+    """A function that tells the time of the last heartbeat of the turn that began with a message, once it runs."""
+
+    def last(message: str) -> Any:
+        found = rows(
+            """SELECT turns.heartbeat_at FROM turns JOIN messages ON messages.turn_id = turns.id
+                WHERE messages.content = :m AND turns.status = 'running'""",
+            m=message,
+        )
+        return found[0].heartbeat_at if found else None
+
+    return last
+
+
+def test_who_holds_one_turn_does_not_stop_the_hearts_of_the_others(
+    chat: Chat, upstream: Upstream, other_user: Account, engine: Engine, beats: Callable[[str], Any]
+) -> None:
+    release = threading.Event()
+    upstream.script = until_set(release)
+    with ThreadPoolExecutor(2) as threads, engine.connect() as holder:
+        pending = [threads.submit(chat, "held"), threads.submit(chat, "free", account=other_user)]
+        until(lambda: beats("held") and beats("free"), "two turns")
+        query = (
+            "SELECT heartbeat_at FROM turns JOIN messages ON turn_id = id WHERE content = 'held' FOR UPDATE OF turns"
+        )
+        held = holder.execute(text(query)).scalar_one()
+        before = beats("free")
+        until(lambda: beats("free") > before, "a heartbeat of the other turn")
+        assert beats("held") == held
+        holder.rollback()
+        until(lambda: beats("held") > held, "a heartbeat of the turn that was held")
+        release.set()
+        assert {each.result().status_code for each in pending} == {200}
+
+
+def test_turns_live_on_while_others_use_all_connections(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, beats: Callable[[str], Any]
+) -> None:
+    chat_app, release = make_chat_app(database={"pool_size": 1, "max_overflow": 0}), threading.Event()
+    upstream.script = until_set(release)
+
+    def say() -> TestResponse:
+        return chat_app.test_client().post("/api/chat", json={"message": "alone"}, headers=user.headers)
+
+    with ThreadPoolExecutor(1) as threads:
+        pending = threads.submit(say)
+        before = until(lambda: beats("alone"), "a turn")
+        with chat_app.app_context(), db.engine.connect():
+            until(lambda: beats("alone") > before, "a heartbeat")
+        release.set()
+        assert pending.result().status_code == 200
+    with chat_app.app_context():
+        own: Any = db.engines["heartbeats"].pool
+    until(lambda: own.checkedin() + own.checkedout() == 0, "the end of its connection")
 
 
 def test_a_thread_that_cannot_start_leaves_no_turn_running(

@@ -115,6 +115,20 @@ def test_silent_turns_are_closed_and_others_are_not(
     assert close_stale(stale_seconds=30).silent == 0
 
 
+def test_a_silent_turn_that_somebody_holds_does_not_keep_the_others_open(
+    user: Account, make_turn: Callable[..., UUID], sql: Callable[..., list[Any]], engine: Engine
+) -> None:
+    held, *others = [make_turn(user, silent=100) for _ in range(3)]
+    with engine.connect() as holder:
+        query = "SELECT FROM conversations JOIN turns ON conversation_id = conversations.id WHERE turns.id = :id"
+        holder.execute(text(f"{query} FOR UPDATE OF conversations"), {"id": held})
+        done = close_stale(stale_seconds=60)
+        assert (done.silent, done.closed) == (3, 2)
+        holder.rollback()
+    assert {turns_of(sql, user)[turn].status for turn in others} == {"interrupted"}
+    assert close_stale(stale_seconds=60).closed == 1
+
+
 def test_closing_stops_when_its_time_is_over_and_says_so(user: Account, make_turn: Callable[..., UUID]) -> None:
     for _ in range(3):
         make_turn(user, silent=100)
