@@ -317,6 +317,12 @@ CHECKS: tuple[Check, ...] = (
         "ops.checks.replication:slots",
     ),
     Check("storage.disk", "Is there room on the disks?", Level.CRITICAL, "ops.checks.storage:disk"),
+    Check(
+        "storage.durable",
+        "Does what was committed outlast a crash of the server?",
+        Level.CRITICAL,
+        "ops.checks.durability:durable",
+    ),
     Check("storage.growth", "Will there be room next month?", Level.CRITICAL, "ops.checks.storage:grows"),
     Check(
         "statements.slow", "Does any statement of ours take long?", Level.CRITICAL, "ops.checks.statements:slow_ones"
@@ -388,10 +394,11 @@ CHECKS: tuple[Check, ...] = (
         Level.WARNING,
         "ops.checks.statistics:statistics",
     ),
+    Check("tables.vacuum", "Are dead rows cleaned up?", Level.WARNING, "ops.checks.vacuum:vacuum"),
     Check(
         "tables.constraints",
-        "Is there a constraint that was never validated?",
-        Level.WARNING,
+        "Is every rule there, kept, and true of all rows?",
+        Level.CRITICAL,
         "ops.checks.constraints:unvalidated",
     ),
     Check(

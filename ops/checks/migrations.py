@@ -1,10 +1,11 @@
 """The schema: at the revision of this code, as the models describe it; and what the next upgrade would lock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Row
 
 import app.models  # noqa: F401  # so that the metadata is complete
 from app.extensions import Base
@@ -17,6 +18,8 @@ from ops.upgrades.locks import Lock, Work
 from ops.upgrades.pending import Revision, known_revisions, pending, quietly
 from ops.words import size
 
+SEVERAL = ", "  # between revisions, of which there is to be one
+CURRENT = "flask ops doctor --only migrations.current"
 MANY_ROWS = 100_000  # from here on, what stops writes for as long as it goes through a table is felt
 
 AT = Statement(
@@ -25,6 +28,33 @@ AT = Statement(
 SELECT version_num FROM alembic_version ORDER BY version_num""",
 )
 HAS_VERSION = Statement("ops.has_revision", "SELECT to_regclass('alembic_version') IS NOT NULL AS has")
+# Wherever tables with those names are; the visible ones are those that are meant without a schema.
+PLACES = Statement(
+    "ops.table_places",
+    """
+SELECT c.relname AS name, quote_ident(n.nspname) AS sql_schema, pg_table_is_visible(c.oid) AS is_visible,
+       current_setting('search_path') AS search_path, quote_ident(current_user) AS role,
+       quote_ident(current_database()) AS database
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.relname = ANY (%(names)s)
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+ ORDER BY 2, 1""",
+)
+# What runs by itself when something is written. Parley has none of it but what its foreign keys are made of.
+MEDDLERS = Statement(
+    "ops.meddlers",
+    """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_table, found.kind, found.name, found.definition
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (
+       SELECT 'trigger' AS kind, quote_ident(t.tgname) AS name, pg_get_triggerdef(t.oid) AS definition
+         FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+       UNION ALL
+       SELECT 'rule', quote_ident(r.rulename), pg_get_ruledef(r.oid)
+         FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN') AS found
+ WHERE c.relkind IN ('r', 'p') AND c.relname = ANY (%(names)s) AND pg_table_is_visible(c.oid)
+ ORDER BY 1, 2, 3""",
+)
 # An index stands for its table. -1 rows: nobody has counted them yet.
 SIZES = Statement(
     "ops.migrated_sizes",
@@ -42,6 +72,12 @@ def current(probe: Probe) -> Iterator[Finding]:
     at, expected = revision_of(probe), expected_revision()
     if at == expected:
         return
+    if at is None and (misplaced := _misplaced(probe, expected)) is not None:
+        yield misplaced
+        return
+    if at is not None and SEVERAL in at:
+        yield _several(at, expected)
+        return
     newer = at is not None and at not in known_revisions()
     yield Finding(
         level=Level.WARNING if newer else Level.CRITICAL,
@@ -54,12 +90,50 @@ def current(probe: Probe) -> Iterator[Finding]:
     )
 
 
+def _misplaced(probe: Probe, expected: str) -> Finding | None:
+    """Why an upgrade from the beginning would be wrong although nothing says where the database is; None if nothing."""
+    found = PLACES.all(probe.connection, {"names": ["alembic_version", *Base.metadata.tables]})
+    if seen := sorted(row.name for row in found if row.is_visible):
+        return Finding(
+            level=Level.CRITICAL,
+            what="Parley's tables are there, and alembic_version, which says at which migration they are, is not, or is"
+            " empty.",
+            evidence={"tables": seen, "code": expected},
+            remedy="Never upgrade from here: it would begin anew. If this code has run on them: flask db stamp"
+            f" {expected}, then flask ops doctor --only migrations,indexes; else restore a backup",
+        )
+    if any(row.name == "alembic_version" for row in found):
+        schemas = sorted({row.sql_schema for row in found})
+        return Finding(
+            level=Level.CRITICAL,
+            what=f"Parley's tables are in the schema {', '.join(schemas)}, where this account does not look.",
+            evidence={"search_path": found[0].search_path, "schemas": schemas},
+            remedy="Let its search_path name that schema; if it is another installation's: flask db upgrade",
+            sql=f"ALTER ROLE {found[0].role} IN DATABASE {found[0].database} SET search_path = {schemas[0]};",
+        )
+    return None
+
+
+def _several(at: str, expected: str) -> Finding:
+    known = set(at.split(SEVERAL)) <= set(known_revisions())
+    others = f"DELETE FROM alembic_version WHERE version_num <> '{max(at.split(SEVERAL))}';"  # noqa: S608  # for a person
+    return Finding(
+        level=Level.CRITICAL,
+        what=f"alembic_version holds several revisions, {at}, and there is one: no upgrade can begin.",
+        evidence={"database": at, "code": expected},
+        remedy="See in the deployments' log which one was reached last, and delete the others",
+        sql=others if known else None,
+    )
+
+
 def next_upgrade(probe: Probe) -> Iterator[Finding]:
     """One finding for each revision that is still to be done, with the locks it takes on tables that are there."""
     at = revision_of(probe)
+    if (at is None and _misplaced(probe, expected_revision()) is not None) or (at and SEVERAL in at):
+        raise CannotJudge("At which migration the database is cannot be told.", remedy=CURRENT)
     if at is not None and at not in known_revisions():
         raise CannotJudge(
-            f"The database is at migration {at}, which this code does not know.", remedy="Deploy the newer"
+            f"The database is at migration {at}, which this code does not know.", remedy="Deploy the newer code"
         )
     steps = pending(at)
     names = sorted({lock.table for step in steps for lock in step.locks})
@@ -89,8 +163,11 @@ def drift(probe: Probe) -> Iterator[Finding]:
     if at != expected_revision():
         raise CannotJudge(
             "The database is not at the revision of this code, so its tables cannot be as the models describe them.",
-            remedy="flask db upgrade",
+            remedy=CURRENT,
         )
+    places = PLACES.all(probe.connection, {"names": [*Base.metadata.tables]})
+    if len(seen := sorted({row.sql_schema for row in places if row.is_visible})) > 1:
+        yield _scattered(seen, places)
     with quietly():
         opts = {"compare_type": True, "compare_server_default": True}
         differences = compare_metadata(MigrationContext.configure(probe.connection, opts=opts), Base.metadata)
@@ -98,13 +175,35 @@ def drift(probe: Probe) -> Iterator[Finding]:
         for each in difference if isinstance(difference, list) else [difference]:
             if (found := _difference(each)) is not None:
                 yield found
+    for row in MEDDLERS.all(probe.connection, {"names": [*Base.metadata.tables]}):
+        yield Finding(
+            level=Level.WARNING,
+            what=f"{row.sql_table} has the {row.kind} {row.name}, which is in no model: it may change or drop what is"
+            " written.",
+            evidence={"definition": row.definition},
+            remedy="See who made it and what for; if nobody misses it, drop it",
+            sql=f"DROP {row.kind.upper()} {row.name} ON {row.sql_table};",
+        )
+
+
+def _scattered(schemas: list[str], places: Sequence[Row[Any]]) -> Finding:
+    home: str = max(schemas, key=lambda schema: sum(row.is_visible and row.sql_schema == schema for row in places))
+    strange = [row for row in places if row.is_visible and row.sql_schema != home]
+    return Finding(
+        level=Level.CRITICAL,
+        what=f"Of Parley's tables, {', '.join(row.name for row in strange)} is taken from the schema"
+        f" {strange[0].sql_schema}, and the others from {home}: the search_path finds them there first.",
+        evidence={"search_path": strange[0].search_path, "found": [f"{row.sql_schema}.{row.name}" for row in strange]},
+        remedy="See which one holds what was written, and since when; move its rows, then rename the other",
+        sql="\n".join(f"ALTER TABLE {row.sql_schema}.{row.name} RENAME TO {row.name}_strange;" for row in strange),
+    )
 
 
 def revision_of(probe: Probe) -> str | None:
-    """Where the database is; None for one that was never migrated."""
+    """Where the database is, or says it is in several places; None where nothing says so."""
     has = HAS_VERSION.one(probe.connection, {})
     rows = AT.all(probe.connection, {}) if has is not None and has.has else []
-    return ", ".join(row.version_num for row in rows) or None
+    return SEVERAL.join(row.version_num for row in rows) or None
 
 
 def _told(step: Revision, locks: list[tuple[Lock, Any]]) -> Finding:

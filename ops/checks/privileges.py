@@ -24,6 +24,14 @@ SELECT quote_ident(current_user) AS role, found.name, array_agg(wanted.privilege
  WHERE found.oid IS NOT NULL AND NOT has_table_privilege(found.oid, wanted.privilege)
  GROUP BY 1, 2 ORDER BY 2""",
 )
+# A policy without which rows are not seen, and cannot be written.
+HIDDEN = Statement(
+    "ops.hidden_rows",
+    """
+SELECT quote_ident(current_user) AS role, quote_ident(name) AS name FROM unnest(%(tables)s::text[]) AS named(name)
+ WHERE to_regclass(quote_ident(name)) IS NOT NULL AND row_security_active(to_regclass(quote_ident(name))::oid)
+ ORDER BY 2""",
+)
 # Whoever is no owner can neither alter a table nor build an index on it.
 NOT_OWNED = Statement(
     "ops.not_owned",
@@ -39,6 +47,7 @@ def privileges(probe: Probe) -> Iterator[Finding]:
     tables = sorted(Base.metadata.tables)
     with pooled(probe) as connection:
         yield from _missing(connection, tables)
+        yield from _hidden(connection, tables)
     if others := NOT_OWNED.all(probe.connection, {"tables": tables}):
         role, owner = others[0].role, others[0].owner
         yield Finding(
@@ -64,6 +73,20 @@ def _missing(connection: Connection, tables: list[str]) -> Iterator[Finding]:
         remedy="As the tables' owner, give them to the account of DATABASE_URL",
         sql=f"GRANT {', '.join(lacking)} ON {', '.join(names)} TO {rows[0].role}",
     )
+
+
+def _hidden(connection: Connection, tables: list[str]) -> Iterator[Finding]:
+    if rows := HIDDEN.all(connection, {"tables": [*tables]}):
+        names = [row.name for row in rows]
+        yield Finding(
+            level=Level.CRITICAL,
+            what=f"Row level security hides rows of {_named(names)} from the account {rows[0].role}.",
+            evidence={"role": rows[0].role, "tables": names},
+            remedy="Parley keeps its users apart by itself, and a backup needs every row: switch it off",
+            sql="\n".join(
+                f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;" for name in names
+            ),
+        )
 
 
 def _named(names: list[str]) -> str:

@@ -20,9 +20,23 @@ COUNTED_FOR = timedelta(days=1)
 
 AUTOVACUUM = Statement("ops.autovacuum", "SELECT current_setting('autovacuum')::bool AS is_on, now() AS now")
 
+# Columns of which ANALYZE is told to gather nothing.
+IGNORED = Statement(
+    "ops.ignored_columns",
+    """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_table,
+       array_agg(quote_ident(a.attname) ORDER BY a.attnum) AS columns
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.attstattarget = 0 AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'm', 'p')
+   AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid
+                                             AND e.deptype = 'e')
+ GROUP BY 1 ORDER BY 1""",
+)
+
 
 def statistics(probe: Probe) -> Iterator[Finding]:
-    """Every table whose statistics are missing or too old, and autovacuum if it is switched off.
+    """Every table whose statistics are missing, too old or switched off, and autovacuum if it is off.
 
     Raises `CannotJudge` where PostgreSQL does not count what changes.
     """
@@ -34,6 +48,16 @@ def statistics(probe: Probe) -> Iterator[Finding]:
             what="autovacuum is off: nothing is vacuumed or analyzed unless somebody does it.",
             remedy="Switch it on",
             sql="ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
+        )
+    for row in IGNORED.all(probe.connection, {}):
+        resets = ", ".join(f"ALTER COLUMN {column} SET STATISTICS -1" for column in row.columns)
+        yield Finding(
+            level=Level.WARNING,
+            what=f"ANALYZE is told to look at nothing in {', '.join(row.columns)} of {row.sql_table}: its queries are"
+            " planned by guesses.",
+            evidence={"table": row.sql_table, "columns": row.columns},
+            remedy="Unless somebody knows why: let it look again",
+            sql=f"ALTER TABLE {row.sql_table} {resets};\nANALYZE {row.sql_table};",
         )
     yield from findings(cases(probe))
     if since > server.now - COUNTED_FOR:

@@ -10,6 +10,7 @@ from ops.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.levels import Level
 
 PLAN = "flask ops index plan, read the file, flask ops index apply"
+PLAN_ALL = "flask ops index plan --all-tables, read the file, flask ops index apply"
 BY_HAND = "It is an index of a partitioned table: dropping it blocks reads and writes, so choose the moment by hand."
 
 
@@ -27,6 +28,10 @@ def case(
     """A case whose statement is the step's; `sql` is one that a person has to decide on."""
     if step is not None:
         step, sql = replace(step, why=what), ";\n".join(step.sql) + ";"
+        if not step.owned:  # then no plan has it
+            remedy = remedy.replace(PLAN, f"As the owner of {step.table}, or a superuser: the statement")
+        elif not step.ours:
+            remedy = remedy.replace(PLAN, PLAN_ALL)
     return Case(Finding(level=level, what=what, evidence=evidence, remedy=remedy, sql=sql), step)
 
 

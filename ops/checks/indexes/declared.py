@@ -16,7 +16,8 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 _CAST = re.compile(
     r"::\"?[a-z_][a-z0-9_]*\"?(?: varying| precision| with(?:out)? time zone)?(?:\(\d+(?:,\d+)?\))?(?:\[\])*"
 )
-_NOISE = re.compile(r"[\s()\"']")
+_NOISE = re.compile(r"[\s()\"]")
+_TEXT = re.compile(r"('(?:[^']|'')*')")  # a text in SQL, whose letters are what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,25 @@ class Declared:
     @property
     def unique(self) -> bool:
         return self.definition.startswith("CREATE UNIQUE ")
+
+    @property
+    def expressions(self) -> tuple[bool, ...]:
+        """Of each column that it is searched by, whether it is an expression and no plain column."""
+        _, _, what = self.definition.partition(f" ON {self.table} ")
+        depth, found = 0, [False]
+        for sign in what[what.index("(") + 1 :]:
+            depth += {"(": 1, ")": -1}.get(sign, 0)
+            if depth < 0:
+                break
+            if depth == 0 and sign == ",":
+                found.append(False)
+            found[-1] |= depth > 0
+        return tuple(found)
+
+    def is_like(self, index: Index) -> bool:
+        """Whether `index` is what is declared, its name and constraint left aside."""
+        expressions = tuple(attribute == 0 for attribute in index.attributes[: index.key_count])
+        return plain(index.definition) == plain(self.definition) and expressions == self.expressions
 
     def statement(self, name: str, sql_table: str) -> str:
         """What builds it under `name` beside what is written meanwhile; `sql_table` is its table, with the schema."""
@@ -60,7 +80,9 @@ def plain(definition: str) -> str:
         method = "btree"
     unique = "unique" if head.startswith("CREATE UNIQUE ") else ""
     where = table.strip().rpartition(".")[2]
-    return _NOISE.sub("", f"{unique}|{where}|{method}|{_CAST.sub('', what.lower())}")
+    parts = enumerate(_TEXT.split(what))
+    written = "".join(part if at % 2 else _NOISE.sub("", _CAST.sub("", part.lower())) for at, part in parts)
+    return f"{unique}|{_NOISE.sub('', where)}|{method.strip()}|{written}"
 
 
 def _of(table: Table) -> Iterator[Declared]:

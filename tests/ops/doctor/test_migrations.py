@@ -70,6 +70,69 @@ def test_a_database_that_is_ahead(ward: Ward) -> None:
     assert ward.ask("migrations.drift").level is Level.UNKNOWN
 
 
+def test_several_revisions_are_one_too_many(ward: Ward) -> None:
+    ward.run("INSERT INTO alembic_version VALUES ('0003')")
+    (finding,) = ward.ask("migrations.current").findings
+    assert finding.level is Level.CRITICAL
+    assert "several revisions" in finding.what
+    for check in ("migrations.next", "migrations.drift", "indexes.expected"):
+        answer = ward.ask(check)
+        assert answer.level is Level.UNKNOWN
+        assert "upgrade" not in str(answer.remedy) or check == "indexes.expected"
+    ward.run(str(finding.sql))
+    assert ward.ask("migrations.current").level is Level.OK
+
+
+def test_tables_without_their_revision_are_no_empty_database(ward: Ward) -> None:
+    ward.run("DELETE FROM alembic_version")
+    (finding,) = ward.ask("migrations.current").findings
+    assert "Never upgrade" in str(finding.remedy)
+    assert ward.ask("migrations.next").level is Level.UNKNOWN
+    ward.run(f"INSERT INTO alembic_version VALUES ('{expected_revision()}')")
+    assert ward.ask("migrations.current").level is Level.OK
+
+
+def test_tables_where_the_account_does_not_look(ward: Ward, admit: Callable[..., Ward]) -> None:
+    name = ward.url.rpartition("/")[2]
+    ward.run(f'ALTER DATABASE "{name}" SET search_path = elsewhere')
+    lost = admit()
+    (finding,) = lost.ask("migrations.current").findings
+    assert "in the schema public, where this account does not look" in finding.what
+    ward.run(str(finding.sql))
+    try:
+        assert admit().ask("migrations.current").level is Level.OK
+    finally:
+        ward.run(f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" RESET ALL')
+
+
+def test_a_table_that_hides_ours(ward: Ward, admit: Callable[..., Ward]) -> None:
+    name = ward.url.rpartition("/")[2]
+    ward.run("CREATE SCHEMA first", "CREATE TABLE first.turns (LIKE public.turns INCLUDING ALL)")
+    ward.run(f'ALTER DATABASE "{name}" SET search_path = first, public')
+    misled = admit()
+    finding = misled.ask("migrations.drift").findings[0]
+    assert finding.level is Level.CRITICAL
+    assert finding.evidence["found"] == ["first.turns"]
+    assert misled.ask("indexes.expected").level is Level.UNKNOWN
+    ward.run(str(finding.sql))
+    assert admit().ask("indexes.expected").level is Level.OK
+
+
+def test_triggers_and_rules_by_hand(ward: Ward) -> None:
+    ward.run(
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        'CREATE TRIGGER "by hand" BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION swallow()',
+        "CREATE RULE keep AS ON DELETE TO turns DO INSTEAD NOTHING",
+        "CREATE TABLE theirs (a int)",
+        "CREATE TRIGGER t BEFORE INSERT ON theirs FOR EACH ROW EXECUTE FUNCTION swallow()",
+    )
+    one, two = ward.ask("migrations.drift").findings
+    assert 'the trigger "by hand"' in one.what
+    assert "the rule keep" in two.what
+    ward.run(str(one.sql), str(two.sql))
+    assert ward.ask("migrations.drift").level is Level.OK
+
+
 def test_what_was_changed_by_hand(ward: Ward) -> None:
     for check in ("current", "next", "drift"):
         answer = ward.ask(f"migrations.{check}")

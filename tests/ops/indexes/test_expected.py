@@ -58,6 +58,9 @@ BY_HAND = [
     ("ix_conversation_search_document", "conversation_search USING gin (document)"),  # without its setting
     ("ix_turn_events_created_at", "turn_events (created_at)"),  # a B-tree
     ("ix_job_runs_job", "job_runs (job text_pattern_ops, started_at DESC)"),
+    ("ix_job_runs_running", "job_runs (job) WHERE status = 'RUNNING'"),  # what no status is
+    ("ix_job_runs_running", "job_runs ((job::text)) WHERE status = 'running'"),
+    ("ix_turns_conversation", "turns (user_id, (conversation_id::text))"),  # an expression, and no column
     ("ix_job_runs_job", 'job_runs (job COLLATE "C", started_at DESC)'),
 ]
 
@@ -118,8 +121,23 @@ def test_at_another_revision_it_cannot_judge(house: House) -> None:
     house.run("INSERT INTO alembic_version VALUES (%(head)s)", head=head)
     assert list(expected(house.probe)) == []
     house.run("UPDATE alembic_version SET version_num = '0001'")
-    with pytest.raises(CannotJudge, match="0001"):
+    with pytest.raises(CannotJudge, match="0001") as raised:
         list(expected(house.probe))
+    assert raised.value.remedy == "flask db upgrade"
+    house.run("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CannotJudge, match="9999") as raised:
+        list(expected(house.probe))
+    assert raised.value.remedy == "flask ops doctor --only migrations.current"
+
+
+def test_a_name_that_another_index_has_is_freed_first(house: House) -> None:
+    house.run("DROP INDEX ix_turns_conversation", "CREATE INDEX ix_turns_conversation ON messages (created_at)")
+    (finding,) = expected(house.probe)
+    assert "an index of public.messages has its name" in finding.what
+    house.run(str(finding.sql))
+    (finding,) = expected(house.probe)
+    house.run(str(finding.sql))
+    assert list(expected(house.probe)) == []
 
 
 def test_what_is_locked_is_left_out_and_said(house: House) -> None:

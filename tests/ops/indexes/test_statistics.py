@@ -51,6 +51,16 @@ def test_a_table_that_was_never_analyzed(room: House) -> None:
     assert list(statistics(room.probe)) == []
 
 
+def test_columns_that_nobody_may_look_at(room: House) -> None:
+    room.run(
+        *TABLE, "ALTER TABLE things ALTER a SET STATISTICS 0, ALTER id SET STATISTICS 0", "ANALYZE things", COUNTED
+    )
+    (finding,) = about(statistics(room.probe), "ANALYZE is told")
+    assert finding.evidence["columns"] == ["id", "a"]
+    room.run(*str(finding.sql).split("\n"), COUNTED)
+    assert list(statistics(room.probe)) == []
+
+
 @pytest.mark.parametrize(("changed", "told"), [(1000, False), (1001, True)])
 def test_a_quarter_that_changed(room: House, changed: int, told: bool) -> None:
     room.run(*TABLE, COUNTED, "ANALYZE things", f"UPDATE things SET a = 0 WHERE id <= {changed}", COUNTED)

@@ -3,11 +3,14 @@
 import pytest
 
 from ops.checks import cache as cache_check
+from ops.checks import vacuum as vacuum_check
 from ops.checks.cache import cache
-from ops.checks.constraints import unvalidated
+from ops.checks.constraints import rules, unvalidated
 from ops.checks.sequences import sequences
+from ops.checks.vacuum import vacuum
+from ops.findings import CannotJudge
 from ops.levels import Level
-from tests.ops.indexes.conftest import House
+from tests.ops.indexes.conftest import House, about, holding
 
 INT = 2**31 - 1
 
@@ -39,6 +42,75 @@ def test_what_is_not_enforced_is_not_expected_to_hold(room: House) -> None:
         pytest.skip("NOT ENFORCED came with PostgreSQL 18")
     room.run("CREATE TABLE things (a int, CONSTRAINT wish CHECK (a > 0) NOT ENFORCED)")
     assert list(unvalidated(room.probe)) == []
+
+
+def test_each_rule_of_the_models_is_there_and_is_missed(house: House) -> None:
+    assert list(unvalidated(house.probe)) == []
+    assert len(rules()) > 30
+    for table, name in [*rules()][::3]:
+        house.run(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        (finding,) = unvalidated(house.probe)
+        assert f"{table} lacks its rule {name}" in finding.what
+        house.run(*str(finding.sql).split("\n"))
+        assert list(unvalidated(house.probe)) == []
+
+
+def test_a_rule_that_somebody_loosened(house: House) -> None:
+    house.run("ALTER TABLE turns DROP CONSTRAINT ck_turns_status, ADD CONSTRAINT ck_turns_status CHECK (status <> '')")
+    (finding,) = unvalidated(house.probe)
+    assert "is another than" in finding.what
+    house.run(*str(finding.sql).split("\n"))
+    assert list(unvalidated(house.probe)) == []
+
+
+def test_a_foreign_key_that_nobody_keeps(house: House) -> None:
+    house.run("ALTER TABLE messages DISABLE TRIGGER ALL")
+    (finding,) = unvalidated(house.probe)
+    assert finding.level is Level.CRITICAL
+    assert "fk_messages_conversations" in finding.what
+    house.run(str(finding.sql))
+    assert list(unvalidated(house.probe)) == []
+
+
+def test_of_a_database_that_is_behind_no_rule_is_missed(house: House) -> None:
+    house.run("CREATE TABLE alembic_version (version_num text)", "INSERT INTO alembic_version VALUES ('0001')")
+    with pytest.raises(CannotJudge, match="migration 0001"):
+        list(unvalidated(house.probe))
+
+
+def test_our_own_rule_that_is_not_enforced(house: House) -> None:
+    if house.probe.version < 18:
+        pytest.skip("NOT ENFORCED came with PostgreSQL 18")
+    house.run("ALTER TABLE messages ALTER CONSTRAINT fk_messages_conversations NOT ENFORCED")
+    (finding,) = unvalidated(house.probe)
+    assert finding.level is Level.CRITICAL
+
+
+@pytest.mark.parametrize("option", ["autovacuum_enabled", "toast.autovacuum_enabled"])
+def test_a_table_of_ours_that_autovacuum_leaves_alone(house: House, option: str) -> None:
+    assert list(vacuum(house.probe)) == []
+    house.run(f"ALTER TABLE messages SET ({option} = off)", "CREATE TABLE theirs () WITH (autovacuum_enabled = off)")
+    (finding,) = vacuum(house.probe)
+    assert option in str(finding.sql)
+    house.run(str(finding.sql))
+    assert list(vacuum(house.probe)) == []
+
+
+def test_dead_rows_and_who_keeps_them(room: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vacuum_check, "DEAD_ROWS", 100)
+    flush = "SELECT pg_stat_force_next_flush()"
+    room.run("CREATE TABLE things (a int) WITH (autovacuum_enabled = off)")
+    room.run("INSERT INTO things SELECT generate_series(1, 300)", flush)
+    assert about(vacuum(room.probe), "things") == []
+    room.run("DELETE FROM things WHERE a <= 200", flush)
+    (finding,) = about(vacuum(room.probe), "things")
+    assert "200 of 300 rows" in finding.what
+    with holding(room, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT 1 FROM things"):
+        (finding,) = about(vacuum(room.probe), "things")
+        assert finding.evidence["held_back_by"]
+        assert "transactions" in str(finding.remedy)
+    room.run(str(finding.sql), flush)
+    assert about(vacuum(room.probe), "things") == []
 
 
 @pytest.mark.parametrize(
