@@ -53,29 +53,30 @@ def test_a_turn_is_two_statements_and_no_more(
         preloaded = connection.execute(text("SHOW shared_preload_libraries")).scalar_one()
         if "pg_stat_statements" not in preloaded:
             pytest.skip("this PostgreSQL does not preload pg_stat_statements")
-        # In a schema of its own: other tests compare what is in ours with what the models say.
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS observer"))
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA observer"))
+        connection.execute(text("CREATE EXTENSION pg_stat_statements"))
 
         def statements() -> dict[str, int]:
             found = connection.execute(
                 text("""
-                SELECT query, sum(calls)::int FROM observer.pg_stat_statements
+                SELECT query, sum(calls)::int FROM pg_stat_statements
                  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY query""")
             )
             return {row[0]: row[1] for row in found}
 
-        for again in (None, conversation):
-            before = statements()
-            chat("hello", conversation_id=again) if again else chat("hello")
-            after = statements()
-            ran = {
-                query.split("*/")[0].split("/* ")[-1].split()[0]: calls - before.get(query, 0)
-                for query, calls in after.items()
-                if calls != before.get(query, 0) and "pg_stat_statements" not in query
-            }
-            ran.pop("runtime_settings.all", None)  # a process's own, once in two seconds however many turns there are
-            assert ran == {"turns.begin" if again else "turns.begin_new": 1, "turns.finish": 1}
+        try:
+            for again in (None, conversation):
+                before = statements()
+                chat("hello", conversation_id=again) if again else chat("hello")
+                after = statements()
+                ran = {
+                    query.split("*/")[0].split("/* ")[-1].split()[0]: calls - before.get(query, 0)
+                    for query, calls in after.items()
+                    if calls != before.get(query, 0) and "pg_stat_statements" not in query
+                }
+                ran.pop("runtime_settings.all", None)  # a process's own, once in two seconds
+                assert ran == {"turns.begin" if again else "turns.begin_new": 1, "turns.finish": 1}
+        finally:  # other tests compare what is there with what the models say
+            connection.execute(text("DROP EXTENSION pg_stat_statements"))
 
 
 def test_no_connection_is_held_while_a_provider_streams(

@@ -23,6 +23,7 @@ from app.config import Settings
 from app.extensions import Base, db
 from app.factory import create_app
 from tests.database import fresh_database
+from tests.processes import reaped
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = str(ROOT / "migrations")
@@ -105,7 +106,8 @@ def _flask_db(url: str, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.process
 def test_two_processes_may_upgrade_at_once(empty: str, engine: Engine) -> None:
     both = [_flask_db(empty, "upgrade") for _ in range(2)]
-    printed = [process.communicate(timeout=60)[0] for process in both]
+    with reaped(*both):
+        printed = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     fresh = create_engine(empty)
     assert catalogue(fresh) == catalogue(engine)

@@ -20,6 +20,7 @@ import urllib3
 
 from ops.embedded import ports
 from tests.deploy.compose import ROOT, SECRETS, Service, services
+from tests.processes import reaped
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 SECONDS = 100  # bound of every wait; only reached by a fault
@@ -52,6 +53,7 @@ class Stack:
         self.port = ports.choose(0)
         self._dotenv = dict(dotenv)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping: list[subprocess.Popen[bytes]] = []
         (folder / "home").mkdir(parents=True)
 
     @property
@@ -142,6 +144,7 @@ class Stack:
     def ask_to_stop(self, name: str) -> subprocess.Popen[bytes]:
         """SIGTERM; the process may be waited for."""
         process = self._running.pop(name)
+        self._stopping.append(process)
         process.send_signal(signal.SIGTERM)
         return process
 
@@ -161,7 +164,8 @@ class Stack:
         for name in list(self._running):
             if self._running[name].poll() is None:
                 self.kill(name)
-        self.http.clear()
+        with reaped(*self._stopping):  # where a test failed, and did not wait for them
+            self.http.clear()
 
 
 def _replaced(name: str, changes: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from tests.database import fresh_database
 from tests.deploy.compose import ROOT, SECRETS
 from tests.deploy.stack import Stack, until
 from tests.faults.proxy import Proxy
+from tests.processes import reaped
 from tests.web.server import WebServer
 
 HEAD = (ROOT / "migrations" / ".current-head").read_text().strip()
@@ -57,8 +58,10 @@ def test_a_wrong_setting_is_a_line_and_the_end(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
+    with reaped(*started.values()):
+        told = {service: process.communicate(timeout=60)[0] for service, process in started.items()}
     for service, process in started.items():
-        said = process.communicate(timeout=60)[0]
+        said = told[service]
         assert process.returncode not in (0, None), service
         lines = said.splitlines()
         assert sorted(re.findall(r"^parley: ([A-Z_]+): ", said, re.MULTILINE)) == sorted(WRONG), (service, said)

@@ -6,6 +6,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from ops.embedded import ports
+
 PIECE = 65_536
 
 
@@ -19,7 +21,7 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._pairs: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.port = 0
+        self.port = ports.choose(0)  # below those that systems give away, so that it is still free when it mends
         self.mend()
 
     def mend(self) -> None:
@@ -27,7 +29,6 @@ class Proxy:
         self._silent = False
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
-            self.port = self._listener.getsockname()[1]
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:

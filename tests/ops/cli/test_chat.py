@@ -33,6 +33,7 @@ from tests.fakes.exchange import Exchange, Script
 from tests.fakes.upstream import Upstream
 from tests.faults.proxy import Proxy
 from tests.ops.conftest import PROJECT, SECONDS, own_environment
+from tests.processes import reaped
 
 __all__ = ["_plain_script", "chat_app", "make_chat_app", "rows", "upstream"]
 
@@ -238,17 +239,17 @@ def test_a_broken_stream_is_picked_up_where_it_broke(server: BaseWSGIServer, ups
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"hello")
-        process.stdin.close()
-        assert process.stdout.read(6) == b"begin "
-        proxy.cut()
-        gate.opened.set()
-        proxy.mend()
-        assert process.stdout.read() == b"end\n"
-        assert process.wait(SECONDS) == 0
-        process.stdout.close()
+        with reaped(process):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"hello")
+            process.stdin.close()
+            assert process.stdout.read(6) == b"begin "
+            proxy.cut()
+            gate.opened.set()
+            proxy.mend()
+            assert process.stdout.read() == b"end\n"
+            assert process.wait(SECONDS) == 0
 
 
 class Terminal:

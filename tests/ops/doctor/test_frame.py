@@ -35,6 +35,7 @@ from tests.faults.proxy import Proxy
 from tests.ops.conftest import own_environment
 from tests.ops.doctor.conftest import Ward
 from tests.ops.doctor.rows import ran
+from tests.processes import reaped
 
 PROJECT = Path(__file__).parents[3]
 SECONDS = 60
@@ -341,8 +342,9 @@ def test_on_a_terminal_there_is_a_bar_and_in_a_pipe_there_is_none(ward: Ward, tm
     main, other = pty.openpty()
     process = subprocess.Popen(call, cwd=PROJECT, env=environment(ward, tmp_path), stdout=subprocess.PIPE, stderr=other)
     os.close(other)
-    shown = drained(main)
-    output, _ = process.communicate(timeout=SECONDS)
+    with reaped(process):
+        shown = drained(main)
+        output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     assert orjson.loads(output)["level"] == "ok"
     assert b"Examining" in shown
@@ -359,12 +361,13 @@ def test_ctrl_c_ends_a_command_with_130_and_no_traceback(ward: Ward, tmp_path: P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + SECONDS
-    while not ward.run("SELECT 1 FROM pg_locks WHERE relation = 'alembic_version'::regclass AND NOT granted"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=SECONDS)
+    with reaped(process):
+        deadline = time.monotonic() + SECONDS
+        while not ward.run("SELECT 1 FROM pg_locks WHERE relation = 'alembic_version'::regclass AND NOT granted"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=SECONDS)
     ward.run("ROLLBACK")
     assert (process.returncode, output) == (130, b"")
     assert errors.decode().strip() == "Interrupted."

@@ -13,6 +13,7 @@ from ops.embedded import EmbeddedError, binaries, jwt_secret, lease_postgres, le
 from ops.embedded.server import plain_environment
 from ops.embedded.site import open_site
 from tests.ops.conftest import PROJECT, SECONDS, eventually, query, run_as_ordinary_user
+from tests.processes import reaped
 
 pytestmark = pytest.mark.process
 
@@ -197,8 +198,7 @@ def test_a_killed_first_start_is_done_again(home: Path) -> None:
     """Whoever starts it is killed while the server starts: nobody uses it, so it stops; the next one gets it."""
     script = "import sys; from pathlib import Path; from ops.embedded import *; lease_postgres(Path(sys.argv[1]))"
     starter = subprocess.Popen([sys.executable, "-c", script, str(home)], cwd=PROJECT)
-    eventually(lambda: (home / "postgres.new").exists() or starter.poll() is not None)
-    starter.kill()
-    starter.wait()
+    with reaped(starter):
+        eventually(lambda: (home / "postgres.new").exists() or starter.poll() is not None)
     with lease_postgres(home, durable=False) as lease:
         assert query(lease.url, "SELECT 1") == [(1,)]

@@ -25,6 +25,7 @@ from tests.ops.conftest import (
     server_process,
     wait_gone,
 )
+from tests.processes import reaped
 
 pytestmark = pytest.mark.process
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children whose parent ended")
@@ -181,11 +182,8 @@ for _ in range(3):
         assert query(lease.url, "SELECT 1") == [(1,)]
 """
     users = [subprocess.Popen([sys.executable, "-c", script, str(home)], cwd=PROJECT) for _ in range(4)]
-    try:
+    with reaped(*users):
         assert [user.wait(2 * SECONDS) for user in users] == [0, 0, 0, 0]
-    finally:
-        for user in users:
-            user.kill()
 
 
 def test_two_homes_do_not_disturb_each_other(home: Path, hold: Callable[..., Holder]) -> None:

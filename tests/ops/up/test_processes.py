@@ -13,6 +13,7 @@ import pytest
 from app.errors import SettingsError
 from ops.up.processes import Processes
 from tests.ops.conftest import PROJECT, SECONDS, eventually, wait_gone
+from tests.processes import reaped
 
 pytestmark = pytest.mark.process
 
@@ -159,10 +160,11 @@ def test_output_that_nobody_reads_any_more_stops_them(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdout is not None
-    assert b"line" in process.stdout.readline()
-    root = psutil.Process(process.pid)
-    tree = [root, *root.children(recursive=True)]
-    process.stdout.close()
-    process.wait(SECONDS)
+    with reaped(process):
+        assert process.stdout is not None
+        assert b"line" in process.stdout.readline()
+        root = psutil.Process(process.pid)
+        tree = [root, *root.children(recursive=True)]
+        process.stdout.close()
+        process.wait(SECONDS)
     wait_gone(*tree)

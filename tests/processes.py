@@ -1,0 +1,21 @@
+"""Processes that a test starts end with it, also where it fails halfway: one left behind is another test's warning."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
+    """Kill, wait for and close whatever of them still runs when the block ends."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
