@@ -122,6 +122,12 @@ class Database(Group):
         validation_alias="DB_IDLE_IN_TRANSACTION_TIMEOUT_MS",
         description="Longest pause inside a transaction, in milliseconds.",
     )
+    prepare: bool = Field(
+        False,
+        validation_alias="DB_PREPARE",
+        description="Have a turn's two statements planned once for each connection; not through a pooler in transaction"
+        " mode.",
+    )
     index_hours: Hours = Field(
         "01-05",
         validation_alias="INDEX_APPLY_HOURS",

@@ -36,7 +36,9 @@ from app.config import Settings
 from app.database import binds, connect_in_time, engine_options
 from app.errors import SettingsError
 from app.extensions import api, db, jwt, migrate
+from app.prepared import prepare
 from app.providers.registry import ProviderRegistry
+from app.repositories import every_turn
 from app.services.attempts import Attempts
 from app.services.container import Services
 from app.services.key_uses import KeyUses
@@ -145,6 +147,8 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         for each in db.engines.values():
             trace(each)
             event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
+        if settings.database.prepare:
+            prepare(engine, every_turn.STATEMENTS, every_turn.TYPES)
     counters = limit_counters(settings, flask_app.extensions["jobs"])
     secret: str = flask_app.config["JWT_SECRET_KEY"]
     runtime = RuntimeSettings(engine)

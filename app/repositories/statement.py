@@ -22,6 +22,11 @@ class Statement:
         verb, rest = self.sql.split(maxsplit=1)
         object.__setattr__(self, "_text", f"{verb} /* {self.name} */ {rest}")
 
+    @property
+    def text(self) -> str:
+        """What is sent, but for the parameters."""
+        return self._text
+
     def one(self, connection: Connection, parameters: Mapping[str, Any]) -> Row[Any] | None:
         """The first row, or None."""
         return connection.exec_driver_sql(self._text, dict(parameters)).first()
