@@ -4,6 +4,7 @@ with audited(by=actor, action="user.disable", on=str(user_id)) as notes:
     notes["sessions"] = disable(...)
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from app.errors import ParleyError, Unavailable
 from app.logs import redact, request_id
@@ -20,6 +22,11 @@ from app.models.columns import new_id
 from app.repositories import audit_events as sql
 from ops.actors import Actor
 from ops.care.batches import autocommit
+from ops.runs import DATABASE_AWAY
+
+KEEP_TRYING = 10.0  # seconds to write down how an act ended
+
+_log = logging.getLogger("parley.ops")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,8 @@ def audited(
 ) -> Iterator[dict[str, Any]]:
     """Write down that `by` does `action` (noun.verb) to `on`; gives a dict for what else is to be kept of it.
 
-    An act that cannot be written down is not done. What an act raises is noted and passed on.
+    An act that cannot be written down is not done. What an act raises is noted and passed on. While the database is
+    away its end is tried again for `KEEP_TRYING` seconds; then the log has it, and whoever acted hears of it anyway.
     """
     notes, event = dict(details or {}), new_id()
     begun = {
@@ -75,8 +83,24 @@ def audited(
     finally:
         told = redact(reason).replace("\x00", "")[:AUDIT_REASON_LIMIT] or None
         ended = {"id": event, "result": result, "reason": told, "details": _json(notes)}
-        with autocommit() as connection:
-            sql.END.one(connection, ended)
+        _write_end(action, ended)
+
+
+def _write_end(action: str, ended: Mapping[str, Any]) -> None:
+    tries = Retrying(
+        retry=retry_if_exception_type(DATABASE_AWAY),
+        stop=stop_after_delay(KEEP_TRYING),
+        wait=wait_random_exponential(0.1, max=2),
+    )
+    try:
+        tries(_write, ended)
+    except RetryError:
+        _log.error("the end of %s was not written down: %s", action, ended["result"], extra={"event": str(ended["id"])})
+
+
+def _write(ended: Mapping[str, Any]) -> None:
+    with autocommit() as connection:
+        sql.END.one(connection, ended)
 
 
 def acts(

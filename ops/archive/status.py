@@ -1,9 +1,10 @@
 """How the archival stands: what there is to do, what was done, what is held."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from app.models import ArchiveRunState
 from app.repositories import archive_runs as runs
 from app.repositories import archives as sql
 from app.services.container import services
@@ -14,6 +15,7 @@ from ops.care.batches import TimeBox, autocommit
 from ops.levels import Level
 
 SECONDS = 60  # for counting
+GONE = "its process ended before it did; --resume goes on with it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,19 @@ def status(*, latest: int = 5, seconds: float = SECONDS) -> ArchiveStatus:
         bundles=count.conversations,
         bundled_messages=count.messages,
         plain_bytes=count.plain_bytes,
-        runs=tuple(latest_runs(limit=latest)),
+        runs=tuple(_as_they_are(latest)),
     )
+
+
+def _as_they_are(limit: int) -> list[ArchiveRunReport]:
+    """The latest runs; one whose process has gone says so, although nobody has closed it yet."""
+    found = latest_runs(limit=limit)
+    if not any(each.state == ArchiveRunState.RUNNING for each in found) or under_way():
+        return found
+    return [  # read again: it may just have ended
+        replace(each, state=ArchiveRunState.INTERRUPTED, reason=GONE) if each.state == ArchiveRunState.RUNNING else each
+        for each in latest_runs(limit=limit)
+    ]
 
 
 def latest_runs(*, limit: int) -> list[ArchiveRunReport]:

@@ -138,3 +138,14 @@ def test_wrong_calls_and_locks(archive: Run, flask_app: Flask, user: Account) ->
         for call in (("run", "--yes"), ("restore", "--run", new_id(), "--yes")):
             assert archive(*call).exit_code == 4
         assert json.loads(archive("status", "--json").stdout)["report"]["under_way"] is True
+
+
+def test_a_run_whose_process_has_gone_says_so_before_anybody_closes_it(
+    archive: Run, flask_app: Flask, execute: Execute
+) -> None:
+    execute(f"INSERT INTO archive_runs (id, cutoff) VALUES ('{new_id()}', now())")
+    with flask_app.app_context(), alone():
+        assert [run["state"] for run in json.loads(archive("status", "--json").stdout)["report"]["runs"]] == ["running"]
+    (run,) = json.loads(archive("status", "--json").stdout)["report"]["runs"]
+    assert run["state"] == "interrupted"
+    assert "--resume" in run["reason"]
