@@ -61,6 +61,13 @@ class Server(Group):
         validation_alias="BODY_TIMEOUT",
         description="Seconds for a request's body to arrive; beyond that, 408.",
     )
+    send_seconds: float = Field(
+        60,
+        ge=0.1,
+        le=3600,
+        validation_alias="SEND_TIMEOUT",
+        description="Seconds for which a client may take nothing of its answer; beyond that, it is cut off (Linux).",
+    )
     max_body_bytes: int = Field(
         1_048_576, ge=65_536, validation_alias="MAX_BODY_BYTES", description="Largest request body, in bytes."
     )

@@ -4,6 +4,7 @@ import atexit
 import gc
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,18 @@ def on_starting(server: Any) -> None:
         share(_server.home)
     except ParleyError as error:
         sys.exit("\n".join(f"parley: {line}" for line in error.detail.splitlines()))
+
+
+def when_ready(server: Any) -> None:
+    """Once, in the arbiter, as soon as it listens: who takes nothing of an answer gives up its place after a while.
+
+    gunicorn would wait for such a client for ever, and a thousand of them are all that a worker serves. The kernel
+    measures it, so it does not matter how long an answer takes, nor how slowly it is read. A client's connection
+    inherits it from the socket that listens.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        for listener in server.LISTENERS:
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_server.send_seconds * 1000))
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from sqlalchemy import Engine, insert
 
-from tests.factories import Account
+from app.models import Message
+from tests.factories import Account, make_conversation
+from tests.faults.rig import until
 from tests.web.server import WebServer
 
 pytestmark = pytest.mark.process
@@ -16,8 +19,8 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def server(flask_app: Flask, database_url: str, tmp_path: Path) -> Iterator[WebServer]:
-    settings = {"DATABASE_URL": database_url, "WEB_WORKERS": "1", "AI_PROVIDER": "demo", "BODY_TIMEOUT": "1"}
-    with WebServer(tmp_path, **settings) as server:
+    settings = {"DATABASE_URL": database_url, "WEB_WORKERS": "1", "AI_PROVIDER": "demo"}
+    with WebServer(tmp_path, **settings, BODY_TIMEOUT="1", SEND_TIMEOUT="1") as server:
         yield server
 
 
@@ -37,3 +40,28 @@ def test_a_body_that_does_not_come_is_given_up(server: WebServer, user: Account)
     assert b'"code":"too_slow"' in answer
     assert 0.5 < waited < 15
     assert server.http.request("GET", f"{server.url}/health").status == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux measures it")
+def test_an_answer_that_nobody_takes_is_given_up(server: WebServer, user: Account, engine: Engine) -> None:
+    conversation = make_conversation(engine, user)
+    row = {"user_id": user.id, "conversation_id": conversation, "role": "assistant", "content": "x" * 1_000_000}
+    with engine.begin() as connection:  # more than the kernel takes off our hands
+        connection.execute(insert(Message), [{**row, "position": position} for position in range(1, 11)])
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        head = (
+            f"GET /api/conversations/{conversation}/messages HTTP/1.1\r\nHost: parley\r\n"
+            f"Authorization: {user.headers['Authorization']}\r\n\r\n"
+        )
+        client.sendall(head.encode())
+        assert client.recv(8) == b"HTTP/1.1"
+        [worker] = server.workers()
+        port = client.getsockname()[1]
+
+        def served() -> bool:
+            return any(known.raddr and known.raddr.port == port for known in worker.net_connections("tcp"))
+
+        assert served()
+        until(lambda: not served(), "the end of a connection that nobody reads from")
