@@ -115,7 +115,8 @@ def overdue(probe: Probe) -> Iterator[Finding]:
     named = ", ".join(job.name for job in list(late)[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
     yield Finding(
         level=Level.CRITICAL if grave else Level.WARNING,
-        what=f"{len(late)} jobs have not run when they should have: {named}.",
+        what=f"{'1 job has not run when it' if len(late) == 1 else f'{len(late)} jobs have not run when they'} should "
+        f"have: {named}.",
         evidence={job.name: {"due": slot, "last_run": attempted[job.name]} for job, slot in late.items()},
         remedy="flask ops doctor --only beat; then flask ops jobs run JOB for what cannot wait",
     )

@@ -148,7 +148,12 @@ def next_upgrade(probe: Probe) -> Iterator[Finding]:
     if quiet:
         yield Finding(
             level=Level.WARNING,
-            what=f"{len(quiet)} migrations are still to be done and lock no table that is there.",
+            what=(
+                "1 migration is still to be done and locks"
+                if len(quiet) == 1
+                else f"{len(quiet)} migrations are still to be done and lock"
+            )
+            + " no table that is there.",
             evidence={step.id: step.does for step in quiet},
             remedy="flask db upgrade",
         )

@@ -132,7 +132,7 @@ def _show_plan(console: Console, made: Plan, path: Path | None) -> None:
     for each in made.left_out:
         console.print(Text(f"     {each.what} ({each.check}: {each.why})", style="dim"))
     if not made.steps:
-        console.print("There is nothing to plan.")
+        console.print("There is nothing to plan, so no file was written.")
     elif path:
         console.print(f"\nRead {path}, then: flask ops index apply --plan {path}")
 

@@ -90,7 +90,7 @@ def test_plan_writes_a_file_that_apply_reads(house: House, run: Run, tmp_path: P
 def test_with_nothing_to_plan_no_file_is_written(run: Run, tmp_path: Path) -> None:
     planned = run("plan", "--out", tmp_path / "plan.json")
     assert (planned.exit_code, list(tmp_path.iterdir())) == (0, [])
-    assert "There is nothing to plan." in planned.stdout
+    assert "There is nothing to plan, so no file was written." in planned.stdout
 
 
 def test_a_plan_without_a_file(house: House, run: Run) -> None:
