@@ -104,6 +104,12 @@ class Database(Group):
         validation_alias="DATABASE_DIRECT_URL",
         description="The same database past a pooler such as PgBouncer, for locks; unset: DATABASE_URL.",
     )
+    replica_url: PostgresUrl | None = Field(
+        None,
+        validation_alias="DATABASE_REPLICA_URL",
+        description="The read replica of the same database, if there is one: whether an index is unused is asked there"
+        " as well.",
+    )
     pool_size: int = Field(10, ge=1, validation_alias="DB_POOL_SIZE", description="Connections kept per process.")
     max_overflow: int = Field(
         20, ge=0, validation_alias="DB_MAX_OVERFLOW", description="Connections beyond the pool, closed after use."

@@ -15,6 +15,7 @@ from ops.checks.indexes.declared import is_declared
 from ops.checks.indexes.foreign_keys import ForeignKey, families_of, keys_of
 from ops.checks.indexes.overlap import held_by
 from ops.checks.indexes.reading import Index, Reading, read
+from ops.checks.indexes.replicas import counted_together
 from ops.checks.probe import Probe
 from ops.checks.statistics_age import counting_since
 from ops.findings import CannotJudge, Finding
@@ -52,17 +53,16 @@ def cases(probe: Probe, reading: Reading, *, counted_for: timedelta | None = Non
     """`counted_for` is how long PostgreSQL must have been counting, `COUNTED_FOR` without it."""
     counted_for = COUNTED_FOR if counted_for is None else counted_for
     (readers,) = READERS.all(probe.connection, {})
-    keys, families = list(keys_of(probe)), families_of(probe)
-    idle: list[Index] = []
-    for index in sorted(reading.indexes, key=lambda index: -index.bytes):
-        rest = [other for other in reading.of(index.table_oid) if other not in idle]
-        if is_idle(index, readers.now) and not needed_for(index, rest, keys, families):
-            idle.append(index)
+    idle = _idle(probe, reading, readers.now)
     if not idle:
         return
     since = counting_since(probe)
-    _seen_everywhere(probe, readers.is_replica, readers.connected + readers.away, idle)
-    if since > readers.now - counted_for:
+    url = probe.settings.database.replica_url
+    _seen_everywhere(readers.is_replica, readers.connected + readers.away, idle, asked=url is not None)
+    if url is not None:
+        reading, there = counted_together(probe, reading, str(url))
+        since, idle = max(since, there), _idle(probe, reading, readers.now)
+    if idle and since > readers.now - counted_for:
         raise CannotJudge(
             f"{_named(idle)} not used, but PostgreSQL has been counting only since {since:%Y-%m-%d %H:%M} UTC.",
             remedy=f"Ask again after {since + counted_for:%Y-%m-%d}.",
@@ -71,6 +71,16 @@ def cases(probe: Probe, reading: Reading, *, counted_for: timedelta | None = Non
         made = made_since(probe, index, readers.now - counted_for)
         if made is not True:
             yield _case(index, since, age_known=made is False)
+
+
+def _idle(probe: Probe, reading: Reading, now: datetime) -> list[Index]:
+    keys, families = list(keys_of(probe)), families_of(probe)
+    idle: list[Index] = []
+    for index in sorted(reading.indexes, key=lambda index: -index.bytes):
+        rest = [other for other in reading.of(index.table_oid) if other not in idle]
+        if is_idle(index, now) and not needed_for(index, rest, keys, families):
+            idle.append(index)
+    return idle
 
 
 def is_idle(index: Index, now: datetime) -> bool:
@@ -95,17 +105,19 @@ def needed_for(index: Index, rest: list[Index], keys: list[ForeignKey], families
     return None
 
 
-def _seen_everywhere(probe: Probe, is_replica: bool, replicas: int, idle: list[Index]) -> None:
-    """Raises `CannotJudge` where somebody may read these indexes unseen."""
-    ask = "On each replica: SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = ..."
+def _seen_everywhere(is_replica: bool, replicas: int, idle: list[Index], *, asked: bool) -> None:
+    """Raises `CannotJudge` where somebody may read these indexes unseen; one replica is `asked`."""
     if is_replica:
         raise CannotJudge(f"{_named(idle)} not used here, but this is a replica.", remedy="Ask the primary as well.")
-    if replicas:
-        raise CannotJudge(f"{_named(idle)} not used here, but {replicas} replicas count for themselves.", remedy=ask)
-    if getattr(probe.settings.database, "replica_url", None):
+    if replicas == 1 and not asked:
         raise CannotJudge(
-            f"{_named(idle)} not used here, but DATABASE_REPLICA_URL names a replica that counts for itself.",
-            remedy=ask,
+            f"{_named(idle)} not used here, but a replica counts for itself.",
+            remedy="Set DATABASE_REPLICA_URL, so that it is asked too",
+        )
+    if replicas > 1:
+        raise CannotJudge(
+            f"{_named(idle)} not used here, but {replicas} replicas count for themselves.",
+            remedy="On each replica: SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = ...",
         )
 
 

@@ -4,6 +4,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg2
@@ -71,6 +72,29 @@ def _answers(url: str) -> bool:
     return True
 
 
+def what_the_replica_reads_is_used(primary: House, replica: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused_check, "COUNTED_FOR", timedelta())
+    flush = "SELECT pg_stat_force_next_flush()"
+    primary.run("CREATE INDEX read_there ON users (name)", "CREATE INDEX read_nowhere ON users (created_at)", flush)
+    lsn = primary.value("SELECT pg_current_wal_flush_lsn()")
+    eventually(lambda: replica.value("SELECT pg_last_wal_replay_lsn() >= %(lsn)s", lsn=lsn))
+    replica.run("SET enable_seqscan = off", "SELECT FROM users WHERE name = 'x'", flush)
+
+    def asked(url: str) -> list[str]:
+        database = primary.settings.database.model_copy(update={"replica_url": url})
+        probe = replace(primary.probe, settings=replace(primary.settings, database=database))
+        return [finding.evidence["index"] for finding in unused(probe)]
+
+    found = asked(replica.url)
+    assert "public.read_nowhere" in found
+    assert "public.read_there" not in found
+    with pytest.raises(CannotJudge, match="leads to the primary itself"):
+        asked(primary.url)
+    with pytest.raises(CannotJudge, match="does not answer"):
+        asked(make_url(replica.url).set(port=1).render_as_string(hide_password=False))
+    primary.run("DROP INDEX read_there", "DROP INDEX read_nowhere")
+
+
 def test_a_replica_is_examined_and_what_it_cannot_say_it_says(
     replicated: tuple[House, House], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,9 +107,11 @@ def test_a_replica_is_examined_and_what_it_cannot_say_it_says(
 
     monkeypatch.setattr(unused_check, "LEAST_BYTES", 1)
     primary.run("INSERT INTO job_runs (id, job, status) VALUES (gen_random_uuid(), 'x', 'running')")
-    for house, why in ((replica, "this is a replica"), (primary, "1 replicas count for themselves")):
+    for house, why in ((replica, "this is a replica"), (primary, "but a replica counts for itself")):
         with pytest.raises(CannotJudge, match=why):
             list(unused(house.probe))
+
+    what_the_replica_reads_is_used(primary, replica, monkeypatch)
 
     plan = make_plan(replica.probe)
     flask_app = create_app(replica.settings)
