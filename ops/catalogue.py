@@ -114,7 +114,6 @@ PRUNE_BACKUPS = Job(
     does="Removes the backups that BACKUP_KEEP_DAILY, _WEEKLY and _MONTHLY do not ask for, as an operator asked for.",
     where="ops.backup.prune:prune",
     longest=timedelta(hours=1),
-    deliveries=1,
 )
 
 ARCHIVE = Job(

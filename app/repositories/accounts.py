@@ -25,6 +25,8 @@ SELECT {_COLUMNS},
 
 ID_OF = Statement("accounts.id_of", "SELECT id FROM users WHERE lower(email) = lower(%(email)s)")
 
+KNOWN = Statement("accounts.known", "SELECT id FROM users WHERE id = %(user_id)s")
+
 # Ids are ordered by time: the newest first.
 PAGE = Statement(
     "accounts.page",

@@ -53,11 +53,11 @@ def missing() -> NotFound:
 def id_of(who: str) -> UUID:
     """The account with this id or email address. Raises `NotFound`."""
     try:
-        return UUID(who)
+        user_id = UUID(who)
     except ValueError:
-        pass
+        user_id = None
     with autocommit() as connection:
-        row = sql.ID_OF.one(connection, {"email": who})
+        row = sql.KNOWN.one(connection, {"user_id": user_id}) if user_id else sql.ID_OF.one(connection, {"email": who})
     if row is None:
         raise NotFound(f"There is no account of {who}; `flask ops user list` shows who there is.")
     return UUID(str(row.id))

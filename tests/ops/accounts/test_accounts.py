@@ -77,6 +77,8 @@ def test_an_account_is_opened_and_logs_in(client: FlaskClient) -> None:
         people.create(email=f"{new_id().hex}@example.org", name="Ada", password="short")
     with pytest.raises(NotFound):
         people.id_of("nobody@example.org")
+    with pytest.raises(NotFound):
+        people.id_of(str(new_id()))
 
 
 def test_who_is_disabled_is_out_at_once_and_back_after_a_new_login(client: FlaskClient, somebody: Account) -> None:
