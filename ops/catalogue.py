@@ -455,6 +455,12 @@ CHECKS: tuple[Check, ...] = (
         Level.CRITICAL,
         "ops.checks.erasures:nobody_came_back",
     ),
+    Check(
+        "erasures.unfinished",
+        "Did every erasure that began come to its end?",
+        Level.WARNING,
+        "ops.checks.erasures:unfinished",
+    ),
 )
 INDEX_CHECKS = tuple(check for check in CHECKS if check.group in ("indexes", "tables"))
 

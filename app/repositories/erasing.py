@@ -9,6 +9,15 @@ from app.repositories.statement import Statement
 # What is gone of an account whose erasure has not come to its end.
 SO_FAR = Statement("erasing.so_far", "SELECT rows FROM erasures_under_way WHERE account_id = %(user_id)s")
 
+UNFINISHED = Statement(
+    "erasing.unfinished",
+    """
+SELECT account_id, begun_at, rows FROM erasures_under_way
+ WHERE begun_at < now() - make_interval(secs => %(seconds)s)
+   AND EXISTS (SELECT FROM users WHERE users.id = erasures_under_way.account_id)
+ ORDER BY begun_at LIMIT %(limit)s""",
+)
+
 NOTE = Statement(
     "erasing.note",
     """

@@ -20,7 +20,9 @@ from app.services import removal
 from ops.accounts import removing
 from ops.accounts.erasure import AccountHeld, Receipt, erase, erasures
 from ops.actors import Actor
+from ops.doctor import examine, select
 from ops.errors import AnotherRunIsUnderWay
+from ops.levels import Level
 from tests.factories import Account
 from tests.ops.conftest import eventually
 
@@ -208,8 +210,15 @@ def test_what_went_before_a_hold_is_on_the_receipt_in_the_end(
     with pytest.raises(AccountHeld, match=str(held)):
         erase(user_id=rich.id, by=ME, reason="asked for it")
     assert gone(engine, rich.id)["conversations"] == SMALL
+    assert examine(checks=select(["erasures.unfinished"])).level is Level.OK  # it might still be at it
+    with engine.begin() as connection:
+        aged = text("UPDATE erasures_under_way SET begun_at = now() - interval '61 minutes' WHERE account_id = :u")
+        connection.execute(aged, {"u": rich.id})
+    [answer] = examine(checks=select(["erasures.unfinished"])).answers
+    assert (answer.level, str(rich.id) in answer.findings[0].what) == (Level.WARNING, True)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM legal_holds WHERE user_id = :u"), {"u": rich.id})
         connection.execute(text("UPDATE conversations SET legal_hold = false WHERE id = :c"), {"c": held})
     monkeypatch.undo()
     assert dict(erase(user_id=rich.id, by=ME, reason="asked for it").rows) == counted
+    assert examine(checks=select(["erasures.unfinished"])).level is Level.OK
