@@ -19,12 +19,16 @@ from app.config import Settings
 from app.extensions import db
 from tests.contracts.application import as_served
 from tests.factories import Account
+from tests.faults.bundling import put_away
 
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
-# What a route wants in its body before it looks for the thing that its path names.
-BODIES: dict[str, dict[str, Any]] = {
-    "/api/<string:user_id>/chat": {"message": "mine now"},
-    "/api/projects/<uuid:project_id>/prompts": {"title": "mine", "content": "now"},
+# What a route wants in its body before it looks for the thing that its path names, or does anything to it.
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/api/<string:user_id>/chat"): {"message": "mine now"},
+    ("POST", "/api/projects/<uuid:project_id>/prompts"): {"title": "mine", "content": "now"},
+    ("PATCH", "/api/conversations/<uuid:conversation_id>"): {"title": "mine now", "metadata": {"mine": True}},
+    ("PATCH", "/api/projects/<uuid:project_id>"): {"name": "mine now"},
+    ("PATCH", "/api/projects/<uuid:project_id>/prompts/<uuid:prompt_id>"): {"title": "mine now"},
 }
 
 
@@ -64,6 +68,30 @@ def victim(chat_app: Flask, user: Account) -> dict[str, str]:
         "hold_id": "01890a5d-ac96-774b-bcce-b302099a8057",
         "provider": "demo",
     }
+
+
+@pytest.fixture
+def in_state(chat_app: Flask, victim: dict[str, str], user: Account, engine: Engine) -> Callable[[str], None]:
+    """A function that brings the victim's conversation and turn into a state, for statements that look at it."""
+
+    def bring(state: str) -> None:
+        if state == "bundled":
+            with chat_app.app_context():
+                put_away(user.id, victim["conversation_id"])
+            with engine.connect() as connection:
+                query = text("SELECT storage FROM conversations WHERE id = :c")
+                assert connection.execute(query, {"c": victim["conversation_id"]}).scalar_one() == "bundled"
+        if state == "running":
+            with engine.begin() as connection:
+                connection.execute(
+                    text("""
+                    WITH t AS (UPDATE turns SET status = 'running', finished_at = NULL, heartbeat_at = now()
+                                WHERE id = :turn RETURNING conversation_id, attempt)
+                    UPDATE conversations SET running_attempt = t.attempt FROM t WHERE id = t.conversation_id"""),
+                    {"turn": victim["turn_id"]},
+                )
+
+    return bring
 
 
 @pytest.fixture
@@ -115,19 +143,26 @@ def path_of(flask_app: Flask, rule: Rule, ids: dict[str, str]) -> str:
         return built[1]
 
 
+@pytest.mark.parametrize("state", ["ended", "running", "bundled"])
 def test_no_route_shows_or_changes_what_is_somebody_elses(
     chat_app: Flask,
     victim: dict[str, str],
+    in_state: Callable[[str], None],
     other_user: Account,
     everything: Callable[[], dict[str, list[Any]]],
+    state: str,
 ) -> None:
+    in_state(state)
     client, before, tried = chat_app.test_client(), everything(), 0
     for rule, method in routes_with_ids(chat_app):
         access = access_of(chat_app, rule)
         if access in (None, Access.PUBLIC):  # what nobody owns
             continue
         path = path_of(chat_app, rule, victim)
-        body = BODIES.get(rule.rule, {}) if method in UNSAFE else None
+        assert method != "PATCH" or access in (Access.OPERATOR, Access.ADMIN) or (method, rule.rule) in BODIES, (
+            f"an empty change of {rule.rule} may be none: name one in BODIES"
+        )
+        body = BODIES.get((method, rule.rule), {}) if method in UNSAFE else None
         response = client.open(path, method=method, headers=other_user.headers, json=body)
         where = f"{method} {rule.rule}: {response.status_code} {response.get_data()[:300]!r}"
         if access in (Access.OPERATOR, Access.ADMIN):
