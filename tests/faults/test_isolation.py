@@ -177,6 +177,28 @@ def test_no_route_shows_or_changes_what_is_somebody_elses(
     assert everything() == before
 
 
+def test_no_list_shows_what_is_somebody_elses(
+    chat_app: Flask, victim: dict[str, str], user: Account, other_user: Account
+) -> None:
+    client, tried = chat_app.test_client(), 0
+    own = {
+        victim[name].encode() for name in ("user_id", "project_id", "prompt_id", "conversation_id", "turn_id", "key_id")
+    }
+    for rule in chat_app.url_map.iter_rules():
+        access = access_of(chat_app, rule)
+        if rule.arguments or "GET" not in (rule.methods or ()) or access not in (Access.USER, Access.PERSON):
+            continue
+        for query in ("", "?limit=100&status=active&q=secret"):  # parameters that it does not know are refused
+            shown = {
+                who.id: client.get(rule.rule + query, headers={**who.headers, "Accept-Encoding": "identity"}).get_data()
+                for who in (user, other_user)
+            }
+            for each in (*own, b"secret"):
+                assert each not in shown[other_user.id], rule.rule
+            tried += any(each in shown[user.id] for each in own)
+    assert tried >= 4, "these show their owner nothing, so they prove nothing"
+
+
 def named_things(flask_app: Flask) -> set[tuple[str, str, str]]:
     """(method, path, field) wherever a body or a query names something by its id, as the description says."""
     document = flask_app.test_client().get("/openapi.json").get_json()
