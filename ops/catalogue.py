@@ -481,7 +481,7 @@ DUTIES: tuple[Duty, ...] = (
         job=WEEKLY_DUTY,
         parts=(
             Part(name="slow queries", where="ops.duties.queries:of_a_week"),
-            Part(name="table growth", checks=("storage",), where="ops.duties.growth:of_a_week"),
+            Part(name="table growth", checks=("storage.disk", "storage.growth"), where="ops.duties.growth:of_a_week"),
             Part(name="index usage", checks=("indexes",), where="ops.duties.indexes:usage"),
             Part(name="restore drill", checks=("backup.drill",), where="ops.duties.backups:last_drill"),
         ),

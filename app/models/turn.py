@@ -89,6 +89,8 @@ class Turn(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        # For the duties alone. Rows come in the order of time, so a few bytes for many pages are enough.
+        Index("ix_turns_started_at", "started_at", postgresql_using="brin"),
         # Few rows are running at any moment: the sweep for stale turns reads this and nothing else.
         Index("uq_turns_running", "user_id", "slot", unique=True, postgresql_where=text("status = 'running'")),
     )

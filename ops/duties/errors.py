@@ -8,7 +8,7 @@ from ops.duties.parts import Told
 from ops.levels import Level
 
 DAY = timedelta(days=1)
-LONGEST = timedelta(seconds=60)  # reading the ledger of turns from end to end; once a day that is cheaper than an index
+LONGEST = timedelta(seconds=60)  # reading the ledger of turns from end to end, if its rows lie in no order of time
 MANY = 0.01  # of the turns; the service level leaves room for one in a thousand
 
 TURNS = Statement(

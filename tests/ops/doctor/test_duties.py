@@ -10,7 +10,7 @@ from app.models.columns import new_id
 from ops.catalogue import CHECKS, DUTIES, JOBS, RECORD_FIGURES
 from ops.checks.probe import Probe
 from ops.declarations import Duty, Part, load
-from ops.duties import parts, run
+from ops.duties import errors, parts, run
 from ops.duties.parts import Told
 from ops.findings import CannotJudge
 from ops.levels import Level
@@ -170,6 +170,20 @@ def test_errors_of_a_day_are_counted_by_their_codes(ward: Ward) -> None:
         ("search.sweep", "failed"): 1,
     }
     assert "what somebody wrote" not in repr(part)
+
+
+def test_errors_of_a_day_are_found_without_reading_all_turns(ward: Ward) -> None:
+    ward.run(
+        "INSERT INTO users (id, email, name, password_hash) VALUES (gen_random_uuid(), 'a@b.c', 'A', 'x')",
+        "INSERT INTO conversations (user_id, id) SELECT id, gen_random_uuid() FROM users",
+        "INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, provider, started_at,"
+        " heartbeat_at, finished_at) SELECT c.user_id, gen_random_uuid(), c.id, gen_random_uuid(), 'completed', n,"
+        " 'demo', at, at, at FROM conversations c, generate_series(1, 50000) AS n,"
+        " LATERAL (SELECT now() - make_interval(mins => 50000 - n)) AS t(at)",
+        "VACUUM ANALYZE turns",
+    )
+    plan = ward.run(f"EXPLAIN {errors.TURNS.sql}", seconds=86_400)
+    assert any("ix_turns_started_at" in line for (line,) in plan)
 
 
 def test_growth_of_a_week_is_told(ward: Ward) -> None:
