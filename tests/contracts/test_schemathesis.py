@@ -5,6 +5,7 @@ each time; what it found is asked again with the seed that it prints.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -99,10 +100,13 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings, flask_app: Flask, engine: Engine, broker: str) -> Iterator[Flask]:
+def served(
+    settings: Settings, flask_app: Flask, engine: Engine, broker: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flask]:
     """As wsgi.py builds it, on the database that `flask_app` has migrated; what is asked of workers waits for none."""
     jobs = settings.jobs.model_copy(update={"broker_url": SecretStr(broker)})
-    served = as_served(with_ops_token(replace(settings, jobs=jobs)))
+    backups = settings.backups.model_copy(update={"url": tmp_path_factory.mktemp("backups").as_uri()})
+    served = as_served(with_ops_token(replace(settings, jobs=jobs, backups=backups)))
     # The same bcrypt, a hundred times as fast.
     hasher = passwords.PasswordHasher(rounds=4)
     served.extensions["parley"] = replace(served.extensions["parley"], passwords=hasher)
@@ -178,6 +182,11 @@ class Caller:
         self.owner = make_account(self._served, self._engine, password_hash=QUICK_HASH, role=role)
         archived = "/archive/" in self._name and "{conversation_id}" not in self._name
         self.ids = Things(self._served, self.owner, archived=archived).ids if self._needs_things else {}
+        if re.search(r"\{account_id\}/(keys|conversations)", self._name):
+            self.ids["account_id"] = str(self.owner.id)  # who has them
+        if "/jobs/runs/" in self._name:
+            with self._served.app_context():
+                self.ids["run_id"] = str(last_plan().run_id)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -212,6 +221,8 @@ class Caller:
             return
         if self._name == "POST /api/admin/archive/holds":
             body.update(conversation_id=self.ids["conversation_id"], account_id=None)  # one of the two
+        if self._name.startswith("POST /api/admin/backups/"):
+            body.pop("name", None)  # there is none yet
         if self._name == "POST /api/admin/indexes/apply":
             with self._served.app_context():
                 body["run_id"] = str(last_plan().run_id)

@@ -2,9 +2,9 @@
 
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, validates_schema
+from marshmallow import ValidationError, validates_schema
 
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, Flag, PlainText, Schema
 
 _EXAMPLE = "parley-84658ecf-20261122T233728Z-e097f062"
 
@@ -20,7 +20,7 @@ class DrillSchema(Schema):
 class VerifyingSchema(DrillSchema):
     EXAMPLES: ClassVar[Examples] = [{"name": _EXAMPLE}, {"everything": True}]
 
-    everything = fields.Boolean(load_default=False, metadata={"description": "All backups in the store."})
+    everything = Flag(load_default=False, metadata={"description": "All backups in the store."})
 
     @validates_schema
     def _one_of_both(self, data: dict[str, Any], **_: Any) -> None:
@@ -31,4 +31,4 @@ class VerifyingSchema(DrillSchema):
 class PruningSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"dry_run": True}]
 
-    dry_run = fields.Boolean(load_default=False, metadata={"description": "Only say what would go, and why."})
+    dry_run = Flag(load_default=False, metadata={"description": "Only say what would go, and why."})

@@ -75,8 +75,8 @@ def test_backups_are_read_drilled_and_pruned_by_a_worker(
         name = create().name
         assert (ask("verify", name=name), ask("verify", name="no such")) == (202, 404)
         assert [each.name for each in done().backups] == [name]
-        assert (ask("verify", name=name, everything=True), ask("verify", everything="all")) == (400, 400)
-        assert (ask("prune", dry_run=True), ask("prune", dry_run="maybe")) == (202, 400)
+        assert (ask("verify", name=name, everything=True), ask("verify", everything=1)) == (400, 400)
+        assert (ask("prune", dry_run=True), ask("prune", dry_run="no")) == (202, 400)
         pruned = done()
         assert (pruned.dry_run, pruned.kept, pruned.removed) == (True, 1, 0)
         assert (ask("drill", name="../../etc/passwd"), ask("drill", name=name)) == (404, 202)
