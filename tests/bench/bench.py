@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.config import GROUPS, load_settings
 from tests.factories import Account, make_account
@@ -58,6 +58,11 @@ class Place:
 
     def accounts(self, count: int) -> list[Account]:
         return [make_account(self.flask_app, self.engine) for _ in range(count)]
+
+    def analyze(self) -> None:
+        """Let PostgreSQL know how large the tables have become."""
+        with self.engine.connect() as connection:
+            connection.execute(text("VACUUM ANALYZE"))
 
     @contextlib.contextmanager
     def server(self, *, pieces: int, pause: float, wsgi: str = "wsgi:flask_app", **settings: str) -> Iterator[Server]:

@@ -1,15 +1,10 @@
 """Whole turns over HTTP, beside PostgreSQL doing the same two statements and nothing else; alone and beside logins."""
 
 import asyncio
-import os
 import re
-import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,13 +13,11 @@ from flask import Flask
 from sqlalchemy import event, make_url
 
 from app.extensions import db
-from ops.embedded.binaries import find_postgres
-from ops.embedded.site import open_site
 from tests.bench.bench import Place, Server, percentile
 from tests.bench.clients import Heard, chat, listen
+from tests.bench.pgbench import CLIENTS, pgbench
 from tests.factories import Account
 
-CLIENTS = 8
 IDS = ("conversation_id", "turn_id", "attempt")
 
 
@@ -50,14 +43,14 @@ class Turns:
 def bare(place: Place, seconds: int) -> Bare:
     """The statements as the application sends them, with other ids each time."""
     accounts = place.accounts(CLIENTS)
-    captured = _captured(place.flask_app, accounts[0])
+    sent = captured(place.flask_app, accounts[0])
     url = make_url(place.database_url)
     with psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
         cursor = connection.cursor()
-        begin, finish = (cursor.mogrify(*each).decode() for each in captured)
+        begin, finish = (cursor.mogrify(*each).decode() for each in sent)
     for number, name in enumerate(IDS):
         anew = f"('0192000{number}-0000-7000-8000-' || lpad(to_hex(:r::bigint), 12, '0'))::uuid"
-        begin, finish = (each.replace(f"'{captured[0][1][name]}'::uuid", anew) for each in (begin, finish))
+        begin, finish = (each.replace(f"'{sent[0][1][name]}'::uuid", anew) for each in (begin, finish))
     for own in ("id", "session_id"):  # each client is somebody else
         everybody = ", ".join(f"'{getattr(account, own)}'" for account in accounts)
         anew = f"(ARRAY[{everybody}]::uuid[])[:client_id::int + 1]"
@@ -66,23 +59,9 @@ def bare(place: Place, seconds: int) -> Bare:
     script = "\\set r random(1, 281474976710655)\n" + "".join(
         re.sub(r'":(?=\w)', '": ', each) + ";\n" for each in (begin, finish)
     )
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
-        file.write(script)
-        file.flush()
-        done = subprocess.run(
-            [
-                *(_pgbench(), "--no-vacuum", "--protocol", "prepared", "--report-per-command"),
-                *("--client", str(CLIENTS), "--jobs", "2", "--time", str(seconds), "--file", file.name),
-                *("--host", str(url.host), "--port", str(url.port), "--username", str(url.username), str(url.database)),
-            ],
-            env={**os.environ, "PGPASSWORD": str(url.password)},
-            capture_output=True,
-            text=True,
-        )
-    said = done.stdout + done.stderr
+    said = pgbench(place, script, seconds)
     per_second = re.search(r"tps = ([\d.]+)", said)
     means = re.findall(r"^\s*([\d.]+)\s+\d+\s+(?:INSERT|WITH|SELECT|UPDATE)", said, re.MULTILINE)
-    assert done.returncode == 0, said[-2000:]
     assert per_second and len(means) == 2, said  # noqa: PT018
     return Bare(float(per_second[1]), float(means[0]), float(means[1]))
 
@@ -135,10 +114,6 @@ def beside_logins(server: Server, accounts: list[Account], seconds: float) -> Tu
     return _summary(heard, time.monotonic() - began)
 
 
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
 async def _together(jobs: list[Callable[[], Awaitable[None]]]) -> None:
     await asyncio.gather(*(job() for job in jobs))
 
@@ -149,7 +124,7 @@ def _summary(heard: list[Heard], seconds: float) -> Turns:
     return Turns(len(heard) / seconds, percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99))
 
 
-def _captured(flask_app: Flask, account: Account) -> list[tuple[str, dict[str, Any]]]:
+def captured(flask_app: Flask, account: Account) -> list[tuple[str, dict[str, Any]]]:
     """(statement, parameters) of begin and of finish, as one turn sends them."""
     found: list[tuple[str, dict[str, Any]]] = []
     with flask_app.app_context():
@@ -165,8 +140,3 @@ def _captured(flask_app: Flask, account: Account) -> list[tuple[str, dict[str, A
     assert answer.status_code == 200, answer.get_data()
     assert len(found) == 2, found
     return found
-
-
-def _pgbench() -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        return str(find_postgres(open_site(Path(folder)), None).folder / "pgbench")
