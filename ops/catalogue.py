@@ -28,14 +28,14 @@ PURGE_SESSIONS = Job(
     does="Deletes sessions that ended more than SESSIONS_KEEP_DAYS ago.",
     where="ops.care.scheduled:purge_ended_sessions",
     longest=timedelta(minutes=10),
-    schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=10)),
+    schedule=daily(3, 10),
 )
 PURGE_API_KEYS = Job(
     name="api_keys.purge_ended",
     does="Deletes API keys that ended more than API_KEYS_KEEP_DAYS ago.",
     where="ops.care.scheduled:purge_ended_api_keys",
     longest=timedelta(minutes=10),
-    schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=20)),
+    schedule=daily(3, 20),
 )
 PURGE_IDEMPOTENCY_KEYS = Job(
     name="idempotency_keys.purge_expired",
@@ -56,7 +56,7 @@ PURGE_JOB_RUNS = Job(
     does="Deletes the history of jobs that is older than JOB_RUNS_KEEP_DAYS.",
     where="ops.care.scheduled:purge_old_job_runs",
     longest=timedelta(minutes=10),
-    schedule=Schedule(timedelta(days=1), timedelta(hours=3, minutes=40)),
+    schedule=daily(3, 40),
 )
 INDEX_CONVERSATIONS = Job(
     name="search.index_conversations",
@@ -85,14 +85,14 @@ BACK_UP = Job(
     does="Takes a backup, reads it back, and removes the old ones that need not be kept.",
     where="ops.backup.scheduled:daily",
     longest=timedelta(hours=1),
-    schedule=Schedule(timedelta(days=1), timedelta(hours=2, minutes=10)),
+    schedule=daily(2, 10),
 )
 DRILL = Job(
     name="backups.weekly_drill",
     does="Proves the newest backup: restores it into a scratch database and compares every table.",
     where="ops.backup.scheduled:weekly_drill",
     longest=timedelta(hours=1),
-    schedule=Schedule(timedelta(days=7), timedelta(days=3, hours=4, minutes=10)),
+    schedule=weekly(6, 4, 10),
 )
 OBSERVE_BACKUPS = Job(
     name="backups.observe",
@@ -149,7 +149,7 @@ VERIFY_ARCHIVE = Job(
     does="Reads bundles and looks whether they still are what was stored, for metrics and alerts.",
     where="ops.archive.verify:verify_daily",
     longest=timedelta(minutes=10),
-    schedule=Schedule(timedelta(days=1), timedelta(hours=4, minutes=25)),
+    schedule=daily(4, 25),
 )
 RECORD_FIGURES = Job(
     name="figures.record",
@@ -158,7 +158,6 @@ RECORD_FIGURES = Job(
     longest=timedelta(minutes=2),
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=5)),
 )
-
 EXAMINE = Job(
     name="doctor.examine",
     does="Asks the doctor's checks and records their answers for metrics and alerts.",

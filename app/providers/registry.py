@@ -62,11 +62,6 @@ class ProviderRegistry:
         return self._switchboard.stream(self.get(name).name, request, replaceable=replaceable)
 
 
-def build_provider(settings: ProviderSettings) -> Provider:
-    """The default provider alone."""
-    return _build(default_name(settings), settings, settings.model)
-
-
 def default_name(settings: ProviderSettings) -> ProviderName:
     """The provider that is named, else the one whose key or URL is set, else the demo."""
     if settings.name:

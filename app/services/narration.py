@@ -102,14 +102,6 @@ class Narration:
         for bell in woken:
             bell.release()
 
-    def abandon(self) -> None:
-        """Nothing more will be said here, and how it ended is not known: let the readers go."""
-        with self._changing:
-            self._over = True
-            woken = self._woken()
-        for bell in woken:
-            bell.release()
-
     def wait(self) -> None:
         """Block until the last event has been said."""
         bell = threading.Lock()

@@ -14,11 +14,11 @@ from ops.api.reports import schema_of
 from ops.api.schemas.database import GrowthQuery, SlowQuery
 from ops.checks.pool import PoolReport, read_pool
 from ops.checks.probe import Probe
+from ops.checks.sessions import LockReport, read_locks
 from ops.doctor import probing
 from ops.figures.growth import GrowthReport, growth
 from ops.figures.slow import SlowReport, slow
 from ops.findings import CannotJudge
-from ops.sessions import LockReport, read_locks
 
 blueprint = Blueprint(
     "admin_database",

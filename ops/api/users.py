@@ -16,6 +16,7 @@ from app.models import UserRole
 from ops.accounts import people
 from ops.accounts.erasure import AccountHeld, plan_erasure
 from ops.accounts.people import Person, PersonInFull
+from ops.accounts.quotas import Quota, quota_of, set_quota
 from ops.accounts.reading import opened_account, opened_conversation
 from ops.api.reports import schema_of
 from ops.api.requests import requester
@@ -34,7 +35,6 @@ from ops.api.schemas.users import (
 )
 from ops.audit import audited
 from ops.catalogue import ERASE_ACCOUNT
-from ops.quotas import Quota, quota_of, set_quota
 
 blueprint = Blueprint(
     "admin_users",

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from app.repositories.statement import Statement
 from ops.checks.indexes.cases import PLAN, Case, case, findings
+from ops.checks.indexes.steps import Lock, Step
 from ops.checks.probe import Probe
 from ops.checks.statistics_age import counting_since
 from ops.checks.tables import Table, read_tables
 from ops.findings import Finding
-from ops.indexes.steps import Lock, Step
 from ops.levels import Level
 
 CHECK = "tables.statistics"

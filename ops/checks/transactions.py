@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from ops.checks.probe import Probe
+from ops.checks.sessions import HIDDEN, Open, Waiting, ending, read_locks, read_transactions
 from ops.findings import CannotJudge, Finding
 from ops.levels import Level
-from ops.sessions import HIDDEN, Open, Waiting, ending, read_locks, read_transactions
 from ops.words import span
 
 LONG, VERY_LONG = timedelta(minutes=5), timedelta(minutes=30)

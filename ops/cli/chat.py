@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from app.config import load_settings
-from ops.client import ClientError, ParleyClient
+from ops.cli.chat_client import ClientError, ParleyClient
 from ops.up.address import Address
 
 # To a terminal these are commands; an answer is only words.

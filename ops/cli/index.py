@@ -13,6 +13,7 @@ from rich.text import Text
 from ops import doctor as clinic
 from ops.audit import audited
 from ops.catalogue import INDEX_CHECKS
+from ops.checks.indexes.steps import Step
 from ops.cli.doctor import show_examination
 from ops.cli.frame import Plan as Question
 from ops.cli.frame import ask, json_option, operator, ops, tell, yes_option
@@ -20,7 +21,6 @@ from ops.cli.rendering import STYLES
 from ops.indexes.apply import Applied, Outcome, apply
 from ops.indexes.planfile import as_data, read_plan, write_plan
 from ops.indexes.planning import SOURCES, Plan, make_plan
-from ops.indexes.steps import Step
 from ops.words import size
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}

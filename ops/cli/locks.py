@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from ops.checks.sessions import LockReport, Open, Waiting, ending, read_locks, read_transactions
 from ops.cli.frame import json_option, ops, tell
 from ops.cli.rendering import span, table, words
 from ops.doctor import probing
 from ops.levels import Level
-from ops.sessions import LockReport, Open, Waiting, ending, read_locks, read_transactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from ops.accounts import people
 from ops.accounts.erasure import erase as erase_account
 from ops.accounts.erasure import erasures, plan_erasure
 from ops.accounts.export import write_account
+from ops.accounts.quotas import quota_of, set_quota
 from ops.accounts.reading import opened_account, opened_conversation
 from ops.audit import audited
 from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
 from ops.cli.rendering import cell
 from ops.levels import Level
-from ops.quotas import quota_of, set_quota
 
 WHO = click.argument("who", metavar="ID_OR_EMAIL")
 

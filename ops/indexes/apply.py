@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import direct_connection, said
 from app.repositories.statement import Statement
 from app.services.container import services
+from ops.checks.indexes.steps import Step
 from ops.checks.probe import Probe
 from ops.doctor import probing
 from ops.errors import AnotherRunIsUnderWay
@@ -21,7 +22,6 @@ from ops.indexes.leftovers import Before, left_by, remember
 from ops.indexes.planning import Plan, stands, where
 from ops.indexes.preconditions import disk_suffices, no_old_transaction, quiet_hours, same_database
 from ops.indexes.running import how_far, is_concurrent, run
-from ops.indexes.steps import Step
 from ops.levels import Level, worst
 from ops.locks import lock_key
 from ops.progress import Bar, progress

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ops.checks.indexes.reading import Index, read
+from ops.checks.indexes.steps import Step
 from ops.checks.indexes.validity import leftover_of
 from ops.checks.indexes.work import broken
 from ops.checks.probe import Probe
-from ops.indexes.steps import Step
 
 
 @dataclass(frozen=True, slots=True)

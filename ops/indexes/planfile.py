@@ -10,8 +10,8 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import InvalidInput
+from ops.checks.indexes.steps import BYTES_PER_SECOND
 from ops.indexes.planning import Plan
-from ops.indexes.steps import BYTES_PER_SECOND
 
 SCHEMA = "parley.index-plan/1"
 LARGEST = 10_000_000  # bytes of a file

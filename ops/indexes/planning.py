@@ -12,9 +12,9 @@ from ops.checks import statistics
 from ops.checks.indexes import bloat, corruption, expected, foreign_keys, overlap, unused, validity
 from ops.checks.indexes.cases import Case
 from ops.checks.indexes.reading import Reading, read
+from ops.checks.indexes.steps import Step
 from ops.checks.probe import Probe
 from ops.findings import CannotJudge
-from ops.indexes.steps import Step
 from ops.levels import Level
 from ops.progress import progress
 

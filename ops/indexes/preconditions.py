@@ -6,10 +6,10 @@ from pathlib import Path
 
 from app.errors import InvalidInput
 from app.repositories.statement import Statement
+from ops.checks.indexes.steps import Step
 from ops.checks.probe import Probe
 from ops.findings import CannotJudge
 from ops.indexes.planning import Plan, where
-from ops.indexes.steps import Step
 from ops.words import size, span
 
 PLAN_LIFE = timedelta(days=7)

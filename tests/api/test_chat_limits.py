@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app.config import Settings
-from ops.quotas import quota_of, set_quota
+from ops.accounts.quotas import quota_of, set_quota
 from tests.factories import Account
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from app.config import Settings
 from ops import embedded
-from ops.quotas import quota_of, set_quota
+from ops.accounts.quotas import quota_of, set_quota
 from tests.database import run_folder
 from tests.factories import Account
 from tests.faults.rig import Rig, until

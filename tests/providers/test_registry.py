@@ -9,7 +9,7 @@ from app.config_values import ProviderName
 from app.errors import InvalidInput, SettingsError
 from app.providers.base import Timeouts
 from app.providers.chat_completions import ChatCompletions
-from app.providers.registry import ProviderRegistry, build_provider, lacking
+from app.providers.registry import ProviderRegistry, lacking
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 URL = {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
@@ -45,7 +45,6 @@ def test_who_is_served(variables: dict[str, str], names: tuple[str, ...]) -> Non
     registry = ProviderRegistry(settings(**variables))
     assert registry.names == names
     assert registry.default.name == names[0]
-    assert build_provider(settings(**variables)).name == names[0]
     assert [registry.get(name).name for name in names] == list(names)
     assert registry.get(None) is registry.default
 
@@ -90,9 +89,9 @@ def test_what_a_provider_lacks(variables: dict[str, str], lacks: dict[str, str])
 
 
 def test_deadlines_come_from_the_settings() -> None:
-    provider = build_provider(
+    provider = ProviderRegistry(
         settings(AI_CONNECT_TIMEOUT=1, AI_FIRST_TOKEN_TIMEOUT=2, AI_IDLE_TIMEOUT=3, AI_TOTAL_TIMEOUT=4, **ROUTER)
-    )
+    ).default
     assert isinstance(provider, ChatCompletions)
     assert provider.timeouts == Timeouts(connect=1, first_token=2, idle=3, total=4)
 

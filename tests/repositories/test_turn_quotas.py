@@ -27,7 +27,7 @@ from app.services.identity import Identity
 from app.services.quotas import Quota
 from app.services.stale import close_stale
 from app.services.turn_limits import QuotaHolders
-from ops.quotas import quota_of, set_quota
+from ops.accounts.quotas import quota_of, set_quota
 from tests.factories import Account, make_conversation
 from tests.repositories.conftest import silence
 

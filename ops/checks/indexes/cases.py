@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.checks.indexes.reading import Index
+from ops.checks.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.findings import Finding
-from ops.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.levels import Level
 
 PLAN = "flask ops index plan, read the file, flask ops index apply"

@@ -13,10 +13,10 @@ from app.repositories.statement import Statement
 from ops.checks.indexes.cases import PLAN, Case, build, case, findings, rebuild
 from ops.checks.indexes.declared import Declared, declared
 from ops.checks.indexes.reading import Index, Reading, new_name, read
+from ops.checks.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.checks.indexes.work import broken
 from ops.checks.probe import Probe
 from ops.findings import CannotJudge, Finding
-from ops.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.levels import Level
 
 CHECK = "indexes.expected"

@@ -15,9 +15,9 @@ from app.extensions import Base
 from app.repositories.statement import Statement
 from ops.checks.indexes.cases import PLAN, Case, case, findings
 from ops.checks.indexes.reading import Index, Reading, new_name, read
+from ops.checks.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.checks.probe import Probe
 from ops.findings import Finding
-from ops.indexes.steps import CONCURRENT_READS, Lock, Step
 from ops.levels import Level
 
 CHECK = "indexes.foreign_keys"

@@ -25,7 +25,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.models.columns import new_id
 from ops.cli.chat import chat
-from ops.client import ClientError, ParleyClient
+from ops.cli.chat_client import ClientError, ParleyClient
 from tests.api.conftest import _plain_script, chat_app, make_chat_app, rows, upstream
 from tests.factories import PASSWORD, Account, make_conversation
 from tests.fakes import scripts

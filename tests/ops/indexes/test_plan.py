@@ -9,9 +9,9 @@ import pytest
 
 from app.errors import InvalidInput
 from ops.checks.indexes import unused as unused_check
+from ops.checks.indexes.steps import Lock, Step
 from ops.indexes.planfile import read_plan, write_plan
 from ops.indexes.planning import Database, Plan, make_plan
-from ops.indexes.steps import Lock, Step
 from tests.ops.indexes.conftest import BUILDING, House, holding, working
 
 OURS = "ix_turns_conversation"
