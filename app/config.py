@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.config_file import complaints as file_complaints
+from app.config_keeping import Archive, Backups, check_backups
 from app.config_values import (
-    BackupUrl,
     BrokerUrl,
-    DrillUrl,
     Fallback,
+    Group,
     Hours,
     Origins,
     PostgresUrl,
@@ -27,12 +26,6 @@ from app.config_values import (
     RedisUrl,
 )
 from app.errors import SettingsError
-
-
-class Group(BaseSettings):
-    """One group of settings. A field is read from the variable of its `validation_alias`."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class Server(Group):
@@ -172,22 +165,6 @@ class Jobs(Group):
         ge=1,
         validation_alias="TURN_EVENTS_KEEP_HOURS",
         description="Hours for which a stream can be gone on with piece by piece; later its answer comes whole.",
-    )
-
-
-class Archive(Group):
-    after_days: int = Field(
-        90,
-        ge=0,
-        le=36_500,
-        validation_alias="ARCHIVE_AFTER_DAYS",
-        description="Days without a message after which a conversation is archived; 0 is never.",
-    )
-    slow_ms: float = Field(
-        75,
-        gt=0,
-        validation_alias="ARCHIVE_SLOW_MS",
-        description="Milliseconds of the slowest 5% of chats' statements beyond which the archival waits for them.",
     )
 
 
@@ -379,50 +356,6 @@ class Provider(Group):
     )
 
 
-class Backups(Group):
-    url: BackupUrl | None = Field(
-        None,
-        validation_alias="BACKUP_URL",
-        description="Where backups are kept: file:///folder, which must exist, or s3://bucket/prefix; unset: the folder"
-        " backups in PARLEY_HOME where the database is embedded, else there are none.",
-    )
-    keep_daily: int = Field(
-        7, ge=1, le=366, validation_alias="BACKUP_KEEP_DAILY", description="Days of which the last backup is kept."
-    )
-    keep_weekly: int = Field(
-        4, ge=0, le=520, validation_alias="BACKUP_KEEP_WEEKLY", description="Weeks of which the last backup is kept."
-    )
-    keep_monthly: int = Field(
-        12, ge=0, le=120, validation_alias="BACKUP_KEEP_MONTHLY", description="Months of which the last one is kept."
-    )
-    s3_endpoint: str | None = Field(
-        None,
-        validation_alias="BACKUP_S3_ENDPOINT",
-        pattern=r"^https?://",
-        description="Address of a store that speaks S3; unset: AWS.",
-    )
-    s3_region: str | None = Field(None, validation_alias="BACKUP_S3_REGION", description="The bucket's region.")
-    s3_access_key_id: SecretStr | None = Field(
-        None,
-        validation_alias="BACKUP_S3_ACCESS_KEY_ID",
-        description="Key for the bucket; unset: as AWS's tools find it.",
-    )
-    s3_secret_access_key: SecretStr | None = Field(
-        None, validation_alias="BACKUP_S3_SECRET_ACCESS_KEY", description="Its secret."
-    )
-    programs: Path | None = Field(
-        None,
-        validation_alias="BACKUP_POSTGRES_BIN",
-        description="Folder of pg_dump and pg_restore; unset: those of the server's version, wherever they are.",
-    )
-    drill_url: DrillUrl | None = Field(
-        None,
-        validation_alias="DRILL_DATABASE_URL",
-        description="PostgreSQL where a drill may make a database of its own; `embedded` starts one for it; unset: the"
-        " database's own server.",
-    )
-
-
 @dataclass(frozen=True)
 class Settings:
     """All groups. Immutable."""
@@ -473,7 +406,7 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
         raise SettingsError("\n".join(complaints))
     settings = Settings(**groups)  # type: ignore[arg-type]  # each name is paired with its own class in GROUPS
     _check_provider(settings.provider)
-    _check_backups(settings.backups)
+    check_backups(settings.backups)
     return settings
 
 
@@ -496,10 +429,3 @@ def _check_provider(provider: Provider) -> None:
         variable, value = needs.get(name, ("", True))
         if not value:
             raise SettingsError(f"{variable}: {setting} names {name}, which needs it; set it or change {setting}")
-
-
-def _check_backups(backups: Backups) -> None:
-    """Half a key would be refused by the store, at night."""
-    if (backups.s3_access_key_id is None) != (backups.s3_secret_access_key is None):
-        missing = "BACKUP_S3_ACCESS_KEY_ID" if backups.s3_access_key_id is None else "BACKUP_S3_SECRET_ACCESS_KEY"
-        raise SettingsError(f"{missing}: the other half of the bucket's key is set; set both or neither")

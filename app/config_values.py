@@ -1,11 +1,19 @@
-"""Kinds of settings that no plain type describes: URLs, origins, lists with commas. Each refuses in plain words."""
+"""A group of settings, and kinds of them that no plain type describes: URLs, origins, lists. Each refuses in plain
+words."""
 
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Group(BaseSettings):
+    """One group of settings. A field is read from the variable of its `validation_alias`."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
 
 ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
 

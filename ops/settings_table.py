@@ -15,8 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from app.config import GROUPS, Group
-from app.config_values import BrokerUrl, PostgresUrl, RedisUrl
+from app.config import GROUPS
+from app.config_values import BrokerUrl, Group, PostgresUrl, RedisUrl
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = """\

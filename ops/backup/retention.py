@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.config import Backups
+from app.config_keeping import Backups
 from ops.backup.names import BackupName
 
 AHEAD = timedelta(minutes=5)  # that two clocks may differ; what is dated later was taken by a wrong clock

@@ -13,7 +13,8 @@ from flask import Flask
 from pydantic import Field, SecretStr
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from app.config import GROUPS, Group, load_settings
+from app.config import GROUPS, load_settings
+from app.config_values import Group
 from app.factory import create_app
 from ops import settings_table
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import Backups, load_settings
+from app.config import load_settings
+from app.config_keeping import Backups
 from ops.backup.names import BackupName, new_name
 from ops.backup.retention import AHEAD, Candidate, Decision, decide, kept_until
 
