@@ -100,8 +100,7 @@ class Database(Group):
     replica_url: PostgresUrl | None = Field(
         None,
         validation_alias="DATABASE_REPLICA_URL",
-        description="The read replica of the same database, if there is one: whether an index is unused is asked there"
-        " as well.",
+        description="Its read replica, if it has one, which is asked as well whether an index is unused.",
     )
     pool_size: int = Field(10, ge=1, validation_alias="DB_POOL_SIZE", description="Connections kept per process.")
     max_overflow: int = Field(
@@ -129,16 +128,12 @@ class Database(Group):
         description="Longest pause inside a transaction, in milliseconds.",
     )
     prepare: bool = Field(
-        False,
-        validation_alias="DB_PREPARE",
-        description="Have a turn's two statements planned once for each connection; not through a pooler in transaction"
-        " mode.",
+        False, validation_alias="DB_PREPARE", description="Plan a turn's SQL once a connection; not via a pooler."
     )
     index_hours: Hours = Field(
         "01-05",
         validation_alias="INDEX_APPLY_HOURS",
-        description="Hours of the day, UTC, in which index plans are applied without --now: 22-04 is over midnight,"
-        " 00-24 is always.",
+        description="Hours, UTC, in which index plans are applied without --now: 22-04 over midnight, 00-24 always.",
     )
 
 
