@@ -2,9 +2,11 @@
 
 Nothing outlives a kill -9 of this process (Linux): each link of the chain, from us to honcho's relay to the command,
 has the kernel signal it when the one above it ends. What is under way when a stop is asked for gets a grace time. A
-process that ends by itself is named. honcho's own loop does none of this, so it is replaced; the rest of it is used.
+process that ends by itself is named, and started again if it had come up: the others go on. One that had not, or that
+ends again and again, stops all of them. honcho's own loop does none of this, so it is replaced; the rest of it is used.
 """
 
+import multiprocessing
 import os
 import queue
 import signal
@@ -24,6 +26,9 @@ from ops.embedded.parent_death import dying_with_parent
 
 GRACE_SECONDS = 30.0
 POLL = 0.1
+STEADY_SECONDS = 10.0  # after its start: who ends sooner would only end again
+RESTARTS = 3  # of one process within RESTART_SECONDS
+RESTART_SECONDS = 60.0
 
 
 class DyingPopen(Popen):  # type: ignore[misc]  # honcho comes without types
@@ -51,10 +56,11 @@ class Relay(Process):  # type: ignore[misc]
 class Processes(Manager):  # type: ignore[misc]
     """All processes of a Procfile. `stopping` is set once they are being stopped."""
 
-    def __init__(self, *, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, steady_seconds: float = STEADY_SECONDS) -> None:
         super().__init__()
         self._process_ctor = Relay
-        self._grace = grace_seconds
+        self._grace, self._steady = grace_seconds, steady_seconds
+        self._starts: dict[str, list[float]] = {}
         self._asked = 0
         self.stopping = threading.Event()
 
@@ -70,7 +76,7 @@ class Processes(Manager):  # type: ignore[misc]
             self.add_process(name, command, env=dict(environment))
 
     def run(self, when_started: Callable[[], None]) -> str | None:
-        """Run them all until a signal or the end of one of them, then stop all of them.
+        """Run them all until a signal or the end of one that is not started again, then stop all of them.
 
         `when_started` is called in a thread of its own. Returns None after a signal, else a clause that says which
         process ended by itself and how. A second signal ends the grace time.
@@ -78,6 +84,7 @@ class Processes(Manager):  # type: ignore[misc]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._ask)
         self._start()
+        self._starts = {name: [time.monotonic()] for name in self._processes}
         threading.Thread(target=when_started, daemon=True).start()
         died: str | None = None
         while not self._all_stopped():
@@ -113,15 +120,35 @@ class Processes(Manager):  # type: ignore[misc]
     def _note_lost_relays(self) -> None:
         for known in self._processes.values():
             if known.get("returncode") is None and not known["process"].is_alive():
-                known["returncode"] = known["process"].exitcode
+                known["returncode"], known["lost"] = known["process"].exitcode, True
 
     def _who_died(self) -> str | None:
         for name, known in self._processes.items():
             code = known.get("returncode")
-            if code is not None:
-                how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-                return f"{name} ended by itself ({how})"
+            if code is None:
+                continue
+            how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+            clause = f"{name} ended by itself ({how})"
+            if not self._may_start_again(name):
+                return clause
+            self._system_print(f"{clause} and is started again\n")
+            self._start_again(name)
         return None
+
+    def _may_start_again(self, name: str) -> bool:
+        """Not where our own relay was lost: its command may still be ending."""
+        now, starts = time.monotonic(), self._starts[name]
+        lately = [start for start in starts[1:] if now - start < RESTART_SECONDS]
+        lost = self._processes[name].get("lost", False)
+        return not lost and now - starts[-1] >= self._steady and len(lately) < RESTARTS
+
+    def _start_again(self, name: str) -> None:
+        known = self._processes[name]
+        known["process"].join(self._grace)  # it has said that its command has ended, and ends itself
+        relay = multiprocessing.Process(name=name, target=known["obj"].run, args=(self.events, True))
+        self._processes[name] = {"obj": known["obj"], "process": relay}
+        relay.start()
+        self._starts[name].append(time.monotonic())
 
     def _stop_all(self) -> None:
         """Ask each to end, once; after the grace time, or when asked again, insist."""

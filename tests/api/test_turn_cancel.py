@@ -66,7 +66,7 @@ def test_cancelling_what_has_ended_changes_nothing(chat: Chat, chat_app: Flask, 
     assert response.get_json()["status"] == "completed"
 
 
-def test_nobody_cancels_somebody_elses_turn(
+def test_nobody_cancels_or_hears_somebody_elses_turn(
     chat: Chat, chat_app: Flask, upstream: Upstream, other_user: Account, user: Account, rows: Rows
 ) -> None:
     upstream.script = scripts.words(10, pause=0.1)
@@ -74,6 +74,9 @@ def test_nobody_cancels_somebody_elses_turn(
         pending = threads.submit(chat, "hello")
         upstream.wait_for(lambda: upstream.open_streams >= 1)
         turn = running_turn(rows, user)
-        foreign = chat_app.test_client().post(f"/api/turns/{turn}/cancel", headers=other_user.headers)
-        assert foreign.status_code == 404
+        for method, path in (("POST", "cancel"), ("GET", "events"), ("GET", "")):
+            foreign = chat_app.test_client().open(
+                f"/api/turns/{turn}/{path}".rstrip("/"), method=method, headers=other_user.headers
+            )
+            assert foreign.status_code == 404, (method, path)
         assert pending.result(timeout=20).get_json()["turn"]["status"] == "completed"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from werkzeug.routing import Rule
 
@@ -276,14 +275,17 @@ def test_no_body_or_query_reaches_what_is_somebody_elses(
 
 def test_an_idempotency_key_is_its_users_own(
     chat_app: Flask,
-    client: FlaskClient,
     victim: dict[str, str],
+    user: Account,
     other_user: Account,
     everything: Callable[[], dict[str, list[Any]]],
 ) -> None:
+    client, created = chat_app.test_client(), {"Idempotency-Key": "another-shared-key"}
+    client.post("/api/conversations", json={"title": "secret too"}, headers={**user.headers, **created})
     before = everything()
-    headers = {**other_user.headers, "Idempotency-Key": "shared-key"}
-    answer = chat_app.test_client().post("/api/chat", json={"message": "my own"}, headers=headers)
-    assert answer.status_code == 200
-    assert answer.get_json()["turn"]["id"] != victim["turn_id"]
+    for key in ("shared-key", "another-shared-key"):
+        headers = {**other_user.headers, "Idempotency-Key": key}
+        answer = client.post("/api/chat", json={"message": "my own"}, headers=headers)
+        assert answer.status_code == 200, answer.get_json()
+        assert answer.get_json()["turn"]["id"] != victim["turn_id"]
     assert everything() == before

@@ -23,7 +23,7 @@ from pathlib import Path
 from ops.up.processes import Processes, prepare_forking
 
 prepare_forking()
-processes = Processes(grace_seconds=float(sys.argv[2]))
+processes = Processes(grace_seconds=float(sys.argv[2]), steady_seconds=float(sys.argv[3]))
 processes.add_procfile(Path(sys.argv[1]), os.environ)
 print("outcome:", processes.run(lambda: None), flush=True)
 """
@@ -33,12 +33,12 @@ STUBBORN = """trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"""
 
 
 class Run:
-    def __init__(self, folder: Path, procfile: str, grace: float) -> None:
+    def __init__(self, folder: Path, procfile: str, grace: float, steady: float) -> None:
         (folder / "Procfile").write_text(procfile)
         self.output = folder / "output"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", RUNNER, str(folder / "Procfile"), str(grace)],
+                [sys.executable, "-c", RUNNER, str(folder / "Procfile"), str(grace), str(steady)],
                 cwd=PROJECT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -61,8 +61,8 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """A function that runs a Procfile in a process of its own."""
     runs: list[Run] = []
 
-    def start(procfile: str, grace: float = SECONDS) -> Run:
-        runs.append(Run(tmp_path, procfile, grace))
+    def start(procfile: str, grace: float = SECONDS, steady: float = SECONDS) -> Run:
+        runs.append(Run(tmp_path, procfile, grace, steady))
         return runs[-1]
 
     yield start
@@ -94,9 +94,31 @@ def test_a_signal_in_the_first_moment_stops_them_too(run: Callable[..., Run]) ->
 @pytest.mark.parametrize(
     ("end", "how"), [("exit 3", "exit code 3"), ("exit 0", "exit code 0"), ("kill -9 $$", "killed by signal 9")]
 )
-def test_one_that_ends_by_itself_is_named_and_ends_the_others(run: Callable[..., Run], end: str, how: str) -> None:
+def test_one_that_never_came_up_is_named_and_ends_the_others(run: Callable[..., Run], end: str, how: str) -> None:
     running = run(f"one: {POLITE}\ntwo: sleep 0.3; {end}\n")
     assert running.outcome() == f"two ended by itself ({how})"
+
+
+def test_one_that_is_killed_is_started_again_and_the_others_go_on(run: Callable[..., Run]) -> None:
+    running = run(f"one: {POLITE}\ntwo: {POLITE}\n", steady=0)
+    eventually(lambda: running.said("| ready", 2))
+    relays = psutil.Process(running.process.pid).children()
+    [victim], [other] = (relay.children() for relay in relays)
+    victim.kill()
+    eventually(lambda: running.said("| ready", 3))
+    assert running.said("ended by itself (killed by signal 9) and is started again")
+    tree = running.tree()
+    assert other in tree
+    running.process.send_signal(signal.SIGTERM)
+    assert running.outcome() == "None"
+    assert running.said("| bye", 2)
+    wait_gone(*tree)
+
+
+def test_one_that_ends_again_and_again_is_given_up(run: Callable[..., Run]) -> None:
+    running = run(f"one: {POLITE}\ntwo: exit 3\n", steady=0)
+    assert running.outcome() == "two ended by itself (exit code 3)"
+    assert running.output.read_text().count("is started again") == 3
 
 
 def test_a_command_that_does_not_exist(run: Callable[..., Run]) -> None:
@@ -155,7 +177,7 @@ def test_output_that_nobody_reads_any_more_stops_them(tmp_path: Path) -> None:
     """The terminal was closed, or `make up | head`: nothing is left behind."""
     (tmp_path / "Procfile").write_text("one: while :; do echo line; sleep 0.02; done\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, str(tmp_path / "Procfile"), "60"],
+        [sys.executable, "-c", RUNNER, str(tmp_path / "Procfile"), "60", "60"],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
