@@ -1,6 +1,7 @@
 """The doctor: asks every check, and says of each what it found, or why it could not judge."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -188,6 +189,8 @@ def _ask(check: Check, probe: Probe) -> Answer:
 def _in_words(error: DBAPIError) -> tuple[str, str | None]:
     """Why PostgreSQL did not answer, and what would let it."""
     if isinstance(error.orig, pg.InsufficientPrivilege):
+        if re.search(r"permission denied for (?:table|sequence|schema|view)", said(error)):
+            return f"A privilege is missing: {said(error)}.", "flask ops doctor --only connection.privileges"
         return f"A privilege is missing: {said(error)}.", "GRANT pg_monitor TO the account of DATABASE_DIRECT_URL"
     if isinstance(error.orig, pg.UndefinedTable | pg.UndefinedColumn):
         return "A table or column is missing: the database is not at the revision of this code.", "flask db upgrade"

@@ -10,6 +10,7 @@ from ops.levels import Level
 from ops.words import size, span
 
 PREPARED, ABANDONED = timedelta(minutes=5), timedelta(hours=1)
+FORGOTTEN = timedelta(days=1)  # without a reader
 LOG_BYTES, MUCH_LOG_BYTES = 2**30, 10 * 2**30  # that a slot keeps on the disk
 TRANSACTIONS = 10_000_000  # whose dead rows a slot keeps from being cleaned up
 
@@ -20,15 +21,15 @@ SELECT quote_literal(gid) AS gid, owner::text AS account, age(transaction) AS tr
        extract(epoch FROM clock_timestamp() - prepared)::float8 AS seconds
   FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared""",
 )
-# A standby has no current position of its own in the log.
-SLOTS = Statement(
-    "ops.slots",
-    """
-SELECT quote_literal(slot_name) AS slot, active, wal_status, greatest(age(xmin), age(catalog_xmin), 0) AS transactions,
+# A standby has no current position of its own in the log. Only 17 and newer say since when nobody has read.
+_SLOTS = """
+SELECT quote_literal(slot_name) AS slot, active, wal_status, {idle}::float8 AS idle_seconds,
+       greatest(age(xmin), age(catalog_xmin), 0) AS transactions,
        CASE WHEN pg_is_in_recovery() THEN 0
             ELSE greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0) END::int8 AS bytes
-  FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name""",
-)
+  FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name"""
+SLOTS_16 = Statement("ops.slots", _SLOTS.format(idle="NULL"))
+SLOTS = Statement("ops.slots", _SLOTS.format(idle="extract(epoch FROM clock_timestamp() - inactive_since)"))
 
 
 def prepared(probe: Probe) -> Iterator[Finding]:
@@ -46,14 +47,17 @@ def prepared(probe: Probe) -> Iterator[Finding]:
 
 
 def slots(probe: Probe) -> Iterator[Finding]:
-    """Replication slots that keep much of the log on the disk, or dead rows in the tables."""
-    for row in SLOTS.all(probe.connection, {}):
+    """Replication slots that keep much of the log on the disk, or dead rows in the tables, or that nobody reads."""
+    for row in (SLOTS_16 if probe.version < 17 else SLOTS).all(probe.connection, {}):
         bytes_kept = row.bytes or 0
+        away = timedelta(seconds=row.idle_seconds or 0)
         if row.wal_status == "lost":
             what = f"The replication slot {row.slot} has lost what it needs: its replica cannot go on."
         elif bytes_kept >= LOG_BYTES or row.transactions >= TRANSACTIONS:
             idle = "" if row.active else ", and nobody reads from it"
             what = f"The replication slot {row.slot} keeps {size(bytes_kept)} of log{idle}."
+        elif not row.active and away >= FORGOTTEN:
+            what = f"Nobody has read from the replication slot {row.slot} for {span(away)}; it keeps more and more log."
         else:
             continue
         grave = row.wal_status == "lost" or (not row.active and bytes_kept >= MUCH_LOG_BYTES)

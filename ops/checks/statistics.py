@@ -113,8 +113,9 @@ def _reason(table: Table) -> str | None:
     counted = max(table.live, table.changed)
     if table.rows < 0 and (counted >= LEAST_ROWS or table.bytes >= LARGE_BYTES):
         return f"{table.sql_name} was never analyzed: its queries are planned by guesses."
-    if table.rows >= 0 and table.changed >= LEAST_ROWS and table.changed > CHURN * max(table.live, 1):
-        share = 100 * table.changed / max(table.live, 1)
+    holds = max(table.live, table.rows, 1)  # what was counted may be younger than the table
+    if table.rows >= 0 and table.changed >= LEAST_ROWS and table.changed > CHURN * holds:
+        share = 100 * table.changed / holds
         return (
             f"{table.changed} rows of {table.sql_name} changed since its last ANALYZE, {share:.0f}% of what it holds."
         )

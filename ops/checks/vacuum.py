@@ -16,12 +16,14 @@ from ops.words import size
 
 DEAD_ROWS, DEAD_SHARE = 10_000, 0.4  # beyond both, of all rows; autovacuum comes at 0.2 of those that live
 
+# What was counted may be younger than the table; then what the planner believes says more of its size.
 # What is kept aside of a table (TOAST) can be left alone by itself. Who is vacuumed at this moment is being helped.
 TABLES = Statement(
     "ops.dead_rows",
     """
 SELECT c.relname AS name, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_table,
-       pg_table_is_visible(c.oid) AS is_visible, off.options, s.n_dead_tup AS dead, s.n_live_tup AS live,
+       pg_table_is_visible(c.oid) AS is_visible, off.options, s.n_dead_tup AS dead,
+       greatest(s.n_live_tup, c.reltuples::int8 - s.n_dead_tup, 0) AS live,
        greatest(s.last_vacuum, s.last_autovacuum) AS vacuumed_at, s.n_ins_since_vacuum AS inserted,
        c.relpages::int8 * current_setting('block_size')::int AS bytes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -24,7 +24,8 @@ HOLDERS = Statement(
     "ops.wraparound_holders",
     """
 SELECT * FROM (
-    SELECT 'session ' || pid AS who, age(backend_xmin) AS age FROM pg_stat_activity WHERE backend_xmin IS NOT NULL
+    SELECT 'session ' || pid AS who, age(backend_xmin) AS age FROM pg_stat_activity
+     WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
     UNION ALL SELECT 'prepared transaction ' || gid, age(transaction) FROM pg_prepared_xacts
     UNION ALL SELECT 'replication slot ' || slot_name, greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots
 ) AS holders WHERE age IS NOT NULL ORDER BY age DESC LIMIT 3""",

@@ -187,14 +187,25 @@ def test_which_addresses_are_public(address: str | None, public: bool) -> None:
 
 def test_an_account_that_may_not_write_is_told_what_it_lacks(admit: Callable[..., Ward], ward: Ward, role: str) -> None:
     ward.run(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"', f'GRANT INSERT ON messages TO "{role}"')
+    ward.run(f'REVOKE SELECT ON alembic_version FROM "{role}"')
     weak = admit(database={"url": as_role(ward.url, role), "direct_url": ward.url})
-    (finding,) = weak.ask("connection.privileges").findings
+    finding, version = weak.ask("connection.privileges").findings
+    assert "lacks SELECT on alembic_version" in version.what
+    ward.run(str(version.sql))
     assert finding.level is Level.CRITICAL
     assert "lacks INSERT, UPDATE, DELETE on" in finding.what
     assert finding.evidence["messages"] == ["UPDATE", "DELETE"]
     assert finding.evidence["turns"] == ["INSERT", "UPDATE", "DELETE"]
     ward.run(str(finding.sql))
     assert weak.ask("connection.privileges").level is Level.OK
+
+
+def test_a_table_that_may_not_be_read_is_no_matter_of_monitoring(
+    admit: Callable[..., Ward], ward: Ward, role: str
+) -> None:
+    answer = admit(database={"url": as_role(ward.url, role)}).ask("migrations.current")
+    assert answer.level is Level.UNKNOWN
+    assert answer.remedy == "flask ops doctor --only connection.privileges"
 
 
 def test_an_account_that_owns_nothing_cannot_migrate(admit: Callable[..., Ward], ward: Ward, role: str) -> None:

@@ -144,6 +144,11 @@ def test_a_slot_that_nobody_reads(ward: Ward, monkeypatch: pytest.MonkeyPatch) -
     ward.run(f"SELECT pg_create_physical_replication_slot('{name}', true)")
     try:
         assert ward.ask("replication.slots").level is Level.OK
+        if ward.run("SELECT current_setting('server_version_num')::int >= 170000")[0][0]:
+            with monkeypatch.context() as patched:
+                patched.setattr(replication, "FORGOTTEN", timedelta())
+                (finding,) = [each for each in ward.ask("replication.slots").findings if name in each.what]
+                assert "Nobody has read from" in finding.what
         monkeypatch.setattr(replication, "LOG_BYTES", 0)
         (finding,) = [each for each in ward.ask("replication.slots").findings if name in each.what]
         assert finding.level is Level.WARNING

@@ -51,6 +51,16 @@ def test_a_table_that_was_never_analyzed(room: House) -> None:
     assert list(statistics(room.probe)) == []
 
 
+def test_what_changed_is_held_against_all_that_is_there_also_when_the_counts_are_lost(house: House) -> None:
+    house.run(*TABLE, COUNTED, "ANALYZE things", COUNTED, "SELECT pg_stat_reset()")
+    house.run("INSERT INTO things SELECT n, n FROM generate_series(1, 1000) AS n", COUNTED)
+    assert [finding for finding in statistics(house.probe) if "changed since" in finding.what] == []
+    house.run("INSERT INTO things SELECT n, n FROM generate_series(1, 100) AS n", COUNTED)
+    assert house.value("SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'things'") < 4000
+    (finding,) = about(statistics(house.probe), "changed since")
+    assert "28%" in finding.what
+
+
 def test_columns_that_nobody_may_look_at(room: House) -> None:
     room.run(
         *TABLE, "ALTER TABLE things ALTER a SET STATISTICS 0, ALTER id SET STATISTICS 0", "ANALYZE things", COUNTED
