@@ -5,8 +5,9 @@ with progress("Archiving conversations", total=1200) as bar:
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -30,6 +31,19 @@ class _Unwatched:
         pass
 
 
+@dataclass
+class _Shown:
+    """The bar of a watcher who may leave, as a pipe does whose reader has ended: the work goes on unseen."""
+
+    bar: Bar
+
+    def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+        try:
+            self.bar.advance(steps, note=note)
+        except OSError:
+            self.bar = _Unwatched()
+
+
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
@@ -40,8 +54,13 @@ def progress(title: str, *, total: float | None = None, unit: str = "") -> Itera
     if watching is None:
         yield _Unwatched()
         return
-    bar = watching.begin(title, total, unit)
     try:
-        yield bar
+        bar = watching.begin(title, total, unit)
+    except OSError:
+        yield _Unwatched()
+        return
+    try:
+        yield _Shown(bar)
     finally:
-        watching.end(bar)
+        with suppress(OSError):
+            watching.end(bar)

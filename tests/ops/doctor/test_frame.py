@@ -30,7 +30,7 @@ from ops.declarations import Check
 from ops.findings import CannotJudge, Finding
 from ops.levels import Level, worst
 from ops.locks import lock_key
-from ops.progress import progress
+from ops.progress import Bar, progress, watcher
 from tests.faults.proxy import Proxy
 from tests.ops.conftest import own_environment
 from tests.ops.doctor.conftest import Ward
@@ -314,6 +314,36 @@ def test_without_a_terminal_progress_is_plain_lines_beside_the_data(
     result = ward.call("work")
     assert result.stdout == ""
     assert result.stderr.splitlines() == [f"Working: {n} of 4 pieces, on and on" for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("at", ["begin", "advance", "end"])
+def test_work_goes_on_when_whoever_watches_leaves(at: str) -> None:
+    class Leaving:
+        """Whoever reads standard error has ended."""
+
+        def begin(self, title: str, total: float | None, unit: str) -> Bar:
+            self.gone("begin")
+            return self
+
+        def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+            self.gone("advance")
+
+        def end(self, bar: Bar) -> None:
+            self.gone("end")
+
+        def gone(self, now: str) -> None:
+            if now == at:
+                raise BrokenPipeError
+
+    token, done = watcher.set(Leaving()), 0
+    try:
+        with progress("Working", total=3) as bar:
+            for _ in range(3):
+                bar.advance()
+                done += 1
+    finally:
+        watcher.reset(token)
+    assert done == 3
 
 
 def test_what_is_quick_says_nothing(ward: Ward, working: None) -> None:
