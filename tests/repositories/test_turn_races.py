@@ -14,8 +14,10 @@ from app.config import Settings
 from app.errors import ConversationBusy, NotFound, ParleyError, TurnFenced
 from app.models.turn import TurnStatus
 from app.providers.base import Completed
+from app.repositories import turns as sql
 from app.services.begin import Begun, Prior
 from app.services.finish import Answer, finish
+from app.services.stale import close_stale
 from tests.factories import Account, make_conversation
 from tests.repositories.conftest import silence
 
@@ -197,6 +199,26 @@ def test_an_attempt_that_still_speaks_is_not_closed(start: Callable[..., Begun |
     assert isinstance(begun, Begun)
     with pytest.raises(ConversationBusy):
         start(user, conversation_id=begun.turn.conversation_id)
+
+
+def test_who_looked_before_another_took_over_ends_nothing(
+    connections: Engine, start: Callable[..., Begun | Prior], user: Account
+) -> None:
+    """Two callers find the same silent attempt; the slower one must not end what the faster one has begun."""
+    silent = start(user)
+    assert isinstance(silent, Begun)
+    key = {"user_id": user.id, "conversation_id": silent.turn.conversation_id}
+    before = {**key, "turn_id": silent.turn.id, "attempt": silent.turn.attempt}
+    silence(connections, silent.turn)
+    taken = start(user, conversation_id=silent.turn.conversation_id)
+    assert isinstance(taken, Begun)
+    with connections.connect() as connection:
+        assert not close_stale(connection, **before, stale_seconds=0)
+        assert sql.RELEASE.one(connection, before) is None
+        now = {**key, "turn_id": taken.turn.id, "attempt": taken.turn.attempt}
+        assert not close_stale(connection, **now, stale_seconds=60), "it speaks"
+        assert sql.RELEASE.one(connection, now) is None, "it runs"
+    finish(connections, taken.turn, TurnStatus.COMPLETED, DONE)
 
 
 def test_finishing_twice_stores_once(connections: Engine, start: Callable[..., Begun | Prior], user: Account) -> None:
