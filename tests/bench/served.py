@@ -2,7 +2,8 @@
 
 import sys
 
-sys.modules["cryptography"] = None  # type: ignore[assignment]  # PyJWT takes it along wherever it is installed
+# PyJWT, flask-smorest and kombu take them along wherever they are installed.
+sys.modules.update(dict.fromkeys(("cryptography", "yaml", "cffi")))  # type: ignore[arg-type]  # None: not to be found
 
 from wsgi import flask_app  # noqa: E402
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 
 from tests.bench.bench import Place, Server, Used, percentile
@@ -10,7 +9,7 @@ from tests.bench.clients import Heard, chat, listen
 
 PIECES, PAUSE = 50, 0.1  # five seconds of talk
 ARRIVALS = 1.0  # seconds within which all begin
-LOOKS = 5  # at the connections in use
+LOOK_EVERY = 0.25  # seconds, at the connections in use
 
 
 @dataclass
@@ -42,8 +41,10 @@ def _load(server: Server, tokens: list[str]) -> Streams:
     load = threading.Thread(target=lambda: heard.extend(asyncio.run(listen(server.port, requests, ARRIVALS))))
     load.start()
     load.join(ARRIVALS + PIECES * PAUSE / 2)
-    held = _held(server)  # in the midst of it
-    load.join()
+    held = [_in_use(server)]
+    while load.is_alive():
+        held.append(_in_use(server))
+        load.join(LOOK_EVERY)
     after = Used.by(workers)
     firsts = [one.first_token * 1000 for one in heard if one.first_token is not None]
     return Streams(
@@ -53,14 +54,11 @@ def _load(server: Server, tokens: list[str]) -> Streams:
         first_p99=percentile(firsts, 0.99),
         cpu_per_piece=(after.cpu - before.cpu) * 1e6 / (len(tokens) * PIECES),
         memory=after.largest,
-        held=held,
+        # In use whenever one looks: what a moment's statement uses is not held. The last look may be after the end.
+        held=min(held[:-1] or held),
     )
 
 
-def _held(server: Server) -> int:
-    """Connections that are in use whenever one looks: what a moment's statement uses is not held."""
-    seen = []
-    for _ in range(LOOKS):
-        seen.append(int(server.metrics().value("db_pool_connections", state="used")))
-        time.sleep(0.1)
-    return min(seen)
+def _in_use(server: Server) -> int:
+    """Connections, just now."""
+    return int(server.metrics().value("db_pool_connections", state="used"))
