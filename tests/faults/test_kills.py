@@ -10,7 +10,7 @@ from app.config import Settings
 from tests.faults.campaign import campaign
 from tests.faults.world import world
 
-KILLS = 50
+KILLS = 30  # `make faults` makes hundreds
 
 
 @pytest.mark.process
