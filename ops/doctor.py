@@ -193,7 +193,8 @@ def _in_words(error: DBAPIError) -> tuple[str, str | None]:
             return f"A privilege is missing: {said(error)}.", "flask ops doctor --only connection.privileges"
         return f"A privilege is missing: {said(error)}.", "GRANT pg_monitor TO the account of DATABASE_DIRECT_URL"
     if isinstance(error.orig, pg.UndefinedTable | pg.UndefinedColumn):
-        return "A table or column is missing: the database is not at the revision of this code.", "flask db upgrade"
+        what = "A table or column is missing: the database is not at the revision of this code, or not where it looks."
+        return what, "flask ops doctor --only migrations"
     if isinstance(error.orig, pg.QueryCanceled):
         return f"PostgreSQL took longer than {PATIENCE.total_seconds():g} s to answer.", "flask ops locks"
     return f"PostgreSQL answered: {said(error)}.", None

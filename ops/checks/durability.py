@@ -1,6 +1,9 @@
 """Whether what was committed outlasts a crash of the server."""
 
 from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row
 
 import app.models  # noqa: F401  # so that all tables are known
 from app.extensions import Base
@@ -14,7 +17,9 @@ from ops.levels import Level
 SETTINGS = Statement(
     "ops.durability",
     """
-SELECT name, reset_val AS value FROM pg_settings
+SELECT name, reset_val AS value, source, quote_ident(current_user) AS role,
+       quote_ident(current_database()) AS database
+  FROM pg_settings
  WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND reset_val = 'off' ORDER BY name""",
 )
 UNLOGGED = Statement(
@@ -48,7 +53,19 @@ def durable(probe: Probe) -> Iterator[Finding]:
         yield Finding(
             level=Level.CRITICAL,
             what=f"{row.name} is off: {_MEANS[row.name]}.",
-            evidence={row.name: row.value},
-            remedy="Switch it on. Where an account or a database has its own value: SELECT * FROM pg_db_role_setting",
-            sql=f"ALTER SYSTEM SET {row.name} = on;\nSELECT pg_reload_conf();",
+            evidence={row.name: row.value, "set_by": row.source},
+            remedy="Switch it on; new connections have it then",
+            sql=_switched_on(row),
         )
+
+
+def _switched_on(row: Row[Any]) -> str:
+    """Where it was set there it has to be taken back: a nearer value wins."""
+    whose = {
+        "database": f"DATABASE {row.database}",
+        "user": f"ROLE {row.role}",
+        "database user": f"ROLE {row.role} IN DATABASE {row.database}",
+    }.get(row.source)
+    if whose:
+        return f"ALTER {whose} RESET {row.name};"
+    return f"ALTER SYSTEM SET {row.name} = on;\nSELECT pg_reload_conf();"

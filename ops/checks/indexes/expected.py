@@ -21,6 +21,7 @@ from ops.levels import Level
 
 CHECK = "indexes.expected"
 UPGRADE = "flask db upgrade"
+CURRENT = "flask ops doctor --only migrations.current"
 DRAFT = "_parley"  # ends the name of an index while the one that it replaces still has its own
 MOST_OF_A_NAME = 50  # characters; PostgreSQL cuts names to 63
 BY_HAND = "It belongs to a constraint, so no plan touches it: mend it by hand, with a backup at hand."
@@ -80,7 +81,7 @@ def cases(probe: Probe, reading: Reading) -> Iterator[Case]:
 def _migrated(probe: Probe, tables: dict[str, Row[Any]]) -> None:
     """Raises `CannotJudge` where the models are not yet, or no longer, those of the database."""
     if missing := sorted(set(Base.metadata.tables) - set(tables)):
-        raise CannotJudge(f"Tables are missing: {', '.join(missing)}; the migrations come first.", remedy=UPGRADE)
+        raise CannotJudge(f"Tables are missing: {', '.join(missing)}; the migrations come first.", remedy=CURRENT)
     if len({tables[name].sql_schema for name in Base.metadata.tables}) > 1:
         raise CannotJudge(
             "Parley's tables are seen in more than one schema.", remedy="flask ops doctor --only migrations.drift"
@@ -93,7 +94,7 @@ def _migrated(probe: Probe, tables: dict[str, Row[Any]]) -> None:
         ahead = at != "none" and not any(_HEAD.parent.glob(f"versions/{escape(at)}_*.py"))
         raise CannotJudge(
             f"The database is at revision {at} and the models are at {head}; the migrations come first.",
-            remedy="flask ops doctor --only migrations.current" if ahead else UPGRADE,
+            remedy=CURRENT if ahead else UPGRADE,
         )
 
 

@@ -19,6 +19,8 @@ def test_commits_that_a_crash_loses(ward: Ward, admit: Callable[..., Ward]) -> N
     findings = admit().ask("storage.durable").findings
     (finding,) = [finding for finding in findings if finding.what.startswith("synchronous_commit")]
     assert finding.level is Level.CRITICAL
+    ward.run(str(finding.sql))
+    assert told(admit()) == set()
     ward.run(f'ALTER DATABASE "{name}" SET synchronous_commit = local')
     assert told(admit()) == set()
 

@@ -112,7 +112,7 @@ def test_before_the_migrations_it_cannot_judge(house: House) -> None:
     house.run("DROP TABLE turn_events")
     with pytest.raises(CannotJudge, match="turn_events") as raised:
         list(expected(house.probe))
-    assert raised.value.remedy == "flask db upgrade"
+    assert raised.value.remedy == "flask ops doctor --only migrations.current"
 
 
 def test_at_another_revision_it_cannot_judge(house: House) -> None:
