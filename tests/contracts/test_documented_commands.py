@@ -1,4 +1,4 @@
-"""Each `flask ops` and `flask db` command that a page, a finding or an error names can be typed, with those options."""
+"""Each command of `flask` that a page, a finding or an error names can be typed, with those options."""
 
 import ast
 import re
@@ -10,11 +10,12 @@ import pytest
 from flask_migrate.cli import db as migrate_group
 
 from ops.catalogue import CHECKS, JOBS
+from ops.cli.chat import chat
 from ops.cli.nouns import ops as ops_group
 from tests.contracts.test_docs import PAGES, ROOT
 
-GROUPS: dict[str, click.Command] = {"ops": ops_group, "db": migrate_group}
-A_COMMAND = re.compile(r"\bflask (ops|db)\b([^\n`]*)")
+GROUPS: dict[str, click.Command] = {"ops": ops_group, "db": migrate_group, "chat": chat}
+A_COMMAND = re.compile(r"\bflask (ops|db|chat)\b([^\n`]*)")
 # Here a line is no longer the command: another one begins, or what stands beside it, or the sentence goes on.
 END = re.compile(r"  |[;|&>#()]|[,.:](?= |$)")
 OPTIONS_OF_ALL = {"--help"}

@@ -1,6 +1,5 @@
 """Holds, undo and restore over HTTP, and what the doctor last found."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, make_dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.config import Settings
 from app.extensions import db
 from app.jobs import Message
 from app.models.columns import new_id
@@ -20,26 +18,7 @@ from ops.declarations import load
 from ops.levels import Level
 from ops.runs import Asked, run_job
 from ops.seed import remove_seeds, seed
-from tests.contracts.application import as_served
 from tests.factories import Account
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
-    served = as_served(settings)
-    yield served
-    with served.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture
-def client(served: Flask) -> FlaskClient:
-    return served.test_client()
-
-
-@pytest.fixture
-def operator(make_user: Callable[..., Account]) -> Account:
-    return make_user(role="operator")
 
 
 @pytest.fixture

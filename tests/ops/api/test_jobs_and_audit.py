@@ -1,38 +1,15 @@
 """Operators see what ran, have jobs run, and are written down."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.config import Settings
-from app.extensions import db
 from app.jobs import Message
 from app.models.columns import new_id
 from ops.catalogue import JOBS, PURGE_SESSIONS
 from ops.declarations import load
 from ops.runs import Asked, run_job
-from tests.contracts.application import as_served
 from tests.factories import Account
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
-    served = as_served(settings)
-    yield served
-    with served.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture
-def client(served: Flask) -> FlaskClient:
-    return served.test_client()
-
-
-@pytest.fixture
-def operator(make_user: Callable[..., Account]) -> Account:
-    return make_user(role="operator")
 
 
 def test_all_jobs_with_how_their_last_run_ended(served: Flask, client: FlaskClient, operator: Account) -> None:

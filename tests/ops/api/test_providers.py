@@ -1,6 +1,6 @@
 """Operators see the providers, switch and test them over HTTP, and are written down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -42,11 +42,6 @@ def client(served: Flask) -> Iterator[FlaskClient]:
     yield served.test_client()
     with served.app_context():
         providers.reset_provider(by=Actor(kind="command", name="test"))
-
-
-@pytest.fixture
-def operator(make_user: Callable[..., Account]) -> Account:
-    return make_user(role="operator")
 
 
 def test_switched_and_back(client: FlaskClient, operator: Account, user: Account) -> None:

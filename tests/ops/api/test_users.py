@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +10,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.config import Settings
-from app.extensions import db
 from app.jobs import Message
 from app.models.columns import new_id
 from ops.accounts.erasure import erase
@@ -19,31 +17,7 @@ from ops.actors import Actor
 from ops.catalogue import ERASE_ACCOUNT
 from ops.declarations import load
 from tests.api.keys import make_key
-from tests.contracts.application import as_served
 from tests.factories import PASSWORD, Account
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
-    served = as_served(settings)
-    yield served
-    with served.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture
-def client(served: Flask) -> FlaskClient:
-    return served.test_client()
-
-
-@pytest.fixture
-def operator(make_user: Callable[..., Account]) -> Account:
-    return make_user(role="operator")
-
-
-@pytest.fixture
-def admin(make_user: Callable[..., Account]) -> Account:
-    return make_user(role="admin")
 
 
 @pytest.fixture
