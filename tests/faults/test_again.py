@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from werkzeug.test import TestResponse
 
+from app.extensions import db
 from tests.factories import Account
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
@@ -114,3 +115,30 @@ def test_what_is_refused_leaves_the_conversation_in_its_bundle(
     assert status() == "archived"
     assert chat("second", headers=last, conversation_id=conversation).status_code == 200
     assert status() == "active"
+
+
+def test_what_is_archived_in_the_moment_before_it_runs_again_is_brought_back_first(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account, rows: Rows
+) -> None:
+    chat_app, headers = make_chat_app(), {**user.headers, "Idempotency-Key": "in between"}
+    archived: list[str] = []
+
+    def ask() -> TestResponse:
+        return chat_app.test_client().post("/api/chat", json={"message": "hello"}, headers=headers)
+
+    upstream.then(scripts.cut(after=2), scripts.echo())
+    conversation = ask().get_json()["conversation_id"]
+    with chat_app.app_context():
+        own = db.engine
+
+    @event.listens_for(own, "before_cursor_execute")
+    def in_between(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "turns.begin_again" in statement and not archived:
+            archived.append(conversation)
+            put_away(user.id, conversation)
+
+    answer = ask()
+    assert (answer.status_code, archived) == (200, [conversation]), answer.json
+    assert rows("SELECT storage FROM conversations WHERE id = :c", c=conversation)[0].storage == "live"
+    stored = rows("SELECT content FROM messages WHERE conversation_id = :c ORDER BY position", c=conversation)
+    assert [row.content for row in stored] == ["hello", "word0 word1 ", "1 messages; last: hello"]
