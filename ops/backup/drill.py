@@ -1,5 +1,6 @@
 """The restore drill: the only proof. A backup is restored into a scratch database and compared with its manifest."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from app.services.container import services
 from ops.backup.comparing import differences
 from ops.backup.contents import read_contents, read_origin
 from ops.backup.create import checked
-from ops.backup.errors import Damaged, RestoreFailed
+from ops.backup.errors import Damaged, DrillBrokenOff, RestoreFailed
 from ops.backup.inventory import Backup, Inventory
 from ops.backup.locks import KEEPING, alone
 from ops.backup.manifest import Manifest, Origin
@@ -27,6 +28,12 @@ from ops.backup.target import Target
 from ops.backup.verify import look_into
 
 Result = TypeVar("Result")
+
+# What pg_restore says where the server is at fault and no backup: it went away, stopped the session, or has no room.
+_SERVERS = re.compile(
+    r"closed the connection|terminating connection|connection to (?:the )?server|database system is|could not (?:send|"
+    r"receive) data|No space left|could not extend file|canceling statement|ended by the signal"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +72,8 @@ class Drilled:
 def drill(*, name: str | None = None) -> Drilled:
     """Restore the newest backup of this database, or the one of that `name`, and compare it. The result is kept.
 
-    Raises `BackupError` where nothing can be said of the backup: no store, no programs, no scratch database.
+    Raises `BackupError` where nothing can be said of the backup: no store, no programs, no scratch database, or the
+    server went away (`DrillBrokenOff`); then nothing is kept, and what was known of it still holds.
     """
     settings = services().settings
     store = open_store(settings)
@@ -138,7 +146,13 @@ class _Drill:
                     restore(
                         programs, scratch.target, checked(self.inventory.store, dump, manifest.dump, title="Restoring")
                     )
-                except (RestoreFailed, Damaged) as error:
+                except RestoreFailed as error:
+                    if _SERVERS.search(error.detail):
+                        raise DrillBrokenOff(
+                            f"The drill of {self.backup.name} was broken off, and says nothing of it: {error.detail}"
+                        ) from error
+                    return [error.detail]
+                except Damaged as error:
                     return [error.detail]
                 return []
 

@@ -7,7 +7,8 @@ BackupError
 ├── Damaged          what the store holds is not what the manifest says
 ├── ProgramsMissing  no pg_dump or pg_restore that fits the server
 ├── DumpFailed       pg_dump or the reading of the snapshot came to no good end
-└── RestoreFailed    pg_restore did not, or the database to restore into will not do
+├── RestoreFailed    pg_restore did not, or the database to restore into will not do
+└── DrillBrokenOff   the server for the drill went away or had no room: nothing was learned of the backup
 """
 
 from app.errors import ParleyError
@@ -50,3 +51,7 @@ class DumpFailed(BackupError):
 
 class RestoreFailed(BackupError):
     code = "restore_failed"
+
+
+class DrillBrokenOff(BackupError):
+    code = "drill_broken_off"

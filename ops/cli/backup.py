@@ -15,7 +15,7 @@ from ops.audit import audited
 from ops.backup import listing
 from ops.backup.create import create
 from ops.backup.drill import drill
-from ops.backup.errors import NoSuchBackup, StoreFailed
+from ops.backup.errors import DrillBrokenOff, NoSuchBackup, StoreFailed
 from ops.backup.prune import Pruned, prune
 from ops.backup.restore import restore
 from ops.backup.stores.opening import open_store
@@ -137,10 +137,11 @@ def switch_database(database: str, yes: bool, json: bool) -> None:
 
 @contextmanager
 def _judging() -> Iterator[None]:
-    """A store that cannot be reached says nothing about the backups in it; a wrong name is a wrong call."""
+    """A store that cannot be reached says nothing about the backups in it, nor a drill that was broken off; a wrong name
+    is a wrong call."""
     try:
         yield
-    except StoreFailed as error:
+    except (StoreFailed, DrillBrokenOff) as error:
         raise CannotJudge(error.detail) from error
     except NoSuchBackup as error:
         raise click.UsageError(error.detail) from None

@@ -3,11 +3,14 @@
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
 from app.config import Settings
+from ops.backup import drill as drill_module
 from ops.backup import scratch
 from ops.backup.create import Created, create
 from ops.backup.drill import Drilled, drill
@@ -50,6 +53,32 @@ def test_a_good_backup_is_proven(parley: Installation) -> None:
     assert report is not None
     assert (report.kind, report.ok, report.at) == ("drill", True, drilled.began_at)
     assert report.number("rto_seconds") == drilled.rto_seconds
+
+
+def test_a_server_that_goes_away_is_no_fault_of_the_backup(
+    parley: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept of such a drill: the backup is as good as before, and the next drill proves it."""
+    parley.run(create)
+    real = drill_module.checked
+    stop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_restore' AND datname"
+
+    def cut_off(*arguments: Any, **options: Any) -> Iterator[bytes]:
+        for piece in real(*arguments, **options):
+            yield piece[:-100]
+            stopping = f"{stop} = '{parley.scratches()[0]}'"
+            eventually(partial(run_sql, parley.url, stopping))
+            yield piece[-100:]
+
+    monkeypatch.setattr(drill_module, "checked", cut_off)
+    code, out, err = parley.command("drill")
+    assert (code, out) == (3, "")
+    assert "says nothing of it" in err
+    assert parley.scratches() == []
+    inventory = Inventory.of(parley.store)
+    assert inventory.last_report(inventory.backups[0]) is None
+    monkeypatch.undo()
+    assert parley.run(drill).ok
 
 
 def test_a_real_database_of_parley_is_proven(
