@@ -137,8 +137,7 @@ def switch_database(database: str, yes: bool, json: bool) -> None:
 
 @contextmanager
 def _judging() -> Iterator[None]:
-    """A store that cannot be reached says nothing about the backups in it, nor a drill that was broken off; a wrong name
-    is a wrong call."""
+    """A store out of reach and a drill that was broken off say nothing about backups; a wrong name is a wrong call."""
     try:
         yield
     except (StoreFailed, DrillBrokenOff) as error:
