@@ -61,7 +61,7 @@ lock: bootstrap-dev  ## Lock the dependencies of pyproject.toml anew, with hashe
 		--generate-hashes --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements-dev.lock
 
 clean:  ## Remove what the tools made; data (.parley) and settings (.env) stay
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf .venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	@find app ops tasks migrations tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 bootstrap:

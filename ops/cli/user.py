@@ -1,6 +1,7 @@
 """`flask ops user`: who has an account, who may what, and what a person may ask of their data."""
 
 import secrets
+import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -194,4 +195,6 @@ def read(who: str, conversation: UUID, reason: str) -> None:
 
 
 def _password() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal to ask for a password on: give --generate.")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))

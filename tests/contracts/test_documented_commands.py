@@ -59,6 +59,10 @@ def wrong_with(line: str) -> str | None:
             return f"no command {words[0]}"
         command = command.commands[words.pop(0)]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    given = [word.split("=")[0] for word in words if re.match("--[a-z]", word)]
+    needed = {each.opts[0] for each in command.params if isinstance(each, click.Option) and each.required}
+    if given and not OPTIONS_OF_ALL.intersection(given) and (lacking := needed.difference(given)):
+        return f"lacks {', '.join(sorted(lacking))}"
     for word, following in zip([command.name, *words], [*words, ""], strict=True):
         option = str(word).split("=")[0]
         if re.match("--[a-z]", option) and option not in known | OPTIONS_OF_ALL:
@@ -87,6 +91,8 @@ def test_each_command_that_is_named_can_be_typed() -> None:
         ("ops jobs run archive.runs", "run: there is no archive.runs"),
         ("ops jobs run NAME", None),
         ("ops jobs history --job archive.run says why", None),
+        ("ops user erase ID --dry-run", "lacks --reason"),
+        ("ops user erase ID_OR_EMAIL", None),
         ("ops --help", None),
         ("db upgrade", None),
     ],
