@@ -10,7 +10,7 @@ from app.config import Settings
 from tests.faults.campaign import campaign
 from tests.faults.world import world
 
-KILLS = 30  # `make faults` makes hundreds
+KILLS = 50  # `make faults` makes hundreds
 
 
 @pytest.mark.process
