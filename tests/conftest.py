@@ -21,7 +21,7 @@ from app.config import GROUPS, Settings, load_settings
 from app.extensions import db
 from app.factory import create_app
 from tests import limits
-from tests.database import fresh_database, run_folder, server_url
+from tests.database import fresh_database, remove_run_folders, run_folder, server_url
 from tests.factories import Account, make_account
 
 # Whoever runs the tests in the background of a shell has Ctrl-C ignored in all that comes of it.
@@ -40,10 +40,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item._id = type(item._id).parse(item._nodeid)
 
 
+def pytest_configure() -> None:
+    run_folder()  # named before the workers are started
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """The servers have ended with the workers; what they wrote would fill the disk, run by run."""
+    remove_run_folders()
+
+
 @pytest.fixture(scope="session")
-def postgres(testrun_uid: str) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of the server that the whole run shares."""
-    with server_url(run_folder(testrun_uid)) as url:
+    with server_url(run_folder()) as url:
         yield url
 
 

@@ -1,14 +1,21 @@
 """The databases of a test run: one server for all workers, one migrated database for each."""
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy import create_engine, make_url, text
 
 from ops import embedded
+
+RUNS = Path(tempfile.gettempdir()) / f"parley-tests-{os.getuid()}"
+RUN = "PARLEY_TEST_RUN"  # the workers of a run inherit its name
+IS_WORKER = RUN in os.environ
 
 
 @contextmanager
@@ -24,11 +31,21 @@ def server_url(shared: Path) -> Iterator[str]:
         yield lease.url
 
 
-def run_folder(run_id: str) -> Path:
-    """A folder shared by the workers of the run `run_id`, enterable by the embedded server's own user."""
-    folder = Path(tempfile.gettempdir()) / f"parley-tests-{os.getuid()}" / run_id
+def run_folder() -> Path:
+    """A folder shared by the workers of this run, enterable by the embedded server's own user."""
+    folder = RUNS / os.environ.setdefault(RUN, uuid4().hex)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def remove_run_folders() -> None:
+    """That of this run, and those of runs that were killed before they came to this. Without effect in a worker."""
+    if IS_WORKER:
+        return
+    yesterday = time.time() - 86_400
+    for folder in RUNS.iterdir() if RUNS.is_dir() else ():
+        if folder.name == os.environ.get(RUN) or folder.stat().st_mtime < yesterday:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ LISTED = "/api/conversations"
 
 
 @pytest.fixture(scope="module")
-def redis_url(testrun_uid: str) -> Iterator[str]:
-    with embedded.lease_redis(run_folder(testrun_uid), durable=False) as lease:
+def redis_url() -> Iterator[str]:
+    with embedded.lease_redis(run_folder(), durable=False) as lease:
         yield lease.url
 
 

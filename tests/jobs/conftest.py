@@ -24,8 +24,8 @@ KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 
 
 @pytest.fixture(scope="session")
-def redis_server(testrun_uid: str) -> Iterator[embedded.Lease]:
-    with embedded.lease_redis(run_folder(testrun_uid), durable=False) as lease:
+def redis_server() -> Iterator[embedded.Lease]:
+    with embedded.lease_redis(run_folder(), durable=False) as lease:
         yield lease
 
 

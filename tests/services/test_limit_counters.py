@@ -23,8 +23,8 @@ MINUTE = 60.0
 
 
 @pytest.fixture(scope="module")
-def url(testrun_uid: str) -> Iterator[str]:
-    with embedded.lease_redis(run_folder(testrun_uid), durable=False) as lease:
+def url() -> Iterator[str]:
+    with embedded.lease_redis(run_folder(), durable=False) as lease:
         yield lease.url
 
 

@@ -180,9 +180,9 @@ def test_a_host_whose_clock_is_wrong_finds_nothing_late(ward: Ward, monkeypatch:
 
 
 @pytest.fixture
-def broker(testrun_uid: str) -> Iterator[str]:
+def broker() -> Iterator[str]:
     """A Redis, shared by the run; this test's database in it is the last one."""
-    with embedded.lease_redis(run_folder(testrun_uid), durable=False) as lease:
+    with embedded.lease_redis(run_folder(), durable=False) as lease:
         url = f"{lease.url.rsplit('/', 1)[0]}/15"
         with redis.Redis.from_url(url) as client:
             client.flushdb()
