@@ -22,6 +22,12 @@ class Archive(Group):
         validation_alias="ARCHIVE_SLOW_MS",
         description="Milliseconds of the slowest 5% of chats' statements beyond which the archival waits for them.",
     )
+    pace: int = Field(
+        2_000,
+        ge=100,
+        validation_alias="ARCHIVE_PACE",
+        description="Messages that the archival moves in a second at most while people chat.",
+    )
 
 
 class Backups(Group):

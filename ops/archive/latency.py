@@ -56,7 +56,9 @@ SELECT (SELECT user_id FROM messages ORDER BY user_id LIMIT 1) AS first,
 
 
 class Latency(Protocol):
-    """A way to know it."""
+    """A way to know it. `quiet`: nobody has chatted between the last two looks; False where that is not known."""
+
+    quiet: bool
 
     def look(self) -> float | None:
         """Milliseconds that 95% of the statements since the last look, or lately, stayed below; None if unknown."""
@@ -76,6 +78,7 @@ class StatementTimes:
         self._ids: list[int] = []
         self._ids_known = -math.inf
         self._before: Any = None
+        self.quiet = False
         self.works = True
         self.look()
 
@@ -92,6 +95,7 @@ class StatementTimes:
             self.works = False  # no such extension, or not for us
             return None
         before, self._before = self._before, now
+        self.quiet = before is not None and now is not None and now.calls == before.calls
         if before is None or now is None or now.calls - before.calls < _FEWEST:
             return None
         calls = now.calls - before.calls
@@ -108,6 +112,7 @@ class OwnReads:
         ends = _ENDS.one(connection, {})
         self._users = (ends.first.int, ends.last.int) if ends is not None and ends.first else (0, 0)
         self._took: deque[float] = deque(maxlen=_READS)
+        self.quiet = False
 
     def look(self) -> float | None:
         """See `Latency`."""

@@ -48,11 +48,12 @@ class Load:
         *,
         home: Path,
         slow_ms: float,
+        pace: int,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         measure: Latency | None = None,
     ) -> None:
-        self._connection, self._home, self._slow_ms = connection, home, slow_ms
+        self._connection, self._home, self._slow_ms, self._pace = connection, home, slow_ms, pace
         self._sleep, self._clock = sleep, clock
         self._latency = measure or latency(connection)
         self._looked = -math.inf
@@ -67,7 +68,12 @@ class Load:
         return self.people or self.maintenance
 
     def rest(self, took: float) -> float:
-        """After a batch of so many seconds: adapt, and make way. Returns the seconds waited for others."""
+        """After a batch of so many seconds: adapt, and make way. Returns the seconds waited for others.
+
+        While people chat it keeps to a pace. What hurts them is not how long its statements take, but what the disk has
+        to write: their commits wait for that, and no statement's time tells of a commit.
+        """
+        asked = self.messages
         self._adapt(took)
         self._look()
         waited = 0.0
@@ -81,7 +87,8 @@ class Load:
             self._sleep(SLOW_REST)
             return waited + SLOW_REST
         if waited == 0:
-            self._sleep(took * REST)
+            paced = 0.0 if self._latency.quiet else asked / self._pace - took
+            self._sleep(max(took * REST, paced))
         return waited
 
     def _adapt(self, took: float) -> None:
@@ -89,6 +96,8 @@ class Load:
             self.messages = max(SMALLEST, self.messages // 2)
         elif took < TARGET / 2:
             self.messages = min(LARGEST, self.messages * 2)
+        if not self._latency.quiet:
+            self.messages = max(SMALLEST, min(self.messages, int(self._pace * TARGET)))
 
     def _look(self, *, now: bool = False) -> None:
         """Look, unless it was looked a moment ago."""

@@ -183,7 +183,7 @@ def _resumed(connection: Connection, run_id: UUID) -> Any:
 
 def _load(connection: Connection) -> Load:
     settings = services().settings
-    return Load(connection, home=settings.server.home, slow_ms=settings.archive.slow_ms)
+    return Load(connection, home=settings.server.home, slow_ms=settings.archive.slow_ms, pace=settings.archive.pace)
 
 
 def _ending(error: BaseException) -> tuple[ArchiveRunState, str]:

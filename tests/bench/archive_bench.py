@@ -145,7 +145,9 @@ def archive_while_let() -> None:
     def make_load(connection: Connection) -> Load:
         may_go.wait()
         settings = services().settings
-        return Gated(connection, home=settings.server.home, slow_ms=settings.archive.slow_ms)
+        return Gated(
+            connection, home=settings.server.home, slow_ms=settings.archive.slow_ms, pace=settings.archive.pace
+        )
 
     flask_app = create_app(load_settings(env_file=None))
     threading.Thread(target=listen, daemon=True).start()

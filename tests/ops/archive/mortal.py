@@ -30,7 +30,7 @@ class Small(Load):
 
 
 def make_load(connection: Any) -> Load:
-    load = Small(connection, home=Path("/nowhere"), slow_ms=1e9)
+    load = Small(connection, home=Path("/nowhere"), slow_ms=1e9, pace=10**9)
     load.messages = 60
     return load
 

@@ -45,6 +45,7 @@ sys.stdin.readline()
 class Fixed:
     """A latency that is what it is set to."""
 
+    quiet = True
     milliseconds: float | None = None
 
     def look(self) -> float | None:
@@ -66,7 +67,9 @@ def slept() -> list[float]:
 def load(watching: Connection, tmp_path: Path, slept: list[float]) -> Load:
     """One that sleeps in no time, and whose clock goes on by ten seconds whenever it is looked at."""
     clock = itertools.count(0.0, 10.0)
-    return Load(watching, home=tmp_path, slow_ms=50, sleep=slept.append, clock=clock.__next__, measure=Fixed())
+    return Load(
+        watching, home=tmp_path, slow_ms=50, pace=1000, sleep=slept.append, clock=clock.__next__, measure=Fixed()
+    )
 
 
 def test_with_nobody_there_it_rests_for_longer_than_it_works(load: Load, slept: list[float]) -> None:
@@ -84,6 +87,22 @@ def test_batches_adapt_to_their_duration(load: Load) -> None:
     assert sizes[9] == sizes[10] == LARGEST
     assert sizes[11] == LARGEST // 2
     assert sizes[-1] == SMALLEST
+
+
+def test_beside_people_it_keeps_to_its_pace(load: Load, slept: list[float]) -> None:
+    load._latency.quiet = False
+    for _ in range(10):
+        asked = load.messages
+        load.rest(0.01)
+        assert slept[-1] == pytest.approx(asked / 1000 - 0.01)
+    assert load.messages == 200, "a fifth of a second's worth, and not a second's at once"
+    slept.clear()
+    load.rest(0.15)
+    assert slept == [0.15 * REST], "what takes long is slow enough"
+    load._latency.quiet = True
+    load.rest(0.01)
+    assert slept[-1] == 0.01 * REST
+    assert load.messages == 400
 
 
 def test_slow_chats_are_waited_for_but_not_for_ever(load: Load, slept: list[float]) -> None:
@@ -188,7 +207,9 @@ def test_times_of_the_turns_statements_are_read_from_the_server(
         found = measure.look()
         assert found is not None
         assert found > 3.0
+        assert not measure.quiet
         assert measure.look() is None  # nothing since
+        assert measure.quiet
     finally:
         execute("DROP EXTENSION pg_stat_statements")
 
@@ -204,6 +225,7 @@ def test_without_statistics_it_reads_like_a_turn_itself(
     found = measure.look()
     assert found is not None
     assert found > 0
+    assert not measure.quiet, "it does not know"
 
 
 def test_a_run_says_what_it_waited_for(flask_app: Flask, engine: Engine, user: Account) -> None:
@@ -215,7 +237,8 @@ def test_a_run_says_what_it_waited_for(flask_app: Flask, engine: Engine, user: A
             return 1.5
 
     done = archive_all(
-        flask_app, make_load=lambda connection: Busy(connection, home=Path("/nowhere"), slow_ms=1, measure=Fixed())
+        flask_app,
+        make_load=lambda connection: Busy(connection, home=Path("/nowhere"), slow_ms=1, pace=1, measure=Fixed()),
     )
     assert (done.conversations, done.paused_seconds, done.paused_for) == (2, 1.5, "somebody")
     assert {place(engine, each)[1] for each in conversations} == {"bundled"}
