@@ -227,6 +227,7 @@ def main() -> None:
             documents_seconds = time.monotonic() - begun
         with engine.connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))
+            connection.execute(text("CHECKPOINT"))  # what seeding has left to write is not the archival's doing
         rig = Rig(Path(folder), url, JWT_SECRET_KEY=SECRET, WEB_WORKERS="2")
         try:
             rig.start_upstream("words()")
