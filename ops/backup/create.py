@@ -110,16 +110,20 @@ def _take(store: Store, target: Target, programs: Programs, source: str) -> Mani
 def _store_dump(store: Store, name: str, target: Target, programs: Programs, snapshot: Snapshot) -> Dump:
     digest, size = hashlib.sha256(), 0
     with store.writing(name) as file, progress("Dumping", unit="bytes") as bar:
-        with closing(dump(programs, target, snapshot=snapshot.id)) as pieces:
-            for piece in pieces:
-                _complain(snapshot.contents)
-                if not piece:
-                    continue
-                snapshot.taken.set()
-                digest.update(piece)
-                file.write(piece)
-                size += len(piece)
-                bar.advance(len(piece))
+        try:
+            with closing(dump(programs, target, snapshot=snapshot.id)) as pieces:
+                for piece in pieces:
+                    _complain(snapshot.contents)
+                    if not piece:
+                        continue
+                    snapshot.taken.set()
+                    digest.update(piece)
+                    file.write(piece)
+                    size += len(piece)
+                    bar.advance(len(piece))
+        except DumpFailed:
+            _complain(snapshot.contents)  # with whose transaction the snapshot ended: then that is the cause
+            raise
         bar.advance(0, note="comparing counts and hashes")
         _complain(snapshot.contents, wait=True)
     return Dump(bytes=size, sha256=digest.hexdigest(), pg_dump=programs.version)
