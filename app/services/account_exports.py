@@ -21,7 +21,6 @@ from app.repositories.owned import key_of, next_rows, owned_tables
 from app.services.exports import as_json, open_export
 
 VERSION = 1
-MEDIA_TYPE = "application/zip"
 _PAGE = 500  # rows
 _PIECE = 65_536  # bytes, at least, but for the last
 _LEVEL = 1  # of compression: in a web worker, others wait meanwhile
