@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ops.declarations import Job, Slotted
 
 MOST_BEATS = 100  # on one home
 LONGEST_SLEEP = 5  # seconds; a clock that was set is noticed within this
+OFTEN = timedelta(minutes=1)  # such a job a new beat sends at once: what never ran looks like what has stopped
 SET_BACK = 1.0  # seconds by which a clock must have gone back to count as set
 
 _locks: list[int] = []  # descriptors, open for as long as the process lives
@@ -75,15 +76,18 @@ def make_beat(broker_url: str, jobs: Sequence[Job], home: Path) -> Celery:
     celery_app.conf.update(
         beat_scheduler=f"{__name__}:{SlotScheduler.__name__}",
         beat_schedule_filename=str(_own_file(home)),
-        beat_schedule={
-            job.name: {"task": job.name, "schedule": Slots(job.schedule), "options": {"queue": MAINTENANCE}}
-            for job in jobs
-            if job.schedule is not None
-        },
+        beat_schedule={job.name: _entry(job.name, job.schedule) for job in jobs if job.schedule is not None},
         beat_max_loop_interval=LONGEST_SLEEP,
         broker_connection_max_retries=None,  # a beat outlasts any absence of its broker
     )
     return celery_app
+
+
+def _entry(name: str, schedule: Slotted) -> dict[str, Any]:
+    entry: dict[str, Any] = {"task": name, "schedule": Slots(schedule), "options": {"queue": MAINTENANCE}}
+    if schedule.every <= OFTEN:  # only asked for by a file that does not know it yet
+        entry["last_run_at"] = datetime.now(UTC) - schedule.every
+    return entry
 
 
 def _own_file(home: Path) -> Path:

@@ -140,9 +140,18 @@ def beat(tmp_path: Path, broker: str, queue: "redis.Redis[bytes]") -> Iterator[B
     beat.celery_app.close()
 
 
+def test_a_new_beat_sends_at_once_what_is_due_often(beat: Beat) -> None:
+    first = [name for name, _ in beat.sent()]
+    assert OFTEN.name in first
+    assert DAILY.name not in first
+    beat.reopen()
+    again = [name for name, _ in beat.sent()]
+    assert len(first) + len(again) <= 2  # a slot may have begun meanwhile
+
+
 @pytest.mark.parametrize("ago", [timedelta(days=1), timedelta(days=30), -timedelta(days=1)])
 def test_after_an_absence_each_job_is_sent_once(beat: Beat, ago: timedelta) -> None:
-    assert beat.sent() == []
+    beat.sent()
     for job in (DAILY, OFTEN):
         beat.last_ran(job, ago)
     beat.reopen()
@@ -163,7 +172,7 @@ def test_what_was_sent_is_known_to_the_next_beat(beat: Beat) -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_silence_the_beat(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert beat.sent() == []
+    beat.sent()
     hours_ahead = 5 * 3600.0
     beat.scheduler._ahead += hours_ahead  # what was planned, was planned by a clock that ran ahead
     assert beat.scheduler._heap is not None
