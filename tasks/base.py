@@ -4,7 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,8 @@ from ops.declarations import Job
 from ops.runs import DATABASE_AWAY, Asked, Run, run_job
 
 GRACE_SECONDS = 10  # from asking a run that takes too long to end, to ending its process
-_DATABASE_TRIES = 8  # for a job without a schedule; the last one about four minutes after the first
+_DATABASE_TRIES = 8  # of what no clock asked for; the last one about four minutes after the first
+_LONGEST_PAUSE = 60  # seconds between two of them
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("parley.jobs")
@@ -66,7 +67,7 @@ class RecordedJob(Task):
         try:
             run = run_job(self.entry, partial(_in_time, work), asked)
         except DATABASE_AWAY as error:
-            self._put_off(error)
+            self._put_off(error, asked)
             return
         again = self._may_try_again(run)
         if run.status is not JobRunStatus.SKIPPED:
@@ -80,12 +81,17 @@ class RecordedJob(Task):
         """Whether a failed run is followed by another; a job with a schedule is tried again by its schedule."""
         return run.error is not None and self.entry.schedule is None and run.attempt < self.entry.deliveries
 
-    def _put_off(self, error: Exception) -> None:
-        """Without a database there is no run. What has a schedule comes again; what has not is put off."""
+    def _put_off(self, error: Exception, asked: Asked) -> None:
+        """Without a database there is no run yet. What the clock asked for is put off until its next slot comes."""
         retries = self.request.retries
+        pause = min(2**retries, _LONGEST_PAUSE)
         _log.error("job %s: no database: %s", self.name, type(error).__name__, extra={"job": self.name})
-        if self.entry.schedule is None and retries < _DATABASE_TRIES:
-            raise self.retry(countdown=min(2**retries, 60))
+        if self.entry.schedule is None or asked.slot is None:
+            again = retries < _DATABASE_TRIES
+        else:
+            again = self.entry.schedule.slot(datetime.now(UTC) + timedelta(seconds=pause)) == asked.slot
+        if again:
+            raise self.retry(countdown=pause)
         raise error
 
 

@@ -31,8 +31,9 @@ CHAIN = Job(name="sample.chain", does="Asks for another.", longest=LONGEST, excl
 EVERY_SECOND = Job(
     name="sample.every_second", does="Runs every second.", longest=LONGEST, schedule=Schedule(timedelta(seconds=1))
 )
+DAILY = Job(name="sample.daily", does="Runs every day.", longest=LONGEST, schedule=Schedule(timedelta(days=1)))
 
-SAMPLES = (ECHO, BLOCK, ALONE, FAIL, POISON, SLOW, CHAIN, EVERY_SECOND)
+SAMPLES = (ECHO, BLOCK, ALONE, FAIL, POISON, SLOW, CHAIN, EVERY_SECOND, DAILY)
 
 
 @dataclass(frozen=True)
@@ -114,4 +115,9 @@ def chain(*, word: str) -> None:
 
 @job(EVERY_SECOND)
 def every_second() -> None:
+    return None
+
+
+@job(DAILY)
+def daily() -> None:
     return None
