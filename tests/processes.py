@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
+
 
 @contextmanager
 def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
@@ -19,3 +21,11 @@ def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs: neither ended and waiting for its parent, nor gone altogether, which may happen while one asks."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

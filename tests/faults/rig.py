@@ -29,6 +29,7 @@ from ops.embedded import state
 from ops.embedded.leftovers import wait_ended
 from ops.embedded.site import open_site
 from tests.limits import NO_LIMITS
+from tests.processes import is_alive
 
 PROJECT = Path(__file__).parents[2]
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
@@ -133,7 +134,7 @@ class Rig:
     def workers(self) -> list[psutil.Process]:
         """gunicorn's workers, as far as they have started."""
         try:
-            return [child for child in self.web.children() if child.status() != psutil.STATUS_ZOMBIE]
+            return [child for child in self.web.children() if is_alive(child)]
         except psutil.NoSuchProcess:
             return []
 

@@ -10,6 +10,7 @@ from tests.factories import Account
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 from tests.metrics.scrape import Scrape, parse
+from tests.processes import is_alive
 from tests.web.server import WebServer
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("metrics-workers")]
@@ -52,7 +53,7 @@ def kill(worker: psutil.Process, server: WebServer, wait_until: Callable[..., No
     worker.kill()
 
     def replaced() -> bool:
-        alive = [process for process in server.workers() if process.status() != psutil.STATUS_ZOMBIE]
+        alive = [process for process in server.workers() if is_alive(process)]
         return worker not in alive and len(alive) == WORKERS
 
     wait_until(replaced, 60)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -30,7 +30,11 @@ def waiting_dump(url: str) -> int:
 
 def dumps_of(pid: int) -> list[psutil.Process]:
     """The pg_dumps that the process `pid` has started."""
-    return [child for child in psutil.Process(pid).children(recursive=True) if child.name() == "pg_dump"]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found += [child] if child.name() == "pg_dump" else []
+    return found
 
 
 class Work:
