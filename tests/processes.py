@@ -24,7 +24,7 @@ def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs: neither ended and waiting for its parent, nor gone altogether, which may happen while one asks."""
+    """Whether it runs: it has neither ended nor gone, which may happen while one asks."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
