@@ -127,14 +127,21 @@ class Database(Group):
         validation_alias="DB_IDLE_IN_TRANSACTION_TIMEOUT_MS",
         description="Longest pause inside a transaction, in milliseconds.",
     )
-    prepare: bool = Field(
-        False, validation_alias="DB_PREPARE", description="Plan a turn's SQL once a connection; not via a pooler."
+    prepare: bool | None = Field(
+        None,
+        validation_alias="DB_PREPARE",
+        description="Plan a turn's SQL once a connection; unset: unless DATABASE_DIRECT_URL tells of a pooler.",
     )
     index_hours: Hours = Field(
         "01-05",
         validation_alias="INDEX_APPLY_HOURS",
         description="Hours, UTC, in which index plans are applied without --now: 22-04 over midnight, 00-24 always.",
     )
+
+    @property
+    def prepares(self) -> bool:
+        """Whether a turn's statements are planned once a connection."""
+        return self.direct_url is None if self.prepare is None else self.prepare
 
 
 class Jobs(Group):

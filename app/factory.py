@@ -147,7 +147,7 @@ def _hold(flask_app: Flask, settings: Settings) -> None:
         for each in db.engines.values():
             trace(each)
             event.listen(each, "do_connect", connect_in_time(settings.database.connect_timeout))
-        if settings.database.prepare:
+        if settings.database.prepares:
             prepare(engine, every_turn.STATEMENTS, every_turn.TYPES)
     counters = limit_counters(settings, flask_app.extensions["jobs"])
     secret: str = flask_app.config["JWT_SECRET_KEY"]

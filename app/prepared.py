@@ -5,7 +5,7 @@ speaks SQL: PREPARE at the first use on a connection, EXECUTE from then on. A na
 stands for the same whoever has prepared it.
 
 A pooler that lends its connections by the transaction forgets what was prepared, or has it from somebody else. Nothing
-breaks then: what is not there is sent as it is. But it costs more than it saves, so such a pooler is no place for this.
+breaks then: what is not there is sent as it is. But it costs more than it saves, so it is off where one is told of.
 """
 
 import hashlib

@@ -99,3 +99,23 @@ def test_in_a_transaction_nothing_is_prepared(alone: Connection) -> None:
     assert alone.exec_driver_sql(PROBE, {"id": 1}).all() == [(1,)]
     assert alone.exec_driver_sql(SHOWN).scalars().all() == []
     alone.rollback()
+
+
+@pytest.mark.parametrize(
+    ("setting", "behind_a_pooler", "prepares"),
+    [(None, False, True), (None, True, False), (False, False, False), (True, True, True)],
+)
+def test_who_tells_of_a_pooler_does_without(
+    make_chat_app: Callable[..., Flask],
+    database_url: str,
+    user: Account,
+    setting: bool | None,
+    behind_a_pooler: bool,
+    prepares: bool,
+) -> None:
+    direct = database_url if behind_a_pooler else None
+    flask_app = make_chat_app(database={"prepare": setting, "direct_url": direct, "pool_size": 1, "max_overflow": 0})
+    answer = flask_app.test_client().post("/api/chat", json={"message": "hello"}, headers=user.headers)
+    assert answer.status_code == 200
+    with flask_app.app_context(), db.engine.connect() as connection:
+        assert bool(connection.exec_driver_sql(SHOWN).all()) is prepares

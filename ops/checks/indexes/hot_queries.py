@@ -30,6 +30,7 @@ _SHOWN = 500  # characters of a statement
 
 # As app/tracing.py writes it, with the id of the first request that asked it.
 _NAME = re.compile(r"/\* ([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*)(?: rid=\S+)? \*/")
+_PREPARED = re.compile(r"\s*PREPARE\s+\w+\s*(?:\([^)]*\))?\s*AS\s+", re.IGNORECASE)  # before a statement that was
 _PLANNABLE = re.compile(r"\s*(?:SELECT|WITH|UPDATE|DELETE|INSERT|MERGE)\b", re.IGNORECASE)
 
 SLOW = """
@@ -108,6 +109,7 @@ def slow_statements(probe: Probe) -> list[Slow]:
 def plan_of(probe: Probe, text: str) -> list[dict[str, Any]]:
     """The nodes of the plan that PostgreSQL keeps for all values of a statement's parameters; none where it cannot be
     planned out of context. Nothing of the statement is run."""
+    text = _PREPARED.sub("", text, count=1)
     if not _PLANNABLE.match(text):
         return []
     count = max((int(number) for number in re.findall(r"\$(\d+)", text)), default=0)

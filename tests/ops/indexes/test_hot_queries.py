@@ -52,6 +52,14 @@ def test_the_names_are_those_that_the_application_gives(room: House) -> None:
     assert finding.evidence["statement"] == "things.by_a"
 
 
+def test_a_statement_that_is_prepared_is_found_too(room: House) -> None:
+    room.run(*TABLE, FORGET)
+    room.run("PREPARE slow_1 (integer) AS SELECT /* chat.slow */ b FROM things WHERE a = $1")
+    room.run(*["EXECUTE slow_1 (5)"] * 20)
+    (finding,) = hot_queries(room.probe)
+    assert finding.what.startswith("chat.slow reads all of public.things each of 20 times")
+
+
 def test_what_is_asked_seldom_is_not_hot(room: House) -> None:
     asked(room, SLOW, times=19)
     assert list(hot_queries(room.probe)) == []
