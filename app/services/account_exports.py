@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Engine, Table
 
-from app.errors import ArchiveDamaged, NotFound
+from app.errors import ArchiveDamaged, Conflict, NotFound
 from app.extensions import db
 from app.repositories import accounts as sql
 from app.repositories.owned import key_of, next_rows, owned_tables
@@ -54,7 +54,7 @@ class AccountExport:
         return f"parley-{self.user_id}.zip"
 
     def pieces(self) -> Iterator[bytes]:
-        """The file. Raises `Conflict` where messages of a conversation are deleted while they are read."""
+        """The file."""
         sink = _Sink()
         with zipfile.ZipFile(cast(IO[bytes], sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
             archive.writestr("account.json", orjson.dumps(self.account, option=orjson.OPT_INDENT_2))
@@ -87,9 +87,13 @@ class AccountExport:
             with archive.open(f"conversations/{conversation_id}.json", "w", force_zip64=True) as file:
                 file.write(piece)
                 yield
-                for piece in document:
-                    file.write(piece)
-                    yield
+                try:
+                    for piece in document:
+                        file.write(piece)
+                        yield
+                except (ArchiveDamaged, Conflict) as error:  # damaged, or deleted, further on
+                    self.unread[str(conversation_id)] = f"{error.detail} Its document is cut off."
+                    continue
             self.conversations += 1
 
     def _manifest(self) -> dict[str, Any]:

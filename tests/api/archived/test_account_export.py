@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from app.config import Settings
 from app.extensions import db
 from app.factory import create_app
-from app.services import account_exports
+from app.services import account_exports, exports
 from app.services.account_exports import SECRETS, open_account
 from ops.accounts.export import write_account
 from tests.api.keys import make_key
@@ -107,6 +107,29 @@ def test_what_is_deleted_meanwhile_is_left_out(
             told += piece
     found = contents(bytes(told))
     assert [name for name in found if name.startswith("conversations/")] == [f"conversations/{first}.json"]
+
+
+def test_what_is_deleted_while_it_is_told_is_cut_off_and_named(
+    flask_app: Flask, engine: Engine, user: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_exports, "_PIECE", 1)
+    monkeypatch.setattr(exports, "_PAGE_MESSAGES", 1)
+    first, second = make_idle(engine, user, plain(3)), make_idle(engine, user, plain(3))
+    with flask_app.app_context():
+        pieces = open_account(user.id).pieces()
+        told = bytearray()
+        while str(first).encode() not in told[-200:] or b"conversations/" not in told[-200:]:
+            told += next(pieces)
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM conversations WHERE id = :c"), {"c": first})
+        told += b"".join(pieces)
+    with zipfile.ZipFile(io.BytesIO(told)) as archive:
+        manifest = orjson.loads(archive.read("manifest.json"))
+        with pytest.raises(orjson.JSONDecodeError):
+            orjson.loads(archive.read(f"conversations/{first}.json"))
+        assert len(orjson.loads(archive.read(f"conversations/{second}.json"))["messages"]) == 3
+    assert manifest["conversations"] == 1
+    assert list(manifest["unread"]) == [str(first)]
 
 
 @pytest.fixture
