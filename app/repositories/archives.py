@@ -121,7 +121,7 @@ COUNT_RESTORED = Statement(
 BUNDLED = Statement(
     "archives.bundled",
     """
-SELECT user_id, conversation_id FROM conversation_archives
+SELECT user_id, conversation_id, message_count FROM conversation_archives
  WHERE (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s)
    AND (%(owner_id)s::uuid IS NULL OR user_id = %(owner_id)s)
    AND (user_id, conversation_id) > (%(after_user)s, %(after_id)s)

@@ -1,4 +1,4 @@
-"""Whether others need the database more than the archival does, and how to make way for them.
+"""Whether others need the database more than the archival or its undo, and how to make way for them.
 
 Slow, but never stuck: whoever is waited for, after a while the next small batch goes all the same, so that the oldest
 conversation does not wait for ever.
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from app.metrics.waiting import requests_waiting
 from app.repositories.statement import Statement
+from app.services.container import services
 from ops.archive.latency import Latency, latency
 
 LOOK_EVERY = 1.0  # seconds
@@ -64,16 +65,22 @@ class Load:
 
     @property
     def reason(self) -> str | None:
-        """Why the archival makes way, in a sentence; None if it does not."""
+        """Why it makes way, in a sentence; None if it does not."""
         return self.people or self.maintenance
 
-    def rest(self, took: float) -> float:
+    @property
+    def note(self) -> str:
+        """What somebody who watches it would ask: why it is so slow."""
+        return self.reason or ("" if self._latency.quiet else f"at most {self._pace:,} messages a second beside chats")
+
+    def rest(self, took: float, messages: int | None = None) -> float:
         """After a batch of so many seconds: adapt, and make way. Returns the seconds waited for others.
 
+        `messages` says how many it had, where that is not about as many as were asked for.
         While people chat it keeps to a pace. What hurts them is not how long its statements take, but what the disk has
         to write: their commits wait for that, and no statement's time tells of a commit.
         """
-        asked = self.messages
+        moved = self.messages if messages is None else messages
         self._adapt(took)
         self._look()
         waited = 0.0
@@ -87,7 +94,7 @@ class Load:
             self._sleep(SLOW_REST)
             return waited + SLOW_REST
         if waited == 0:
-            paced = 0.0 if self._latency.quiet else asked / self._pace - took
+            paced = 0.0 if self._latency.quiet else moved / self._pace - took
             self._sleep(max(took * REST, paced))
         return waited
 
@@ -116,3 +123,9 @@ class Load:
         else:
             self.people = None
         self.maintenance = f"{pressure.maintained} is being maintained" if pressure.maintained else None
+
+
+def load_by_settings(connection: Connection) -> Load:
+    """One that looks over `connection`, by the settings of the current application."""
+    settings = services().settings
+    return Load(connection, home=settings.server.home, slow_ms=settings.archive.slow_ms, pace=settings.archive.pace)

@@ -1,15 +1,17 @@
 """Out of the bundles again: one conversation, all of a user's, or what a run has bundled.
 
 Each conversation is a transaction of its own; what was restored stays restored, whenever this ends. A restored
-conversation counts as alive, so that the next run leaves it alone for as long as any other.
+conversation counts as alive, so that the next run leaves it alone for as long as any other. Who chats meanwhile has
+precedence, as beside the archival.
 """
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from app.errors import ArchiveDamaged, ConversationBusy, NotFound
 from app.repositories import archive_runs as runs
@@ -17,10 +19,12 @@ from app.repositories import archives as sql
 from app.services import archives
 from ops.archive.alone import alone
 from ops.archive.candidates import FIRST
+from ops.archive.load import load_by_settings
 from ops.care.batches import TimeBox, autocommit
 from ops.progress import Bar, progress
 
 BATCH = 200  # keys read by one statement
+ASKED_SECONDS = 25 * 60  # for a job, which may take half an hour
 SHOWN = 20  # ids of damaged ones in a report
 
 
@@ -82,12 +86,12 @@ def restore_run(*, run_id: UUID, seconds: float | None = None, dry_run: bool = F
 
 def undo_asked(*, run_id: str) -> Restored:
     """What the job does that an operator asked for: `restore_run`."""
-    return restore_run(run_id=UUID(run_id))
+    return restore_run(run_id=UUID(run_id), seconds=ASKED_SECONDS)
 
 
 def restore_account_asked(*, account_id: str) -> Restored:
     """What the job does that an operator asked for: `restore_user`."""
-    return restore_user(user_id=UUID(account_id))
+    return restore_user(user_id=UUID(account_id), seconds=ASKED_SECONDS)
 
 
 @dataclass(slots=True)
@@ -112,32 +116,48 @@ def _restore(
     run_id: UUID | None = None,
     owner_id: UUID | None = None,
 ) -> None:
-    time_box = TimeBox(seconds)
+    time_box, load, batch = TimeBox(seconds), load_by_settings(connection), _Batch()
     with progress("Restoring", total=total, unit="conversations") as bar:
-        for user_id, conversation_id in _bundled(connection, run_id, owner_id):
+        for bundled in _bundled(connection, run_id, owner_id):
             if time_box.over:
                 counts.more = True
                 return
-            _one(connection, counts, user_id, conversation_id, bar)
+            _one(connection, counts, bundled, bar, load.note)
+            batch.messages += bundled.message_count
+            if batch.messages >= load.messages:
+                load.rest(batch.seconds, batch.messages)
+                batch = _Batch()
 
 
-def _one(connection: Connection, counts: _Counts, user_id: UUID, conversation_id: UUID, bar: Bar) -> None:
+@dataclass(slots=True)
+class _Batch:
+    """What was done since the last rest."""
+
+    messages: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+
+def _one(connection: Connection, counts: _Counts, bundled: Row[Any], bar: Bar, note: str) -> None:
     try:
-        counts.restored += archives.restore(connection, user_id, conversation_id)
+        counts.restored += archives.restore(connection, bundled.user_id, bundled.conversation_id)
     except ArchiveDamaged:
         counts.damaged += 1
-        counts.damaged_ids = (*counts.damaged_ids, conversation_id)[:SHOWN]
+        counts.damaged_ids = (*counts.damaged_ids, bundled.conversation_id)[:SHOWN]
     except ConversationBusy:
         counts.busy += 1
-    bar.advance(note=f"{counts.damaged} damaged" if counts.damaged else None)
+    bar.advance(note=f"{counts.damaged} damaged" if counts.damaged else note)
 
 
-def _bundled(connection: Connection, run_id: UUID | None, owner_id: UUID | None) -> Iterator[tuple[UUID, UUID]]:
+def _bundled(connection: Connection, run_id: UUID | None, owner_id: UUID | None) -> Iterator[Row[Any]]:
     after = FIRST
     while True:
         which = {"run_id": run_id, "owner_id": owner_id, "after_user": after[0], "after_id": after[1], "batch": BATCH}
         page = sql.BUNDLED.all(connection, which)
-        yield from ((row.user_id, row.conversation_id) for row in page)
+        yield from page
         if len(page) < BATCH:
             return
         after = (page[-1].user_id, page[-1].conversation_id)

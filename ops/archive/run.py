@@ -27,7 +27,7 @@ from ops.archive.alone import alone
 from ops.archive.backlog import cutoff_of
 from ops.archive.batch import Archived, NotProven, advance, archive, log_unfit
 from ops.archive.candidates import FIRST, Batch, batches
-from ops.archive.load import Load
+from ops.archive.load import Load, load_by_settings
 from ops.archive.reports import ArchiveRunReport
 from ops.care.batches import TimeBox, autocommit
 from ops.errors import AnotherRunIsUnderWay
@@ -51,7 +51,7 @@ def run(
     resume: UUID | None = None,
     bounds: Bounds = Bounds(),
     total: int | None = None,
-    make_load: Callable[[Connection], Load] | None = None,
+    make_load: Callable[[Connection], Load] = load_by_settings,
 ) -> ArchiveRunReport:
     """Archive what has been idle for ARCHIVE_AFTER_DAYS, or go on with an unfinished run and its own cutoff.
 
@@ -61,7 +61,7 @@ def run(
     with alone() as watching, autocommit() as connection:
         runs.CLOSE_GONE.all(watching, {})
         row = _resumed(connection, resume) if resume else _begun(connection)
-        load = make_load(watching) if make_load else _load(watching)
+        load = make_load(watching)
         try:
             with progress("Archiving", total=total, unit="conversations") as bar:
                 state, reason = _Run(connection, row, load, bar, bounds).go()
@@ -72,7 +72,7 @@ def run(
         return ArchiveRunReport.of(_end(row.id, state, reason))
 
 
-def run_scheduled(*, make_load: Callable[[Connection], Load] | None = None) -> ArchiveRunReport | None:
+def run_scheduled(*, make_load: Callable[[Connection], Load] = load_by_settings) -> ArchiveRunReport | None:
     """As the clock asks for it, every hour: go on with the last run if it did not complete; one run begins each day.
 
     None: it is switched off, or there was nothing left to do today. Where another archival is under way, its report.
@@ -146,7 +146,7 @@ class _Run:
     def _archive(self, batch: Batch) -> None:
         archived = archive(self.connection, self.row.id, batch, self.row.cutoff)
         self.messages += archived.messages
-        self.bar.advance(archived.conversations, note=self.load.reason or "")
+        self.bar.advance(archived.conversations, note=self.load.note)
 
     def _one_by_one(self, batch: Batch) -> None:
         """Find the conversation that a batch failed at, and leave it alone. Raises its error after too many of them."""
@@ -179,11 +179,6 @@ def _resumed(connection: Connection, run_id: UUID) -> Any:
             raise NotFound(f"There is no archival run {run_id}.")
         raise InvalidInput(f"The archival run {run_id} has completed; there is nothing to resume.")
     return row
-
-
-def _load(connection: Connection) -> Load:
-    settings = services().settings
-    return Load(connection, home=settings.server.home, slow_ms=settings.archive.slow_ms, pace=settings.archive.pace)
 
 
 def _ending(error: BaseException) -> tuple[ArchiveRunState, str]:

@@ -29,3 +29,13 @@ def execute(engine: Engine) -> Execute:
             return result.all() if result.returns_rows else None
 
     return run
+
+
+class Fixed:
+    """A latency that is what it is set to."""
+
+    quiet = True
+    milliseconds: float | None = None
+
+    def look(self) -> float | None:
+        return self.milliseconds

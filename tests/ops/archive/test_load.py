@@ -19,7 +19,7 @@ from ops.archive.latency import OwnReads, StatementTimes, latency
 from ops.archive.load import LARGEST, LOOK_EVERY, PATIENCE, REST, SLOW_REST, SMALLEST, Load
 from tests.archived import archive_all, make_idle, place, plain
 from tests.factories import Account
-from tests.ops.archive.conftest import Execute
+from tests.ops.archive.conftest import Execute, Fixed
 
 PROJECT = Path(__file__).parents[3]
 
@@ -40,16 +40,6 @@ held.close()
 print("free", flush=True)
 sys.stdin.readline()
 """
-
-
-class Fixed:
-    """A latency that is what it is set to."""
-
-    quiet = True
-    milliseconds: float | None = None
-
-    def look(self) -> float | None:
-        return self.milliseconds
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
 """Out of the bundles again: exactly what was named, to the last byte, and what cannot be is said."""
 
+from pathlib import Path
+
 import pytest
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from app.errors import ArchiveDamaged, NotFound
 from app.models.columns import new_id
+from ops.archive import restore
+from ops.archive.load import SMALLEST, Load
 from ops.archive.restore import restore_conversation, restore_run, restore_user
 from tests.archived import EVERYTHING, archive_all, make_idle, place, plain, stored
 from tests.factories import Account
-from tests.ops.archive.conftest import Execute
+from tests.ops.archive.conftest import Execute, Fixed
 
 BUNDLED = ("archived", "bundled", 0, 1)
 DAMAGE = "UPDATE conversation_archives SET bundle = substring(bundle FROM 2) WHERE conversation_id = :c"
@@ -34,6 +38,27 @@ def test_undoing_a_run_restores_what_that_run_bundled_and_nothing_else(
     assert place(engine, theirs) == ("archived", "live", 40, 0)
     assert place(engine, earlier) == BUNDLED
     assert archive_all(flask_app).conversations == 0  # an undo holds
+
+
+def test_beside_people_an_undo_keeps_to_the_pace(
+    flask_app: Flask, engine: Engine, user: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = list[float]()
+
+    def hurried(connection: Connection) -> Load:
+        load = Load(connection, home=tmp_path, slow_ms=50, pace=100, sleep=slept.append, measure=Fixed())
+        load._latency.quiet = False
+        load.messages = SMALLEST
+        return load
+
+    monkeypatch.setattr(restore, "load_by_settings", hurried)
+    for _ in range(7):
+        make_idle(engine, user, plain(40))
+    run = archive_all(flask_app)
+    with flask_app.app_context():
+        assert restore_run(run_id=run.id).restored == 7
+    assert len(slept) == 2, "after each three conversations, which have a hundred messages together"
+    assert all(1.2 - 1 < seconds <= 1.2 for seconds in slept)
 
 
 def test_it_says_what_had_been_restored_or_deleted_before(
