@@ -41,7 +41,7 @@ def ours(shown: str) -> list[str]:
     return [text for text in headings(shown) if re.fullmatch(r"\d\. \w+ · 2026-01-01 00:00:00 UTC", text)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(contents, st.sampled_from(["user", "assistant", "tool"]))
 @example("- ```\n  a\n  ```\n\n```\nx", "user")
 @example("- x\n  ```\ntext\n  ```\nrest", "user")
@@ -60,7 +60,7 @@ def test_no_message_swallows_the_next(content: str, role: str) -> None:
     assert (rule.type, paragraph.level, end.content) == ("hr", 0, "End of the conversation.")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="`~ \na", max_size=60))
 def test_what_is_fenced_comes_out_as_it_went_in(text: str) -> None:
     [token] = MarkdownIt("commonmark").parse(markdown.fenced(text, "json"))

@@ -166,7 +166,7 @@ def test_a_key_that_is_not_sent_as_a_bearer_token(send: Send, key: Key, header: 
     refused(send({"Authorization": header.replace("{key}", key.secret)}), "access token")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @example(sent="_" * 87)
 @example(sent="-" * 43 + "_" + "\x00" * 43)
 @given(sent=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=100))

@@ -223,7 +223,7 @@ def searcher(flask_app: Flask, engine: Engine) -> tuple[FlaskClient, Account]:
     return flask_app.test_client(), make_account(flask_app, engine)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     q=st.text(alphabet=st.sampled_from("ab1é字 \t\"'-_.:*&|!()<>\\@/%😀\u0301\u200bor"), max_size=40)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=210)

@@ -105,7 +105,7 @@ def test_no_token_or_no_such_header(client: FlaskClient, user: Account, header: 
     assert user.access_token not in json.dumps(body)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(sent=", ,a")
 @example(sent=" \x85 ,x")
 @given(sent=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=60))
