@@ -58,7 +58,7 @@ def test_beside_people_an_undo_keeps_to_the_pace(
     with flask_app.app_context():
         assert restore_run(run_id=run.id).restored == 7
     assert len(slept) == 2, "after each three conversations, which have a hundred messages together"
-    assert all(1.2 - 1 < seconds <= 1.2 for seconds in slept)
+    assert min(slept) >= 0.8, "120 messages at 100 a second, or twice what they took"
 
 
 def test_it_says_what_had_been_restored_or_deleted_before(
