@@ -144,7 +144,7 @@ def test_the_turn_records_who_really_answered(
 ) -> None:
     since = Since()
     upstream.script = script
-    response = make_chat(fallback=("openrouter",), retries=1, first_token_timeout=0.5)(stream=stream)
+    response = make_chat(fallback=("openrouter",), retries=1, first_token_timeout=2)(stream=stream)
     assert response.status_code == 200
     turn = events_of(response)[-1][2]["turn"] if stream else response.get_json()["turn"]
     assert (turn["status"], turn["provider"], turn["model"]) == ("completed", "openrouter", "fake-model")
