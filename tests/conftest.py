@@ -65,15 +65,29 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """URL of this worker's own, empty database."""
+def database_url(postgres: str, worker_id: str, testrun_uid: str, shared_home: Path) -> Iterator[str]:
+    """URL of this worker's own database, migrated, whichever test comes first."""
     with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}") as url:
+        with create_app(usual_settings(url, shared_home)).app_context():
+            flask_migrate.upgrade(directory=str(Path(__file__).parents[1] / "migrations"))
+            db.engine.dispose()
         yield url
 
 
 @pytest.fixture(scope="session")
-def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this worker's applications keep their files."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, shared_home: Path) -> Settings:
     """The defaults, on this worker's database; nothing of the developer's environment."""
+    return usual_settings(database_url, shared_home)
+
+
+def usual_settings(database_url: str, home: Path) -> Settings:
+    """Those of `settings`, for a database that may not be ready yet."""
     with pytest.MonkeyPatch.context() as patch:
         for group in GROUPS.values():
             for field in group.model_fields.values():
@@ -83,7 +97,7 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         loaded,
         chat=loaded.chat.model_copy(update={"max_running_per_user": 0}),
         limits=loaded.limits.model_copy(update=dict.fromkeys(limits.NAMES, 0)),
-        server=loaded.server.model_copy(update={"home": tmp_path_factory.mktemp("home")}),
+        server=loaded.server.model_copy(update={"home": home}),
         database=loaded.database.model_copy(update={"url": database_url}),
         auth=loaded.auth.model_copy(update={"jwt_secret_key": SecretStr("a-secret-for-tests-only-0123456789abcdef")}),
     )
@@ -95,7 +109,6 @@ def flask_app(settings: Settings) -> Iterator[Flask]:
     flask_app = create_app(settings)
     flask_app.testing = False  # errors are answered as they are for everybody
     with flask_app.app_context():
-        flask_migrate.upgrade(directory=str(Path(__file__).parents[1] / "migrations"))
         engine = db.engine
     yield flask_app
     engine.dispose()
