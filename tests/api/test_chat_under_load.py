@@ -33,7 +33,7 @@ def observer(settings: Settings) -> Iterator[Engine]:
     own.dispose()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Poll a bounded number of times; for what only another system can tell."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.02)):

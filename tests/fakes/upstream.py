@@ -31,7 +31,7 @@ from typing import Any, Self
 from tests.fakes import scripts
 from tests.fakes.exchange import Connection, Disconnected, Exchange, Script
 
-START_SECONDS = 10
+START_SECONDS = 60
 STOP_ROUNDS = 1000
 
 
@@ -94,7 +94,7 @@ class Upstream:
             if not connection.busy:
                 connection.transport.close()
 
-    def wait_for(self, predicate: Callable[[], bool], seconds: float = 10) -> None:
+    def wait_for(self, predicate: Callable[[], bool], seconds: float = 60) -> None:
         """Return once `predicate` holds; AssertionError after `seconds`."""
         with self._changed:
             assert self._changed.wait_for(predicate, seconds), f"not seen within {seconds} s: {self.summary()}"
@@ -166,7 +166,8 @@ class Upstream:
                 connection.abort()
             # A handshake that has begun is known to asyncio alone, which has no public list of it before Python 3.13.
             for transport in list(getattr(self._loop, "_transports", {}).values()):
-                transport.abort()
+                if transport.get_protocol() is not None:  # else it is closed already, and cannot bear another word
+                    transport.abort()
             if not self._alive and len(asyncio.all_tasks()) == 1:
                 return
 

@@ -26,7 +26,7 @@ def since() -> Since:
 def wait_until() -> Callable[..., None]:
     """Poll a bounded number of times, for what another thread is about to do."""
 
-    def wait(condition: Callable[[], bool], seconds: float = 20) -> None:
+    def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
         pause = threading.Event()
         for _ in range(int(seconds / 0.02)):
             if condition():

@@ -23,7 +23,7 @@ from tests.metrics.scrape import here
 from tests.providers.conftest import HELLO
 
 CALLERS = 20
-OPEN_SECONDS = 0.2
+OPEN_SECONDS = 1.0  # so that a busy machine asks again within them
 
 
 @pytest.fixture
