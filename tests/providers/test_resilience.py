@@ -113,7 +113,7 @@ def test_what_would_be_the_same_again_is_not(
     upstream: Upstream, make_registry: MakeRegistry, script: Script, kind: type[ProviderError]
 ) -> None:
     upstream.script = script
-    error = failure(make_registry(AI_FIRST_TOKEN_TIMEOUT=0.4))
+    error = failure(make_registry(AI_FIRST_TOKEN_TIMEOUT=1.5))
     assert type(error) is kind
     assert "Given up" not in error.detail
     assert len(upstream.requests) == 1
@@ -253,7 +253,7 @@ def test_the_fallback_answers_with_its_own_model(
     upstream: Upstream, second: Upstream, make_registry: MakeRegistry, script: Script, asked: int
 ) -> None:
     upstream.script = script
-    registry = make_registry(AI_FALLBACK="openrouter", AI_RETRIES=1, AI_FIRST_TOKEN_TIMEOUT=0.5)
+    registry = make_registry(AI_FALLBACK="openrouter", AI_RETRIES=1, AI_FIRST_TOKEN_TIMEOUT=2)
     assert ask(registry, replace(HELLO, model="of the first")) == ("openrouter", "from the second")
     assert len(upstream.requests) == asked
     assert [seen.body["model"] for seen in upstream.requests] == ["of the first"] * asked
@@ -302,7 +302,7 @@ def test_who_was_given_too_little_time_is_not_blamed(
 ) -> None:
     upstream.script = second.script = scripts.hang()
     registry = make_registry(
-        AI_FALLBACK="openrouter", AI_FIRST_TOKEN_TIMEOUT=0.6, AI_TOTAL_TIMEOUT=0.9, AI_BREAKER_FAILURES=1
+        AI_FALLBACK="openrouter", AI_FIRST_TOKEN_TIMEOUT=2, AI_TOTAL_TIMEOUT=3, AI_BREAKER_FAILURES=1
     )
     assert type(failure(registry)) is ProviderTimedOut
     second.script = scripts.words(1)
