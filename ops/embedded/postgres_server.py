@@ -45,11 +45,12 @@ log_line_prefix = '%m [%p] '
 """
 PRELOAD = """\
 shared_preload_libraries = 'pg_stat_statements'
-pg_stat_statements.max = 2000
 """
+# For tests, which ask more different statements than an application does: those asked seldom would be forgotten.
 NOT_DURABLE = """\
 fsync = off
 full_page_writes = off
+pg_stat_statements.max = 10000
 """
 
 
