@@ -26,7 +26,7 @@ class Archive(Group):
         2_000,
         ge=100,
         validation_alias="ARCHIVE_PACE",
-        description="Messages that the archival moves in a second at most while people chat.",
+        description="Messages that the archival, or its undo, moves in a second at most while people chat.",
     )
 
 

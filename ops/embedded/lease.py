@@ -143,7 +143,7 @@ def _read_answer(descriptor: int, deadline: float) -> bytes:
 def lease_postgres(home: Path, *, durable: bool = True, max_connections: int = 100) -> Lease:
     """Use the PostgreSQL in `home`, starting it if it does not run.
 
-    `lease.url` names the database `parley` and a role that is superuser there. `durable=False` (tests only) trades
+    `lease.url` names the database `parley` and a role that is superuser there. `durable=False` (tests, drills) trades
     safety against a crash of the machine for speed. A server that runs already is used with the options it has.
     Root's servers run as another user, so root's `home` should be in folders that others may enter, else the data is
     kept under /var/lib/parley. Raises `EmbeddedError`, one line that says what to do.

@@ -46,7 +46,7 @@ log_line_prefix = '%m [%p] '
 PRELOAD = """\
 shared_preload_libraries = 'pg_stat_statements'
 """
-# For tests, which ask more different statements than an application does: those asked seldom would be forgotten.
+# Tests ask more different statements than an application does: without the last line, rare ones would be forgotten.
 NOT_DURABLE = """\
 fsync = off
 full_page_writes = off

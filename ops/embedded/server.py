@@ -22,7 +22,7 @@ def plain_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Options:
-    """`durable=False` trades safety against a crash of the machine for speed: for tests only."""
+    """`durable=False` trades safety against a crash of the machine for speed: for tests, and for drills."""
 
     durable: bool = True
     max_connections: int = 100

@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -176,7 +177,9 @@ def test_what_changes_after_it_was_chosen_is_looked_at_again(
         def rest(self, took: float) -> float:
             return 0.0
 
-    done = archive_all(flask_app, make_load=lambda connection: Meddling(connection, home=None, slow_ms=1, pace=10**9))  # type: ignore[arg-type]
+    done = archive_all(
+        flask_app, make_load=lambda connection: Meddling(connection, home=Path("/nowhere"), slow_ms=1, pace=10**9)
+    )
     assert (done.conversations, done.passed_over, done.unfit) == (0, 1, 0)
     assert place(engine, conversation) == ("active", "live", 5 if change == "say" else 3, 0)
 

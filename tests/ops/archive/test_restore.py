@@ -1,5 +1,6 @@
 """Out of the bundles again: exactly what was named, to the last byte, and what cannot be is said."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from sqlalchemy import Connection, Engine
 from app.errors import ArchiveDamaged, NotFound
 from app.models.columns import new_id
 from ops.archive import restore
-from ops.archive.load import SMALLEST, Load
+from ops.archive.load import PATIENCE, SMALLEST, Load
 from ops.archive.restore import restore_conversation, restore_run, restore_user
+from ops.catalogue import RESTORE_ACCOUNT, UNDO_ARCHIVE
+from ops.declarations import Job
 from tests.archived import EVERYTHING, archive_all, make_idle, place, plain, stored
 from tests.factories import Account
 from tests.ops.archive.conftest import Execute, Fixed
@@ -59,6 +62,23 @@ def test_beside_people_an_undo_keeps_to_the_pace(
         assert restore_run(run_id=run.id).restored == 7
     assert len(slept) == 2, "after each three conversations, which have a hundred messages together"
     assert min(slept) >= 0.8, "120 messages at 100 a second, or twice what they took"
+
+
+@pytest.mark.parametrize("job", [UNDO_ARCHIVE, RESTORE_ACCOUNT], ids=lambda job: job.name)
+def test_what_a_job_restores_ends_before_the_job_is_ended(
+    flask_app: Flask, engine: Engine, user: Account, monkeypatch: pytest.MonkeyPatch, job: Job
+) -> None:
+    assert timedelta(seconds=restore.ASKED_SECONDS + PATIENCE) < job.longest, "with a rest at its end"
+    monkeypatch.setattr(restore, "ASKED_SECONDS", 0.0)
+    make_idle(engine, user, plain(3))
+    run = archive_all(flask_app)
+    with flask_app.app_context():
+        done = (
+            restore.undo_asked(run_id=str(run.id))
+            if job is UNDO_ARCHIVE
+            else restore.restore_account_asked(account_id=str(user.id))
+        )
+    assert (done.restored, done.more) == (0, True)
 
 
 def test_it_says_what_had_been_restored_or_deleted_before(
