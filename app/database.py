@@ -1,71 +1,42 @@
-"""How connections are made: the pool's bounds, the timeouts every connection carries, JSON through orjson."""
+"""Database engines: pool size, session settings and JSON codec of every connection, and driver errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-import gevent
 import orjson
-import psycopg2
-import psycopg2.extensions
-import psycopg2.extras
-from gevent import monkey
-from sqlalchemy import Connection, NullPool, QueuePool
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
-from sqlalchemy.engine.interfaces import IsolationLevel
+from flask import Flask, current_app
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from app.config import Database
-from app.extensions import db
-from app.host_names import looked_up
-from app.pool import MeasuredPool
+from app.dead_connections import replace_if_dead
+from app.dialect import register_dialect
+from app.errors import OwnSessionRequired
+from app.session_settings import session_settings
 
-SAID = 500  # characters of what the driver says
+MAX_DRIVER_MESSAGE = 500  # characters
+MAIN = "main"  # the engine with the connection pool
+_ENGINES = "parley.engines"  # in `Flask.extensions`
 
-# SQLSTATEs that mean "not now", so the caller may try again: nothing was saved (PostgreSQL manual, appendix A).
-NOT_NOW = (
+# Classes and codes of transient errors: nothing was saved, and a retry may succeed (PostgreSQL manual, appendix A).
+TRANSIENT_SQLSTATES = (
     "08",  # connection exception
     "53",  # insufficient resources: disk full, too many connections
     "57",  # operator intervention: shutdown, statement timeout
-    "58",  # system error: the disk does not read or write
+    "58",  # system error: I/O error
     "55P03",  # lock not available
     "40001",  # serialization failure
     "40P01",  # deadlock
     "25006",  # read-only after a failover
-    "25P03",  # idle in transaction for too long
+    "25P03",  # idle_in_transaction_session_timeout
 )
 
-psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
 
-
-class Dialect(PGDialect_psycopg2):
-    """SQLAlchemy's psycopg2 dialect, without the `SET` that it sends on the way back from AUTOCOMMIT.
-
-    Switching through `autocommit` alone is the driver's own affair and costs no round trip; through
-    `set_isolation_level` it costs one for each checkout (seen in pg_stat_statements).
-    """
-
-    supports_statement_cache = True
-
-    def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
-        if level == "AUTOCOMMIT":
-            # Asking for the present level, as Alembic does, has begun a transaction; `set_isolation_level` ends it too.
-            if dbapi_connection.status != psycopg2.extensions.STATUS_READY:
-                dbapi_connection.rollback()
-            dbapi_connection.autocommit = True
-        else:
-            super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
-
-    def reset_isolation_level(self, dbapi_connection: Any) -> None:
-        if dbapi_connection.isolation_level is None:  # never changed from the server's default
-            dbapi_connection.autocommit = False
-        else:
-            super().reset_isolation_level(dbapi_connection)  # type: ignore[no-untyped-call]  # likewise
-
-
-# Whoever makes an engine in this process gets it: pool, migrations and commands are to behave alike.
-registry.register("postgresql.psycopg2", __name__, "Dialect")
+def make_engine(url: str, **options: Any) -> Engine:
+    """Create an engine outside the application's pool, with the same dialect."""
+    register_dialect()
+    return create_engine(url, **options)
 
 
 def _dumps(value: Any) -> str:
@@ -73,25 +44,18 @@ def _dumps(value: Any) -> str:
 
 
 def engine_options(settings: Database) -> dict[str, Any]:
-    """Keyword arguments of `create_engine`.
+    """Return the keyword arguments of `create_engine`.
 
-    No pre-ping: it would cost the turn a round trip, and a restarted server costs each process one failed request at
-    most, because SQLAlchemy then drops the whole pool. Parley's transactions are explicit, so nothing is left open.
+    There is no pre-ping, which costs each turn a round trip: the dialect replaces a dead connection before a statement.
     """
-    timeouts = {
-        "statement_timeout": settings.statement_timeout_ms,
-        "lock_timeout": settings.lock_timeout_ms,
-        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout_ms,
-    }
     return {
-        "poolclass": MeasuredPool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,
         "pool_recycle": settings.pool_recycle,
         "json_serializer": _dumps,
         "json_deserializer": orjson.loads,
-        "hide_parameters": True,  # what people write does not belong in a traceback
+        "hide_parameters": True,  # keeps users' messages out of tracebacks
         "connect_args": {
             "application_name": "parley",
             "connect_timeout": settings.connect_timeout,
@@ -100,56 +64,109 @@ def engine_options(settings: Database) -> dict[str, Any]:
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 30_000,
-            "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items()),
+            "session_settings": session_settings(settings),
         },
     }
 
 
 def binds(settings: Database) -> dict[str, dict[str, Any]]:
-    """The databases beside the main one: `direct` is the same past a pooler, without a pool of ours either.
+    """Return the additional engines to the same database, by name (Flask-SQLAlchemy's SQLALCHEMY_BINDS).
 
-    `heartbeats` is the same with a single connection, so that a pool which is used up makes no live turn look dead.
+    `heartbeats` has one connection of its own, so that an exhausted pool does not make running turns look stale.
+    `direct`, present if DATABASE_DIRECT_URL is set, bypasses the pooler and has no pool.
     """
-    pooling = {"poolclass", "pool_size", "max_overflow", "pool_timeout", "pool_recycle"}
+    pooling = {"pool_size", "max_overflow", "pool_timeout", "pool_recycle"}
     options = {name: value for name, value in engine_options(settings).items() if name not in pooling}
-    one = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_recycle": settings.pool_recycle}
-    found = {"heartbeats": {"url": settings.url, **one, **options}}
+    single = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_recycle": settings.pool_recycle}
+    engines = {"heartbeats": {"url": settings.url, **single, **options}}
     if settings.direct_url is not None:
-        found["direct"] = {"url": settings.direct_url, "poolclass": NullPool, **options}
-    return found
+        engines["direct"] = {"url": settings.direct_url, "poolclass": NullPool, **options}
+    return engines
+
+
+def plain_engines(flask_app: Flask, settings: Database) -> dict[str, Engine]:
+    """Create the engines of a command: without metrics and without gevent."""
+    main = make_engine(str(settings.url), **engine_options(settings))
+    return {MAIN: main, **{name: make_engine(**options) for name, options in binds(settings).items()}}
+
+
+def init_app(flask_app: Flask, engines: Mapping[str, Engine]) -> None:
+    """Store the engines that `current_engine` and `current_engines` return."""
+    flask_app.extensions[_ENGINES] = engines
+
+
+def current_engines() -> Mapping[str, Engine]:
+    """Return the engines of the current application: `main`, `heartbeats` and, if configured, `direct`."""
+    return cast(Mapping[str, Engine], current_app.extensions[_ENGINES])
+
+
+def current_engine() -> Engine:
+    """Return the main engine of the current application."""
+    return current_engines()[MAIN]
+
+
+def autocommit_engine(engine: Engine) -> Engine:
+    """Return `engine` with connections in AUTOCOMMIT; both share one pool."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def autocommit(engine: Engine | None = None) -> Connection:
+    """Open a connection in AUTOCOMMIT: each statement is one transaction, and neither BEGIN nor COMMIT is sent.
+
+    `engine` defaults to the application's.
+    """
+    return (engine or current_engine()).connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager
 def direct_connection() -> Iterator[Connection]:
-    """A connection of one's own, in AUTOCOMMIT, past a pooler if there is one: for advisory locks and the like.
+    """Open a connection in AUTOCOMMIT, by DATABASE_DIRECT_URL if that is set; it is closed on exit.
 
-    It is closed at the end and never used by others, because it may still hold what belongs to a session.
+    Without that URL it may go through a pooler, so nothing may be set in its session.
     """
-    engine = db.engines.get("direct", db.engine)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with autocommit(current_engines().get("direct")) as connection:
+        replace_if_dead(connection.connection)
         connection.detach()
         yield connection
 
 
-def is_passing(error: DBAPIError, *, states: tuple[str, ...] = NOT_NOW) -> bool:
-    """Whether the same statement may succeed a moment later: the connection broke, or the server says "not now"."""
-    state: str | None = getattr(error.orig, "pgcode", None)
+@contextmanager
+def own_session() -> Iterator[Connection]:
+    """Open a direct connection whose session belongs to this process alone, for an advisory lock or a snapshot.
+
+    Raises `OwnSessionRequired` if it goes through a pooler.
+    """
+    with direct_connection() as connection:
+        require_own_session(connection)
+        yield connection
+
+
+def require_own_session(connection: Connection) -> None:
+    """Raise `OwnSessionRequired` if `connection` goes through a pooler."""
+    driver: Any = connection.connection.dbapi_connection
+    if driver.is_pooled:
+        raise OwnSessionRequired
+
+
+def sqlstate(error: Exception) -> str | None:
+    """Return the SQLSTATE of a driver's error, wrapped by SQLAlchemy or not; None if PostgreSQL did not send one."""
+    return getattr(getattr(error, "orig", error), "pgcode", None)
+
+
+def violated_constraint(error: Exception) -> str | None:
+    """Return the name of the constraint or unique index that an `IntegrityError` names, if any."""
+    return getattr(getattr(getattr(error, "orig", error), "diag", None), "constraint_name", None)
+
+
+def is_transient(error: DBAPIError, *, states: tuple[str, ...] = TRANSIENT_SQLSTATES) -> bool:
+    """Return whether a retry may succeed: the connection broke, or `states` has a prefix of the SQLSTATE."""
+    state = sqlstate(error)
     return error.connection_invalidated or state is None or state.startswith(states)
 
 
-def said(error: Exception) -> str:
-    """What the driver says went wrong, as one line. It may name hosts, accounts and files, and holds no password."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:SAID]
+def driver_message(error: Exception) -> str:
+    """Return the driver's error message as one line.
 
-
-def connect_in_time(seconds: float) -> Callable[..., Any]:
-    """A `do_connect` listener: under gevent libpq's own `connect_timeout` does nothing, so a timer of gevent's does."""
-
-    def do_connect(dialect: Any, record: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if not monkey.is_module_patched("socket"):
-            return None  # SQLAlchemy goes on and connects by itself
-        error = psycopg2.OperationalError(f"no connection to the database within {seconds:g} seconds")
-        with gevent.Timeout(seconds, error):
-            return dialect.connect(*args, **looked_up(kwargs))
-
-    return do_connect
+    It can contain host names, database users and paths, but no password. Longer than MAX_DRIVER_MESSAGE, it is cut.
+    """
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:MAX_DRIVER_MESSAGE]

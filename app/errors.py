@@ -1,54 +1,64 @@
-"""Everything Parley can refuse or fail at, as one tree.
+"""All errors that Parley reports, as one class tree.
 
     ParleyError
-    ├── SettingsError            a wrong or missing setting; the process does not start
-    ├── InvalidInput             what was sent cannot be understood or is out of bounds
-    │   ├── TooLarge             it is well formed, but over a size limit
-    │   └── TooSlow              it did not arrive in time
-    ├── NotAuthenticated         no token, a wrong one, or one whose session has ended
-    ├── NotAllowed               known caller, but not for this
-    ├── NotFound                 absent, or somebody else's: the two look the same
-    ├── Conflict                 well formed, but not in this state
+    ├── SettingsError                invalid or missing setting; the process does not start
+    ├── InvalidInput                 malformed or out-of-bounds request
+    │   ├── TooLarge                 well formed, but above a size limit
+    │   ├── UnsupportedFile          a file whose content is of a type that is not accepted
+    │   └── BodyTimeout              the body did not arrive in time
+    ├── NotAuthenticated             no token, an invalid one, or one whose session has ended
+    ├── PermissionDenied             authenticated, but not allowed
+    ├── NotFound                     absent, or owned by another user: the responses are identical
+    ├── Conflict                     not possible in the current state
     │   ├── EmailTaken
-    │   ├── ConversationBusy     another turn is running in this conversation
-    │   ├── ConversationMovedOn  later messages exist, so the turn cannot run again
-    │   ├── RequestUnderWay      the same request is being answered
-    │   └── TurnFenced           the attempt was closed by somebody else; its answer is dropped
-    ├── IdempotencyMismatch      the key was used before for another request
-    ├── LimitReached             one caller's share is used up; others go on
-    │   ├── RateLimited          too many requests in a minute
-    │   ├── TooManyAttempts      too many wrong passwords, or accounts opened
-    │   ├── TooManyTurns         as many turns are running as one user may have
-    │   └── QuotaExceeded        the day's tokens are used, or promised to turns that are running
-    ├── Unavailable              try again later
-    │   ├── TurnInterrupted      the process that was answering had to stop
-    │   ├── Overloaded           a bounded queue or pool is full
+    │   ├── UserHeld                 a legal hold keeps the user's data
+    │   ├── MailOff                  this server sends no mail
+    │   ├── ConversationBusy         another turn is running in this conversation
+    │   ├── ConversationAdvanced     later messages exist, so the turn cannot run again
+    │   ├── RequestInProgress        a request with the same idempotency key is in progress
+    │   ├── TurnFenced               another process closed the attempt; its answer is discarded
+    │   └── OwnSessionRequired       an operation needs a session of the database that no pooler shares
+    ├── IdempotencyMismatch          the idempotency key was used for a different request
+    ├── LimitReached                 one caller has reached a limit; other callers are not affected
+    │   ├── RateLimited              too many requests per minute
+    │   ├── TooManyAttempts          too many failed logins or registrations
+    │   ├── TooManyTurns             the user's limit of running turns is reached
+    │   ├── TooManyStreams           the user reads as many streams as one process allows
+    │   ├── QuotaExceeded            the daily tokens are used, or reserved by running turns
+    │   ├── TooManyFiles             the user has as many files, or uploads as many at once, as allowed
+    │   └── StorageLimitReached      the user stores as many bytes as allowed
+    ├── StorageFull                  the database has no room for more
+    ├── Unavailable                  temporary; a retry may succeed
+    │   ├── TurnInterrupted          the process that ran the turn stopped
+    │   ├── Overloaded               a bounded queue or pool is full
     │   ├── DatabaseUnavailable
-    │   └── ArchiveDamaged       the messages are in a bundle that is not what was stored
-    └── ProviderError            the AI provider did not answer
-        ├── ProviderMisconfigured    wrong key, unknown model, request refused as such
+    │   ├── FileStoreUnavailable     the store of uploaded files
+    │   ├── Locked                   another operation holds a lock for longer than the lock timeout
+    │   └── ArchiveDamaged           the bundle with the messages is missing or corrupt
+    └── ProviderError                the AI provider did not answer
+        ├── ProviderMisconfigured    wrong key, unknown model, or a request that the provider rejects as invalid
         ├── ProviderUnreachable      no connection, or it broke
-        ├── ProviderTimedOut         connect, first token, idle or total deadline passed
+        ├── ProviderTimedOut         connect, first-token, idle or total timeout
         ├── ProviderOverloaded       429 or 503 from the provider
-        ├── ProviderCircuitOpen      it failed so often that it is left alone for a while
-        └── ProviderBadAnswer        5xx, or something that is not its protocol
+        ├── ProviderCircuitOpen      requests are paused after repeated failures
+        └── ProviderProtocolError    5xx, or a response that violates the protocol
 
-Nothing here knows HTTP: `app/api/errors.py` alone says which status each of them has.
+This module does not know HTTP: only `app/api/errors.py` assigns status codes.
 """
 
 from collections.abc import Mapping, Sequence
 
 
 class ParleyError(Exception):
-    """Base of the tree.
+    """Base class of all errors that are reported to callers.
 
-    `code` is the stable, machine-readable name shown in problem+json and stored with a failed turn; `detail` is a
-    sentence for a person: what is wrong, where, and what to do. `fields` maps a field's path to its complaints.
-    `retry_after` is in whole seconds, where waiting is known to help. `about` holds the ids of what it happened to.
+    `code` is the stable, machine-readable name in problem+json and of a failed turn. `detail` is a sentence for people:
+    what is wrong, where, and what to do. `fields` maps a field's path to its messages. `retry_after` is in whole
+    seconds, where waiting helps. `about` holds the ids of the affected objects.
     """
 
     code = "internal_error"
-    default_detail = "Something went wrong on our side."
+    default_detail = "An internal error occurred; report it with the request id."
 
     def __init__(
         self,
@@ -67,12 +77,12 @@ class ParleyError(Exception):
 
 class SettingsError(ParleyError):
     code = "invalid_settings"
-    default_detail = "A setting is missing or wrong."
+    default_detail = "A setting is missing or invalid."
 
 
 class InvalidInput(ParleyError):
     code = "invalid_input"
-    default_detail = "The request is not valid; see `errors` for each field."
+    default_detail = "The request is invalid; see `errors` for each field."
 
 
 class TooLarge(InvalidInput):
@@ -80,34 +90,49 @@ class TooLarge(InvalidInput):
     default_detail = "The request is larger than this server accepts."
 
 
-class TooSlow(InvalidInput):
+class UnsupportedFile(InvalidInput):
+    code = "unsupported_file"
+    default_detail = "Files of this type are not accepted."
+
+
+class BodyTimeout(InvalidInput):
     code = "too_slow"
-    default_detail = "The request's body did not arrive in time; send it again."
+    default_detail = "The request body did not arrive in time; send it again."
 
 
 class NotAuthenticated(ParleyError):
     code = "not_authenticated"
-    default_detail = "A valid access token is needed: send `Authorization: Bearer <token>` from login or refresh."
+    default_detail = "A valid access token is required: send `Authorization: Bearer <token>` from login or refresh."
 
 
-class NotAllowed(ParleyError):
+class PermissionDenied(ParleyError):
     code = "not_allowed"
-    default_detail = "Your account may not do this."
+    default_detail = "Your account is not allowed to do this."
 
 
 class NotFound(ParleyError):
     code = "not_found"
-    default_detail = "There is nothing here that you can see."
+    default_detail = "This does not exist, or it belongs to another user."
 
 
 class Conflict(ParleyError):
     code = "conflict"
-    default_detail = "This cannot be done in the present state."
+    default_detail = "This is not possible in the current state."
 
 
 class EmailTaken(Conflict):
     code = "email_taken"
-    default_detail = "An account with this email address exists already; log in instead."
+    default_detail = "An account with this email address already exists; log in instead."
+
+
+class UserHeld(Conflict):
+    code = "account_held"
+    default_detail = "A legal hold keeps this account's data."
+
+
+class MailOff(Conflict):
+    code = "mail_off"
+    default_detail = "This server sends no mail; ask an operator for a token that resets your password."
 
 
 class ConversationBusy(Conflict):
@@ -115,33 +140,36 @@ class ConversationBusy(Conflict):
     default_detail = "Another turn is running in this conversation; wait for its end or cancel it."
 
 
-class ConversationMovedOn(Conflict):
+class ConversationAdvanced(Conflict):
     code = "conversation_moved_on"
     default_detail = "Later messages exist in this conversation, so this turn cannot run again; send a new message."
 
 
+class TurnEnded(Conflict):
+    code = "turn_ended"
+    default_detail = "The turn has ended."
+
+
 class TurnFenced(Conflict):
     code = "turn_fenced"
-    default_detail = "Another process closed this attempt, so its answer was dropped; read the turn for its state."
+    default_detail = "Another process closed this attempt, so its answer was discarded; get the turn for its status."
 
 
-class RequestUnderWay(Conflict):
+class RequestInProgress(Conflict):
     code = "request_under_way"
-    default_detail = "A request with this Idempotency-Key is being answered; send it again in a moment."
+    default_detail = "A request with this Idempotency-Key is in progress; send it again in a moment."
 
 
 class IdempotencyMismatch(ParleyError):
     code = "idempotency_mismatch"
-    default_detail = (
-        "This Idempotency-Key was used before with another body or for another path; use a new key for a new request."
-    )
+    default_detail = "This Idempotency-Key was used for a different request; use a new key for a new request."
 
 
 class LimitReached(ParleyError):
-    """`limit` says which, by its name in the metrics."""
+    """A limit of one caller. `limit` is its name in the metrics."""
 
     code = "limit_reached"
-    default_detail = "You have used your share for now; wait a little."
+    default_detail = "You have reached a limit; try again later."
     limit = ""
 
     def __init__(self, detail: str | None = None, *, limit: str | None = None, retry_after: int | None = None) -> None:
@@ -151,36 +179,74 @@ class LimitReached(ParleyError):
 
 class RateLimited(LimitReached):
     code = "rate_limited"
-    default_detail = "More requests came from you than this server takes; wait a little."
+    default_detail = "Too many requests; try again later."
     limit = "user"
 
 
 class TooManyAttempts(LimitReached):
     code = "too_many_attempts"
-    default_detail = "This went wrong too often; wait a while."
+    default_detail = "Too many attempts; try again later."
     limit = "login"
 
 
 class TooManyTurns(LimitReached):
     limit = "turns"
     code = "too_many_turns"
-    default_detail = "You have as many turns running as one user may; wait for the end of one or cancel it."
+    default_detail = "You have reached the limit of running turns; wait until one ends, or cancel one."
+
+
+class TooManyStreams(LimitReached):
+    limit = "streams"
+    code = "too_many_streams"
+    default_detail = "You are reading as many answers and exports at once as allowed; end one of them first."
 
 
 class QuotaExceeded(LimitReached):
     limit = "tokens"
     code = "quota_exceeded"
-    default_detail = "Your tokens for today are used up; the quota is renewed at midnight UTC."
+    default_detail = "Your daily tokens are used up; the quota resets at midnight UTC."
+
+
+class TooManyFiles(LimitReached):
+    limit = "files"
+    code = "too_many_files"
+    default_detail = "You have as many files as allowed; delete some of them first."
+
+
+class StorageLimitReached(LimitReached):
+    limit = "bytes"
+    code = "storage_limit_reached"
+    default_detail = "You have reached the limit of stored bytes; delete conversations, or ask an operator."
+
+
+class StorageFull(ParleyError):
+    """The disk of the database, or the database's own limit, has no room. Reading and deleting still work."""
+
+    code = "storage_full"
+    default_detail = (
+        "The server has no room for new messages, so nothing was saved. Running turns finish, and everything can be"
+        " read and deleted; an operator must make room."
+    )
+
+
+class OwnSessionRequired(Conflict):
+    """The connection goes through a pooler, and the operation needs a session of its own. Nothing was done."""
+
+    code = "own_session_required"
+    default_detail = (
+        "This needs a database session of its own, and the connection goes through a pooler, so nothing was done."
+        " Set DATABASE_DIRECT_URL to the PostgreSQL server itself."
+    )
 
 
 class Unavailable(ParleyError):
     code = "unavailable"
-    default_detail = "The server cannot do this just now; try again shortly."
+    default_detail = "The server is temporarily unavailable; try again shortly."
 
 
 class TurnInterrupted(Unavailable):
     code = "interrupted"
-    default_detail = "The process that was answering had to stop; send the message again."
+    default_detail = "The server stopped before the answer was complete; send the message again."
 
 
 class Overloaded(Unavailable):
@@ -190,66 +256,92 @@ class Overloaded(Unavailable):
 
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
-    default_detail = "The database does not answer; nothing was saved. Try again shortly."
+    default_detail = "The database is unavailable; nothing was saved. Try again shortly."
+
+
+class FileStoreUnavailable(Unavailable):
+    code = "file_store_unavailable"
+    default_detail = "The store of files is unavailable; nothing was saved. Try again shortly."
+
+
+class Locked(Unavailable):
+    """A row that another operation has locked for longer than a statement waits."""
+
+    code = "locked"
+    default_detail = "This is locked by another operation, so nothing was saved; try again in a moment."
+
+    @classmethod
+    def of(cls, noun: str | None) -> "Locked":
+        """Return the error for a locked `noun`, such as "conversation"; None: not known."""
+        return cls(cls.default_detail.replace("This", f"The {noun}") if noun else None, retry_after=1)
 
 
 class ArchiveDamaged(Unavailable):
-    """`why` is for operators."""
+    """A bundle that cannot be read. `reason` is for operators."""
 
     code = "archive_damaged"
     default_detail = (
-        "The archived messages of this conversation are damaged, so they are neither shown nor changed; an operator"
-        " must bring them back from a backup."
+        "The archived messages of this conversation are damaged and can be neither read nor changed; an operator must"
+        " restore them from a backup."
     )
-    why = "it has no bundle"
+    reason = "it has no bundle"
 
 
 class ProviderError(ParleyError):
-    """`passing` is true where the same request may well be answered a moment later."""
+    """A failure of an AI provider. `transient` is true if a retry may succeed.
 
-    passing = False
+    `reason` is what the provider or the network said. It can name hosts and accounts, so only operators may see it.
+    """
+
+    transient = False
+    reason = ""
     code = "provider_error"
     default_detail = "The AI provider did not answer."
+
+    @property
+    def full_detail(self) -> str:
+        """The detail with the reason, for operators."""
+        return f"{self.detail} Its message: {self.reason}" if self.reason else self.detail
 
 
 class ProviderMisconfigured(ProviderError):
     code = "provider_misconfigured"
-    default_detail = "The AI provider refused the request as this server is configured; an operator must look."
+    default_detail = "The AI provider rejected the request because of this server's configuration; ask an operator."
 
 
 class ProviderUnreachable(ProviderError):
-    passing = True
+    transient = True
     code = "provider_unreachable"
-    default_detail = "The AI provider could not be reached, or the connection to it broke."
+    default_detail = "The AI provider is unreachable, or the connection to it broke."
 
 
 class ProviderTimedOut(ProviderError):
     code = "provider_timeout"
-    default_detail = "The AI provider did not answer within its deadline."
+    default_detail = "The AI provider did not answer in time."
 
 
 class ProviderOverloaded(ProviderError):
-    passing = True
+    transient = True
     code = "provider_overloaded"
-    default_detail = "The AI provider is limiting its callers; try again shortly."
+    default_detail = "The AI provider limits its requests at the moment; try again shortly."
 
 
 class ProviderCircuitOpen(ProviderError):
     code = "provider_circuit_open"
-    default_detail = "The AI provider has failed too often and is left alone for a while; try again shortly."
+    default_detail = "Requests to the AI provider are paused after repeated failures; try again shortly."
 
 
-class ProviderBadAnswer(ProviderError):
+class ProviderProtocolError(ProviderError):
     code = "provider_bad_answer"
-    default_detail = "The AI provider answered with something that could not be understood."
+    default_detail = "The AI provider sent an invalid response."
 
 
-def error_of(code: str, detail: str) -> ParleyError:
-    """The error that was stored as `code` and `detail`; a plain `ParleyError` for a code that is no more."""
-    kinds = [ParleyError]
-    while kinds:
-        kind = kinds.pop()
-        if kind.__dict__.get("code") == code:
-            return kind(detail)
-        kinds += kind.__subclasses__()
+def error_from_code(code: str, detail: str) -> ParleyError:
+    """Return the error stored as `code` and `detail`; a plain `ParleyError` if the code no longer exists."""
+    classes = [ParleyError]
+    while classes:
+        error_class = classes.pop()
+        if error_class.__dict__.get("code") == code:
+            return error_class(detail)
+        classes += error_class.__subclasses__()
     return ParleyError(detail)

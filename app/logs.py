@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the request's id, and never a secret."""
+"""Structured logs: one JSON object per line, with the ids of the request and of its trace, and without secrets."""
 
 import logging
 import re
@@ -8,21 +8,26 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-# Empty outside a request. Set by app/api/request_ids.py, and by the turn's own greenlet for the request that began it.
+from app.trace_context import trace_context
+
+# Empty outside a request. Set by app/api/request_ids.py, and in a turn's greenlet for the request that began the turn.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _SECRETS = re.compile(
-    r"(?P<kept>[\"']?(?:password|secret|token|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?|"
+    r"(?P<kept>[\"']?(?:password|secret|token|ticket|api[_-]?key|authorization)\w*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?|"
     r"\b(?:bearer|basic)\s+)"
     r"[^\s\"',;&@]+"
     r"|(?<=://)[^/\s@]+(?=@)"
-    r"|(?:\b(?:sk|pk|prl|ghp|xox[a-z])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)",
+    r"|(?:\b(?:sk|pk|prl|prr|ghp|xox[a-z])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)",
     re.IGNORECASE,
 )
 
 
 def redact(text: str) -> str:
-    """`text` without what looks like a password, token, API key or credential in a URL."""
+    """Redact anything in `text` that looks like a password, token, API key or credential in a URL.
+
+    Ids, hashes and trace ids stay. Texts of providers, which users see, are redacted by `app.text.without_secrets`.
+    """
     return _SECRETS.sub(lambda match: f"{match['kept'] or ''}[redacted]", text)
 
 
@@ -31,13 +36,15 @@ class _Formatter(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
         if current := request_id.get():
             log_data["request_id"] = current
+        if trace := trace_context.get():
+            log_data["trace_id"] = trace.trace_id
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         return {key: redact(value) if isinstance(value, str) else value for key, value in log_data.items()}
 
 
 def configure_logging(level: str) -> None:
-    """Write `level` and above to standard error as JSON. Call once per process; a second call changes the level."""
+    """Log `level` and above to standard error as JSON. Call it once per process; a second call changes the level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _Formatter(
@@ -49,6 +56,6 @@ def configure_logging(level: str) -> None:
     )
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
-    # Each of these says at INFO what our own request line says better, or shows URLs.
-    for chatty in ("urllib3", "httpx2", "openai", "alembic.runtime.plugins", "app.pool"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # At INFO these repeat the request's log line or log URLs.
+    for name in ("urllib3", "httpx2", "openai", "alembic.runtime.plugins", "app.pool"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
-"""The pool of database connections, measured from inside.
+"""The pool of database connections, with metrics of waits, uses and timeouts.
 
-SQLAlchemy's checkout event comes after the wait, and not at all when the wait was in vain; so what somebody waits for,
-and for how long, can only be seen in `connect`. A connection's use ends when its record comes back, whatever became of
-the connection: closed, invalidated, detached, or forgotten and collected.
+SQLAlchemy's `checkout` event fires after the wait, and never if the wait timed out, so `connect` measures it. A use
+ends when the connection's record returns to the pool, whether the connection was closed, invalidated, detached or
+garbage collected.
 """
 
 import time
@@ -16,15 +16,15 @@ from sqlalchemy.util.queue import Empty
 
 from app.metrics import db as metrics
 
-# gevent's own lock costs ten times as much, and nobody waits or switches while he holds this one. It may be taken
-# twice: the garbage collector may give a forgotten connection back in the midst of it.
+# A native lock: gevent's costs ten times as much. It is held only for a few instructions, never across a greenlet
+# switch. It is reentrant, because the garbage collector can return a lost connection while it is held.
 _RLock = monkey.get_original("threading", "RLock")
-PATIENCE = 0.05  # seconds
-_TAKEN = "parley.taken"  # in a record's own dictionary: when its connection was given out
+OVERFLOW_DELAY = 0.05  # seconds
+_CHECKED_OUT = "parley.checked_out"  # key in a record's info: time of the checkout
 
 
 class MeasuredPool(QueuePool):
-    """A QueuePool that records waits, uses, timeouts and how many connections there are."""
+    """A QueuePool that records waits, uses, timeouts and the number of connections."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -35,10 +35,10 @@ class MeasuredPool(QueuePool):
         self._record_state()
 
     def connect(self) -> PoolProxiedConnection:
-        """A connection. Raises SQLAlchemy's TimeoutError when there is none within the pool's timeout."""
-        asked = time.perf_counter()
-        waits = self.checkedin() == 0
-        if waits:
+        """Check a connection out. Raises SQLAlchemy's TimeoutError if none is free within the pool's timeout."""
+        started = time.perf_counter()
+        is_waiting = self.checkedin() == 0
+        if is_waiting:
             metrics.record_pool_waiting(1)
         try:
             connection = super().connect()
@@ -46,45 +46,45 @@ class MeasuredPool(QueuePool):
             metrics.record_pool_timeout()
             raise
         finally:
-            got = time.perf_counter()
-            if waits:
+            finished = time.perf_counter()
+            if is_waiting:
                 metrics.record_pool_waiting(-1)
-            metrics.record_pool_wait(got - asked)
+            metrics.record_pool_wait(finished - started)
             self._record_state()
         record_info = connection.record_info
         assert record_info is not None  # noqa: S101  # only a detached connection has none
-        record_info[_TAKEN] = got
+        record_info[_CHECKED_OUT] = finished
         return connection
 
     def dispose(self) -> None:
-        """Close the idle connections; those in use are closed as they come back, and are counted no more."""
+        """Close the idle connections. Those in use are closed on return and no longer counted."""
         super().dispose()
         self._record_state()
         self._disposed = True
 
     def _do_get(self) -> ConnectionPoolEntry:
-        """Wait a moment before a connection is opened beyond the pool's size.
+        """Wait briefly for a free connection before opening one above the pool's size.
 
-        Opening one takes longer than most statements do and costs both sides ten times as much; and it is closed after
-        one use, so a crowd would open one after the other.
+        Opening a connection takes longer than most statements, costs both sides ten times as much, and serves one use
+        only: without the delay a burst of requests would open one each.
         """
         if 0 <= self.overflow() < self._max_overflow:
             with suppress(Empty):
-                return self._pool.get(True, min(PATIENCE, self._timeout))
+                return self._pool.get(True, min(OVERFLOW_DELAY, self._timeout))
         return super()._do_get()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         info = record.record_info
-        taken = info.pop(_TAKEN, None) if info is not None else None
+        checked_out = info.pop(_CHECKED_OUT, None) if info is not None else None
         super()._do_return_conn(record)
-        if taken is not None:  # None: it could not be opened
-            metrics.record_pool_use(time.perf_counter() - taken)
+        if checked_out is not None:  # None: the connection could not be opened
+            metrics.record_pool_use(time.perf_counter() - checked_out)
         self._record_state()
 
     def _record_state(self) -> None:
         if self._disposed:
             return
-        with self._recording:  # who comes last has seen all, and nobody writes older numbers after that
+        with self._recording:  # serializes reading and recording, so that no older state overwrites a newer one
             overflow, idle = self.overflow(), self.checkedin()
             metrics.record_pool_state(self.size() + overflow - idle, idle)
             if overflow != self._recorded_overflow:

@@ -3,26 +3,30 @@
 import time
 
 from alembic import context
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from click import ClickException
-from flask import current_app
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app.database import said
+import app.models  # noqa: F401  # fills the metadata
+from app.database import current_engine, current_engines, driver_message, require_own_session
+from app.errors import OwnSessionRequired
+from app.extensions import db
 
-# Two processes that upgrade at once queue here; any constant will do that nobody else uses.
+# Concurrent upgrades wait for this lock; the number is arbitrary.
 UPGRADE_LOCK = 7_275_396_001
 WAIT_FOR_OTHER_UPGRADE = 600.0  # seconds
-LOOK_AGAIN = 0.1
-# A migration that waits for a table lock makes everybody behind it wait too, so it gives up soon and is tried again.
+RETRY_INTERVAL = 0.1  # seconds
+NOT_POSSIBLE = 3  # exit code
+# A statement that waits for a table lock blocks all later ones, so it fails soon, and the migration is repeated.
 LOCK_TIMEOUT = "5s"
 
-target_metadata = current_app.extensions["migrate"].db.metadata
+target_metadata = db.metadata
 
 
 def run_offline() -> None:
-    url = current_app.extensions["migrate"].db.engine.url.render_as_string(hide_password=True)
+    url = current_engine().url.render_as_string(hide_password=True)
     context.configure(url=url, target_metadata=target_metadata, literal_binds=True, transaction_per_migration=True)
     with context.begin_transaction():
         context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
@@ -30,10 +34,10 @@ def run_offline() -> None:
 
 
 def run_online() -> None:
-    engine = current_app.extensions["migrate"].db.engine
-    with _connected(engine) as connection:
+    with _connect(current_engines().get("direct", current_engine())) as connection:
         try:
-            _take_upgrade_lock(connection)
+            if not _is_pooled_without_change(connection):
+                _take_upgrade_lock(connection)
             context.configure(
                 connection=connection,
                 target_metadata=target_metadata,
@@ -48,28 +52,54 @@ def run_online() -> None:
                 raise
             raise ClickException(f"{error}; this code is older than its database: deploy the newer") from error
         finally:
-            # It holds the advisory lock and changed settings: closed, never returned to the pool.
+            # It holds the advisory lock and changed settings, so it is closed, not returned to the pool.
             connection.invalidate()
 
 
-def _connected(engine: Engine) -> Connection:
-    """Raises `ClickException`, one line on the command line, where the database cannot be reached."""
+def _connect(engine: Engine) -> Connection:
+    """Open a connection. Raises `ClickException` if the database cannot be reached."""
     try:
         connection: Connection = engine.connect()
     except DBAPIError as error:
-        raise ClickException(f"The database does not answer, so nothing was migrated: {said(error)}") from error
+        raise ClickException(
+            f"The database does not answer, so nothing was migrated: {driver_message(error)}"
+        ) from error
     return connection
 
 
+def _is_pooled_without_change(connection: Connection) -> bool:
+    """Return whether the connection goes through a pooler, and the command changes nothing.
+
+    Raises `ClickException` if it changes something there: the upgrade lock and the timeouts belong to the session, and
+    CREATE INDEX CONCURRENTLY allows no transaction.
+    """
+    try:
+        require_own_session(connection)
+    except OwnSessionRequired as error:
+        try:
+            destination = context.get_revision_argument()
+        except KeyError:  # a command that only reads, such as `flask db current`
+            return True
+        if destination == MigrationContext.configure(connection).get_current_revision():
+            return True
+        refusal = ClickException(error.detail)
+        refusal.exit_code = NOT_POSSIBLE
+        raise refusal from error
+    return False
+
+
 def _take_upgrade_lock(connection: Connection) -> None:
-    """Asks again and again: whoever waits inside a statement has a snapshot, and CREATE INDEX CONCURRENTLY in the other
-    process waits for the end of all snapshots: PostgreSQL calls that a deadlock."""
+    """Acquire the upgrade lock by polling.
+
+    A statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY in the other process waits for
+    all snapshots to end, which PostgreSQL reports as a deadlock.
+    """
     deadline = time.monotonic() + WAIT_FOR_OTHER_UPGRADE
     while not connection.execute(text(f"SELECT pg_try_advisory_lock({UPGRADE_LOCK})")).scalar_one():
         connection.rollback()
         if time.monotonic() > deadline:
-            raise ClickException("Another process has been migrating for ten minutes; look at what it does.")
-        time.sleep(LOOK_AGAIN)
+            raise ClickException("Another process has been migrating for ten minutes; check what it is doing.")
+        time.sleep(RETRY_INTERVAL)
     connection.execute(
         text(
             f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_TIMEOUT}';"

@@ -1,0 +1,1 @@
+"""Operations: commands, admin API, jobs, checks and the server, above the application."""

@@ -1,28 +1,29 @@
-"""How bad something is, and what a command's exit code says of it."""
+"""Severity levels of results and their exit codes."""
 
 import enum
 from collections.abc import Iterable
 
 
 class Level(enum.StrEnum):
-    """The outcome of a check. `UNKNOWN`: it could not be judged, which is never the same as `OK`."""
+    """The result of a check. `UNKNOWN`: the state could not be determined, which is never the same as `OK`."""
 
     OK = "ok"
     WARNING = "warning"
     CRITICAL = "critical"
-    UNKNOWN = "cannot judge"
+    UNKNOWN = "unknown"
 
     @property
     def exit_code(self) -> int:
+        """The exit code of a command with this result."""
         return _EXIT_CODES[self]
 
 
 _EXIT_CODES = {Level.OK: 0, Level.WARNING: 1, Level.CRITICAL: 2, Level.UNKNOWN: 3}
-# What is known to be wrong is told before what is not known.
+# A known problem comes before an unknown state.
 _ORDER = (Level.CRITICAL, Level.WARNING, Level.UNKNOWN, Level.OK)
 
 
 def worst(levels: Iterable[Level]) -> Level:
-    """The one that speaks for all of `levels`; `OK` of none."""
-    found = set(levels)
-    return next((level for level in _ORDER if level in found), Level.OK)
+    """Return the worst of `levels`; `OK` without any."""
+    present = set(levels)
+    return next((level for level in _ORDER if level in present), Level.OK)

@@ -1,7 +1,7 @@
-"""Made-up accounts with conversations, to try Parley at a size: written by COPY, a batch of accounts a transaction.
+"""Generated users with conversations, to try Parley with much data. Written with COPY, in one transaction per batch.
 
-What is made looks like what turns leave: contiguous positions, a user's message before each answer, one completed turn
-for each pair. Nothing of it is real, and each address ends in `SEEDED`, so that all of it can be taken away again.
+The rows have the shape that turns produce: contiguous positions, a user message before each answer, one completed turn
+per pair. Every email address ends in `SEEDED`, so that the users can be deleted again.
 """
 
 import io
@@ -15,18 +15,18 @@ from uuid import UUID
 
 import bcrypt
 
-from app.extensions import db
-from app.models.columns import new_id
+from app.database import autocommit, current_engine
+from app.ids import new_id
 from app.repositories.statement import Statement
 from app.services.passwords import ROUNDS
+from app.services.search_index import index_conversations
 from app.services.titles import preview_of, title_of
-from ops.care.batches import autocommit
-from ops.progress import progress
+from ops.runs.progress import progress
 
-SEEDED = "@seeded.invalid"  # a domain that nobody can have
-BATCH_MESSAGES = 20_000  # about so many in a transaction
-REMOVED_AT_ONCE = 5  # accounts
-TURN_SECONDS = 20  # from one message to its answer
+SEEDED = "@seeded.invalid"  # RFC 2606 reserves this top-level domain
+BATCH_MESSAGES = 20_000  # per transaction, approximately
+DELETE_BATCH = 5  # users
+TURN_SECONDS = 20  # between a message and its answer
 
 _VOCABULARY = (
     "heating pump valve pressure boiler filter water radiator flow return sensor manual winter noise leak repair"
@@ -35,8 +35,8 @@ _VOCABULARY = (
 )
 
 _COUNT = Statement("seed.count", "SELECT count(*) AS users FROM users WHERE email LIKE %(seeded)s")
-_REMOVE = Statement(
-    "seed.remove",
+_DELETE = Statement(
+    "seed.delete",
     """
 DELETE FROM users WHERE id IN (SELECT id FROM users WHERE email LIKE %(seeded)s LIMIT %(batch)s)
 RETURNING id""",
@@ -51,8 +51,8 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seeded:
-    """What was made. Each account's address is `seed-<number>-<mark>@seeded.invalid`, all with one `password`."""
+class SeedReport:
+    """The created rows. The users' addresses are `seed-<number>-<mark>@seeded.invalid`; all have the `password`."""
 
     users: int
     conversations: int
@@ -63,26 +63,26 @@ class Seeded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeedsRemoved:
-    """How many made-up accounts went, with everything they had."""
+class SeedDeletionReport:
+    """The number of deleted seeded users."""
 
     users: int
     dry_run: bool = False
 
 
 class _Batch:
-    """Rows on their way into the tables, in the format of COPY."""
+    """Rows to insert, in the format of COPY."""
 
     def __init__(self) -> None:
         self._buffers = {table: io.StringIO() for table in _COLUMNS}
 
     def add(self, table: str, *values: Any) -> None:
-        # No value has a tab, a newline or a backslash in it: all of them are made here.
+        # No generated value contains a tab, a newline or a backslash.
         self._buffers[table].write("\t".join(map(str, values)) + "\n")
 
     def write(self) -> None:
-        """In one transaction."""
-        raw = db.engine.raw_connection()
+        """Insert all rows in one transaction."""
+        raw = current_engine().raw_connection()
         try:
             cursor: Any = raw.cursor()
             for table, buffer in self._buffers.items():
@@ -93,30 +93,32 @@ class _Batch:
             raw.close()
 
 
-def seed(*, users: int, conversations: int, messages: int, days: float = 0, random_seed: int = 1) -> Seeded:
-    """Make `users` accounts with that many conversations each, and as many messages in each of these.
+def seed(*, users: int, conversations: int, messages: int, days: float = 0, random_seed: int = 1) -> SeedReport:
+    """Create users, with that many conversations per user and messages per conversation.
 
-    `days` spreads the conversations' last messages evenly over so many days back from now. A batch is there wholly or
-    not at all; stopped halfway, what was made so far stays. The same `random_seed` makes the same words.
+    The last messages are distributed over the last `days`. Each batch is one transaction; an interrupted run keeps the
+    finished batches. The same `random_seed` produces the same text.
     """
     started, mark, password = datetime.now(UTC), secrets.token_hex(3), secrets.token_urlsafe(12)
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode()
-    dice = random.Random(random_seed)  # noqa: S311  # words, not secrets
+    dice = random.Random(random_seed)  # noqa: S311  # not for security
     sentences = list(_sentences(dice))
-    in_batch = max(1, BATCH_MESSAGES // max(1, conversations * messages))
+    batch_users = max(1, BATCH_MESSAGES // max(1, conversations * messages))
     with progress("Seeding", total=users * conversations * messages, unit="messages") as bar:
-        for first in range(0, users, in_batch):
-            batch, numbers = _Batch(), range(first, min(first + in_batch, users))
+        for first in range(0, users, batch_users):
+            batch, numbers = _Batch(), range(first, min(first + batch_users, users))
+            written: list[tuple[UUID, UUID]] = []
             for number in numbers:
                 user_id = new_id()
                 since = started - timedelta(days=days + 1)
                 batch.add("users", user_id, f"seed-{number}-{mark}{SEEDED}", f"Seed {number}", hashed, since, since)
                 for _ in range(conversations):
                     ended = started - timedelta(days=days * dice.random())
-                    _converse(batch, user_id, messages, ended, sentences, dice)
+                    written.append((user_id, _add_conversation(batch, user_id, messages, ended, sentences, dice)))
             batch.write()
+            index_conversations(written)  # so that they can be searched when the command ends
             bar.advance(len(numbers) * conversations * messages)
-    return Seeded(
+    return SeedReport(
         users=users,
         conversations=users * conversations,
         messages=users * conversations * messages,
@@ -126,40 +128,44 @@ def seed(*, users: int, conversations: int, messages: int, days: float = 0, rand
     )
 
 
-def remove_seeds(*, dry_run: bool = False) -> SeedsRemoved:
-    """Delete every made-up account with all it has, a few at a time."""
+def delete_seeds(*, dry_run: bool = False) -> SeedDeletionReport:
+    """Delete all seeded users with their data, in batches."""
     with autocommit() as connection:
-        found = _COUNT.one(connection, {"seeded": f"%{SEEDED}"})
-        total = found.users if found else 0
+        row = _COUNT.one(connection, {"seeded": f"%{SEEDED}"})
+        total = row.users if row else 0
         if dry_run:
-            return SeedsRemoved(users=total, dry_run=True)
-        removed = 0
-        with progress("Removing", total=total, unit="accounts") as bar:
-            while gone := len(_REMOVE.all(connection, {"seeded": f"%{SEEDED}", "batch": REMOVED_AT_ONCE})):
-                removed += gone
-                bar.advance(gone)
-    return SeedsRemoved(users=removed)
+            return SeedDeletionReport(users=total, dry_run=True)
+        deleted = 0
+        with progress("Deleting", total=total, unit="users") as bar:
+            while count := len(_DELETE.all(connection, {"seeded": f"%{SEEDED}", "batch": DELETE_BATCH})):
+                deleted += count
+                bar.advance(count)
+    return SeedDeletionReport(users=deleted)
 
 
-def _converse(
+def _add_conversation(
     batch: _Batch, user_id: UUID, messages: int, ended: datetime, sentences: Sequence[str], dice: random.Random
-) -> None:
-    conversation, begun = new_id(), ended - timedelta(seconds=TURN_SECONDS * messages)
+) -> UUID:
+    """Add a conversation to the batch; return its id."""
+    conversation, started = new_id(), ended - timedelta(seconds=TURN_SECONDS * messages)
     first = last = ""
     for position in range(1, messages + 1):
-        asked = position % 2 == 1
-        moment = begun + timedelta(seconds=TURN_SECONDS * position)
-        last = " ".join(dice.choices(sentences, k=dice.randint(1, 3 if asked else 9)))
-        if asked:
+        is_user = position % 2 == 1
+        created_at = started + timedelta(seconds=TURN_SECONDS * position)
+        last = " ".join(dice.choices(sentences, k=dice.randint(1, 3 if is_user else 9)))
+        if is_user:
             turn, first = new_id(), first or last
-            # A last message without its answer is that of a turn that failed.
+            # The turn of a last message without an answer has failed.
             status, answer = ("completed", position + 1) if position < messages else ("failed", "\\N")
             tokens = (dice.randint(20, 2000), dice.randint(20, 400), "stop") if answer != "\\N" else ("\\N",) * 3
-            known = (user_id, turn, conversation, new_id(), status, position, answer, "demo", "demo", *tokens)
-            batch.add("turns", *known, moment, moment, moment, moment + timedelta(seconds=TURN_SECONDS / 2))
-        batch.add("messages", user_id, conversation, position, "user" if asked else "assistant", last, turn, moment)
-    shown = (title_of(first), preview_of(last)) if first else ("\\N", "\\N")
-    batch.add("conversations", user_id, conversation, *shown, messages, messages + 1, begun, ended)
+            columns = (user_id, turn, conversation, new_id(), status, position, answer, "demo", "demo", *tokens)
+            finished_at = created_at + timedelta(seconds=TURN_SECONDS / 2)
+            batch.add("turns", *columns, created_at, created_at, created_at, finished_at)
+        role = "user" if is_user else "assistant"
+        batch.add("messages", user_id, conversation, position, role, last, turn, created_at)
+    texts = (title_of(first), preview_of(last)) if first else ("\\N", "\\N")
+    batch.add("conversations", user_id, conversation, *texts, messages, messages + 1, started, ended)
+    return conversation
 
 
 def _sentences(dice: random.Random) -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""Celery's side of the jobs: how a worker and a beat are put together, and what surrounds every run.
+"""Celery applications of the worker and the beat.
 
-A new job is declared in `ops/catalogue.py`, which names its function, and has a page in `docs/runbooks/`; nothing is to
-be added here. It may run twice for one message. `app/jobs.py` asks for it by its name.
+A new job is declared in `ops/catalogue/jobs.py`, with its function, and has a page in `docs/runbooks/`; nothing is
+added here. A message may be delivered twice, so jobs are idempotent. `app/jobs/` enqueues a job by its name.
 """

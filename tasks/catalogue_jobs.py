@@ -1,22 +1,15 @@
-"""Every job of the catalogue, made known to Celery. What a job does stands in `ops`; nothing is done here."""
+"""The Celery tasks of the catalogue's jobs."""
 
-from collections.abc import Callable
 from typing import Any
 
-from ops.catalogue import JOBS
-from ops.declarations import Job, load
-from tasks.base import job
+from ops.catalogue.declarations import Job, load
+from tasks.base import task
 
 
-def declare(entry: Job) -> Any:
-    """The Celery side of the job that `entry` declares; its function is imported when it first runs."""
+def declare(job: Job) -> Any:
+    """Register the Celery task of `job`; the job's function is imported at its first run."""
 
     def work(**arguments: Any) -> Any:
-        function: Callable[..., Any] = load(entry.where)
-        return function(**arguments)
+        return load(job.function)(**arguments)
 
-    return job(entry)(work)
-
-
-for _entry in JOBS:
-    declare(_entry)
+    return task(job)(work)

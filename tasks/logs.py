@@ -1,4 +1,4 @@
-"""Celery's lines go where the application's go, in the same shape."""
+"""Logging of Celery through the application's handlers."""
 
 import logging
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from celery import signals
 from celery.utils.log import get_multiprocessing_logger
 
-# What Celery says of every message, and its own account of a failure, which `ops.runs` gives with the run's id.
+# A line per message, and tracebacks of failed jobs, which `ops.runs.run` logs with the run's id.
 _QUIET = {
     "celery.worker.strategy": logging.WARNING,
     "celery.app.trace": logging.CRITICAL,
@@ -15,15 +15,15 @@ _QUIET = {
 }
 
 
-def use_our_logs() -> None:
-    """To be called before Celery starts, once logging is set up."""
+def configure_celery_logs() -> None:
+    """Route Celery's logs to the application's handlers. Call it after logging is configured, before Celery starts."""
     logging.getLogger("py.warnings").addFilter(lambda record: "CPendingDeprecationWarning" not in record.getMessage())
-    signals.setup_logging.connect(_leave_it_alone, weak=False)
+    signals.setup_logging.connect(_skip_celery_setup, weak=False)
     logging.captureWarnings(True)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
 
 
-def _leave_it_alone(**_: Any) -> None:
-    """That somebody listens is what keeps Celery from arranging logs itself."""
-    get_multiprocessing_logger().propagate = True  # of the pool: its lines would go to standard error as they are
+def _skip_celery_setup(**_: Any) -> None:
+    """Keep Celery from configuring logging: it does not if this signal has a receiver."""
+    get_multiprocessing_logger().propagate = True  # else the pool logs to standard error in its own format

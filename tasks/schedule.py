@@ -1,7 +1,7 @@
-"""The beat: sends each job of the catalogue when its next slot begins, and says in the message which slot it is for.
+"""Beat schedule: enqueues each job at the start of its slot, with the slot in the message's headers.
 
-Slots are moments of the calendar, so two beats send the same ones, and the worker runs the second of two not again. One
-that was away sends the last slot it missed of each job, not all of them: `PersistentScheduler` keeps when it last sent.
+Slots are times of the calendar, so two beats enqueue the same slot, and the worker skips the second. After a downtime,
+beat enqueues the last missed slot of each job, not all of them: `PersistentScheduler` stores when it last enqueued.
 """
 
 import fcntl
@@ -13,30 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.beat import PersistentScheduler, ScheduleEntry
+from celery.beat import PersistentScheduler, ScheduleEntry, SchedulingError
 from celery.schedules import BaseSchedule, schedstate
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE, make_celery
-from ops.declarations import Job, Slotted
+from ops.catalogue.declarations import Job
+from ops.catalogue.schedules import JobSchedule
 
-MOST_BEATS = 100  # on one home
-LONGEST_SLEEP = 5  # seconds; a clock that was set is noticed within this
-OFTEN = timedelta(minutes=1)  # such a job a new beat sends at once: what never ran looks like what has stopped
-SET_BACK = 1.0  # seconds by which a clock must have gone back to count as set
+MAX_BEATS = 100  # on one home
+MAX_SLEEP = 5  # seconds; a change of the system clock is noticed within this
+FREQUENT = timedelta(minutes=1)  # a new beat enqueues such a job at once, because a job without runs looks stopped
+RETRY_SECONDS = 1.0  # after a message that the broker refused
+MIN_SET_BACK = 1.0  # seconds; a smaller step back of the clock is ignored
 
-_locks: list[int] = []  # descriptors, open for as long as the process lives
+_locks: list[int] = []  # file descriptors, open until the process ends
 
 
 class Slots(BaseSchedule):
-    """A job's slots as Celery wants them: due in any slot but the last run's, be it an earlier one on a set clock."""
+    """A job's slots as a Celery schedule: due in any other slot than the last run's, also an earlier one."""
 
-    def __init__(self, schedule: Slotted, nowfun: Any = None) -> None:
+    def __init__(self, schedule: JobSchedule, nowfun: Any = None) -> None:
         super().__init__(nowfun=nowfun)
         self.schedule = schedule
 
     def is_due(self, last_run_at: datetime) -> Any:
-        """Whether to send now, and in how many seconds to ask again."""
+        """Return whether the job is due, and after how many seconds to check again."""
         now = self.now()
         due = self.schedule.slot(now) != self.schedule.slot(last_run_at)
         return schedstate(due, (self.schedule.next_slot(now) - now).total_seconds())
@@ -52,14 +54,17 @@ class Slots(BaseSchedule):
 
 
 class SlotScheduler(PersistentScheduler):
-    """Names the slot in each message, and plans anew when the clock has been set back."""
+    """A scheduler that adds the slot to each message and sends it again if the broker refuses it.
 
-    _ahead = float("-inf")  # of the clock that is never set
+    It plans again when the clock is set back.
+    """
+
+    _ahead = float("-inf")  # of the wall clock before the monotonic clock, in seconds
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         ahead = time.time() - time.monotonic()
-        if ahead < self._ahead - SET_BACK:
-            self._heap = None  # else nothing is due until the clock has caught up
+        if ahead < self._ahead - MIN_SET_BACK:
+            self._heap = None  # else no job is due until the clock reaches its former time
         self._ahead = ahead
         return super().tick(*args, **kwargs)
 
@@ -67,36 +72,42 @@ class SlotScheduler(PersistentScheduler):
         now = datetime.now(UTC)
         headers = {"slot": entry.schedule.schedule.slot(now).isoformat(), "queued_at": now.isoformat()}
         entry.options = {**entry.options, "headers": headers}
-        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        try:
+            return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        except SchedulingError:
+            # Celery counts the slot as run. The broker may accept the message soon, so the entry stays due.
+            self.schedule[entry.name], self._heap = entry, None
+            time.sleep(RETRY_SECONDS)
+            raise
 
 
 def make_beat(broker_url: str, jobs: Sequence[Job], home: Path) -> Celery:
-    """A beat for those of `jobs` that have a schedule. Raises `SettingsError` where it cannot keep its file."""
+    """Make a beat for the scheduled ones of `jobs`. Raises `SettingsError` if its file cannot be written."""
     celery_app = make_celery(broker_url)
     celery_app.conf.update(
         beat_scheduler=f"{__name__}:{SlotScheduler.__name__}",
-        beat_schedule_filename=str(_own_file(home)),
+        beat_schedule_filename=str(_schedule_file(home)),
         beat_schedule={job.name: _entry(job.name, job.schedule) for job in jobs if job.schedule is not None},
-        beat_max_loop_interval=LONGEST_SLEEP,
-        broker_connection_max_retries=None,  # a beat outlasts any absence of its broker
+        beat_max_loop_interval=MAX_SLEEP,
+        broker_connection_max_retries=None,  # retry until the broker is back
     )
     return celery_app
 
 
-def _entry(name: str, schedule: Slotted) -> dict[str, Any]:
+def _entry(name: str, schedule: JobSchedule) -> dict[str, Any]:
     entry: dict[str, Any] = {"task": name, "schedule": Slots(schedule), "options": {"queue": MAINTENANCE}}
-    if schedule.every <= OFTEN:  # only asked for by a file that does not know it yet
-        entry["last_run_at"] = datetime.now(UTC) - schedule.every
+    if schedule.interval <= FREQUENT:  # used only for a job that the schedule file does not contain yet
+        entry["last_run_at"] = datetime.now(UTC) - schedule.interval
     return entry
 
 
-def _own_file(home: Path) -> Path:
-    """Where this beat keeps when it last sent what. A second beat on the same home has a file of its own."""
+def _schedule_file(home: Path) -> Path:
+    """Return the schedule file of this beat. A second beat on the same home has another file."""
     folder = home / "run"
     try:
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)  # the embedded servers' accounts must be able to pass
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)  # the users of the embedded servers need to enter
         folder.mkdir(mode=0o700, exist_ok=True)
-        for number in range(1, MOST_BEATS + 1):
+        for number in range(1, MAX_BEATS + 1):
             descriptor = os.open(folder / f"beat-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,7 +118,7 @@ def _own_file(home: Path) -> Path:
             return folder / f"beat-{number}"
     except OSError as error:
         raise SettingsError(
-            f"{error.filename or folder}: {error.strerror}; the beat keeps there what it has sent: set PARLEY_HOME to "
-            "a folder that this user may write"
+            f"{error.filename or folder}: {error.strerror}; beat stores its schedule there: set PARLEY_HOME to a "
+            "folder that this user may write"
         ) from None
-    raise SettingsError(f"{MOST_BEATS} beats run on {home} already")
+    raise SettingsError(f"{MAX_BEATS} beats run on {home} already")

@@ -1,11 +1,11 @@
-"""Redis for the worker, mended where kombu stops a whole worker for what is no reason to.
+"""Redis transport of the worker, with fixes for two cases in which kombu stops the whole worker.
 
-A message that nobody can understand is logged and dropped. kombu takes it off the queue and then raises what nobody
-catches; or it comes back after the visibility timeout, to stop the next worker.
+An invalid message is logged and dropped. kombu removes it from the queue and raises an error that stops the worker; or
+it is redelivered after the visibility timeout, and stops the next worker.
 
-A broker that goes away while a job is under way: kombu asks the closed channel for what it no longer has, when it wants
-to give the message back, or to acknowledge it once the job has ended. Here it is not given back, because the job goes
-on, and is acknowledged by a new connection. What was not acknowledged comes again after the visibility timeout.
+The broker fails while a job runs: kombu uses the closed channel to restore the message, or to acknowledge it after the
+job. Here it is not restored, because the job continues, and it is acknowledged on a new connection. A message that was
+not acknowledged is redelivered after the visibility timeout.
 """
 
 import logging
@@ -18,64 +18,64 @@ from redis.exceptions import RedisError
 
 from app.logs import redact
 
-SHOWN = 500  # characters of a dropped message in the log
+LOGGED_CHARS = 500  # of a dropped message
 
 _log = logging.getLogger("parley.jobs")
 
 
 class QoS(redis.QoS):
-    """Keeps the messages of a lost connection where they are."""
+    """Bookkeeping of unacknowledged messages that does not restore those of a lost connection."""
 
     def restore_unacked(self, client: Any = None) -> None:
-        if not self.channel.cut_off:
-            super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu's own gap, as below
+        if not self.channel.connection_lost:
+            super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu has no types
 
 
 class Channel(redis.Channel):
-    """Drops what is not even JSON. Cut off from its connection, it can still acknowledge."""
+    """Channel that drops messages that are not JSON, and can acknowledge after its connection is lost."""
 
     QoS = QoS
-    _known: dict[str, Any] | None = None  # how to reach the broker
+    _parameters: dict[str, Any] | None = None  # of the connection to the broker
 
     @property
-    def cut_off(self) -> bool:
-        """Whether the connection is gone for good; at an orderly end it is not."""
+    def connection_lost(self) -> bool:
+        """Whether the connection is lost; false after an orderly close."""
         return self.connection is None or self.connection.client is None
 
     def _connparams(self, asynchronous: bool = False) -> Any:
-        if self.cut_off:
-            if self._known is None:
+        if self.connection_lost:
+            if self._parameters is None:
                 raise BrokerLost("the connection to the broker was lost before it was used")
-            return dict(self._known)
-        known = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
+            return dict(self._parameters)
+        parameters = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         if not asynchronous:
-            self._known = dict(known)
-        return known
+            self._parameters = dict(parameters)
+        return parameters
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except ValueError as error:  # raised before `_deliver`, which lets no such error out
+        except ValueError as error:  # from the parser; `_deliver` raises no such error
             _drop(getattr(error, "doc", None) or error)
             raise Empty from None
 
 
 class Transport(redis.Transport):
-    """Drops what has not the shape of a message, or makes its receiver fail."""
+    """Transport that drops a message that is malformed, or whose receiver fails."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        except (OSError, RedisError):  # kombu itself also counts KeyError as a broken connection
+        except (OSError, RedisError):  # connection errors, which kombu handles; it also counts KeyError as one
             raise
         except Exception:
             _drop(message, exc_info=True)
-            self._forget(message)
+            self._acknowledge(message)
 
-    def _forget(self, message: Any) -> None:
-        """Acknowledge it where it has been taken into account already."""
+    def _acknowledge(self, message: Any) -> None:
+        """Acknowledge the message in the channel that delivered it, if any."""
         try:
             tag = message["properties"]["delivery_tag"]
         except (TypeError, KeyError):
@@ -86,11 +86,11 @@ class Transport(redis.Transport):
 
 
 def install() -> None:
-    """Have every Redis connection of this process made this way; to be called before the first one."""
+    """Use this transport for all Redis connections of the process. Call it before the first one."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
 
 
 def _drop(message: Any, *, exc_info: bool = False) -> None:
     _log.error(
-        "a message in the queue makes no sense and was dropped: %s", redact(str(message)[:SHOWN]), exc_info=exc_info
+        "an invalid message in the queue was dropped: %s", redact(str(message)[:LOGGED_CHARS]), exc_info=exc_info
     )

@@ -1,28 +1,27 @@
-"""The worker's composition root: `celery -A tasks.worker worker`."""
-
-from importlib import import_module
+"""The Celery application of a worker: `celery -A tasks.worker worker`."""
 
 from celery import Celery
 
-from app.errors import ParleyError
-from app.metrics.folder import share
-from ops.composition import application_or_exit, broker_url, end_process, settings_or_exit
+from app.metrics.multiprocess import share
+from app.metrics.registry import create_metrics
+from ops.catalogue.jobs import JOBS
+from ops.server.composition import broker_url, create_worker_app, exit_on_error, load_process_settings
+from tasks.assembly import make_worker
+from tasks.catalogue_jobs import declare
 
 
 def build() -> Celery:
-    settings = settings_or_exit()
-    try:
+    """Build the worker from the settings; a wrong setting ends the process with one line."""
+    with exit_on_error():
+        settings = load_process_settings()
         share(settings.server.home)
         broker = broker_url(settings)
-    except ParleyError as error:
-        end_process(error)
-    flask_app = application_or_exit(settings)
-    from ops.catalogue import JOBS
-
-    import_module("tasks.catalogue_jobs")  # now that it is settled where metrics are kept
-    from tasks.assembly import make_worker
-
-    return make_worker(flask_app, broker, JOBS, concurrency=settings.jobs.worker_concurrency)
+        flask_app = create_worker_app(settings)
+    create_metrics()
+    celery_app = make_worker(flask_app, broker, JOBS, concurrency=settings.jobs.worker_concurrency)
+    for job in JOBS:
+        declare(job)
+    return celery_app
 
 
 celery_app = build()

@@ -1,113 +1,105 @@
-"""Fixtures for everybody: a migrated database per worker, the application on it, and accounts to be.
+"""Shared fixtures: a migrated database per worker, the application on it, and users.
 
-Tests never clean up: each makes its own users, and everything a user owns is out of the others' reach by its key.
+Tests do not clean up: each creates its own users, and all rows of a user are keyed by the user.
 """
 
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import flask_migrate
 import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from app.config import GROUPS, Settings, load_settings
+from app.config import Settings
 from app.extensions import db
 from app.factory import create_app
-from tests import limits
-from tests.database import fresh_database, remove_run_folders, run_folder, server_url
-from tests.factories import Account, make_account
+from tests.database import migrated_database, remove_run_folders, run_folder, server_url
+from tests.factories import LoggedInUser, insert_user
+from tests.settings import make_settings
 
-# Whoever runs the tests in the background of a shell has Ctrl-C ignored in all that comes of it.
+MAX_WORKERS = 4
+TESTS_PER_WORKER = 60
+
+# A shell ignores SIGINT in background jobs, and child processes inherit that.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more about the machine than about what is tested.
+# No deadlines: the time of an example depends on the load of the machine.
 hypothesis.settings.register_profile(
-    "no stopwatch", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "no deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("no stopwatch")
+hypothesis.settings.load_profile("no deadline")
 
-os.environ.pop("DATABASE_URL", None)  # the suite never touches a database that it was not given as TEST_DATABASE_URL
+os.environ.pop("DATABASE_URL", None)  # the tests use only the server of TEST_DATABASE_URL, or their own
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of an `xdist_group` in one worker: pytest-xdist 3.8 notes the group in `_nodeid`, which pytest 9.2
-    no longer reads. Without this each worker makes what a group was to make once."""
+    """Keep the tests of an `xdist_group` in one worker.
+
+    pytest-xdist 3.8 appends the group to `_nodeid`, which pytest 9.2 no longer reads.
+    """
     for item in items:
         if "_nodeid" in vars(item):
-            item._id = type(item._id).parse(item._nodeid)
+            item._id = type(item._id).parse(item._nodeid)  # type: ignore[attr-defined]  # set by pytest-xdist
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers for `-n auto`: each takes seconds to start, so few tests run in this process."""
+    names = [str(argument).partition("::")[0] for argument in config.args]
+    paths = [
+        path for name in names for path in ([Path(name)] if name.endswith(".py") else Path(name).rglob("test_*.py"))
+    ]
+    tests = sum(path.read_text().count("\ndef test_") for path in paths if path.is_file())
+    return 0 if tests <= TESTS_PER_WORKER else min(MAX_WORKERS, tests // TESTS_PER_WORKER)
 
 
 def pytest_configure() -> None:
-    run_folder()  # named before the workers are started
+    run_folder()  # sets its name before the workers start
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """The servers have ended with the workers; what they wrote would fill the disk, run by run."""
+    """Remove the files of the servers, which have stopped with the workers."""
     remove_run_folders()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of the server that the whole run shares."""
+    """Yield the URL of the server that all workers share."""
     with server_url(run_folder()) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres: str, worker_id: str, testrun_uid: str, shared_home: Path) -> Iterator[str]:
-    """URL of this worker's own database, migrated, whichever test comes first."""
-    with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}") as url:
-        with create_app(usual_settings(url, shared_home)).app_context():
-            flask_migrate.upgrade(directory=str(Path(__file__).parents[1] / "migrations"))
-            db.engine.dispose()
+def database_url(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """Yield the URL of this worker's migrated database."""
+    with migrated_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this worker's applications keep their files."""
+    """Return the home folder of this worker's applications."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="session")
 def settings(database_url: str, shared_home: Path) -> Settings:
-    """The defaults, on this worker's database; nothing of the developer's environment."""
-    return usual_settings(database_url, shared_home)
-
-
-def usual_settings(database_url: str, home: Path) -> Settings:
-    """Those of `settings`, for a database that may not be ready yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        for group in GROUPS.values():
-            for field in group.model_fields.values():
-                patch.delenv(str(field.validation_alias), raising=False)
-        loaded = load_settings(env_file=None)
-    return replace(
-        loaded,
-        chat=loaded.chat.model_copy(update={"max_running_per_user": 0}),
-        limits=loaded.limits.model_copy(update=dict.fromkeys(limits.NAMES, 0)),
-        server=loaded.server.model_copy(update={"home": home}),
-        database=loaded.database.model_copy(update={"url": database_url}),
-        auth=loaded.auth.model_copy(update={"jwt_secret_key": SecretStr("a-secret-for-tests-only-0123456789abcdef")}),
-    )
+    """Return the default settings with this worker's database, independent of the environment."""
+    return make_settings(database_url, shared_home)
 
 
 @pytest.fixture(scope="session")
 def flask_app(settings: Settings) -> Iterator[Flask]:
-    """The application, on a migrated database."""
+    """Yield the web application on the migrated database."""
     flask_app = create_app(settings)
-    flask_app.testing = False  # errors are answered as they are for everybody
+    flask_app.testing = False  # errors are rendered as in production
     with flask_app.app_context():
         engine = db.engine
     yield flask_app
@@ -116,7 +108,7 @@ def flask_app(settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture(scope="session")
 def engine(flask_app: Flask) -> Engine:
-    """The application's own engine."""
+    """Return the application's engine."""
     with flask_app.app_context():
         return db.engine
 
@@ -127,16 +119,16 @@ def client(flask_app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def make_user(flask_app: Flask, engine: Engine) -> Callable[..., Account]:
-    """A function that makes a user with an open session; keyword arguments are columns of `users`."""
-    return lambda **overrides: make_account(flask_app, engine, **overrides)
+def make_user(flask_app: Flask, engine: Engine) -> Callable[..., LoggedInUser]:
+    """Return a function that creates a user with an open session; keyword arguments are columns of `users`."""
+    return lambda **overrides: insert_user(flask_app, engine, **overrides)
 
 
 @pytest.fixture
-def user(make_user: Callable[..., Account]) -> Account:
+def user(make_user: Callable[..., LoggedInUser]) -> LoggedInUser:
     return make_user()
 
 
 @pytest.fixture
-def other_user(make_user: Callable[..., Account]) -> Account:
+def other_user(make_user: Callable[..., LoggedInUser]) -> LoggedInUser:
     return make_user()

@@ -1,4 +1,4 @@
-"""Processes that a test starts end with it, also where it fails halfway: one left behind is another test's warning."""
+"""Helpers for processes that a test starts, so that none outlives a test that fails."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import psutil
 
 @contextmanager
 def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
-    """Kill, wait for and close whatever of them still runs when the block ends."""
+    """Kill the processes that still run at the end of the block, and close their pipes."""
     try:
         yield
     finally:
@@ -24,7 +24,7 @@ def reaped(*processes: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs: it has neither ended nor gone, which may happen while one asks."""
+    """Return whether a process runs; a zombie, or one that ends during the call, does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

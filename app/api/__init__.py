@@ -1,0 +1,1 @@
+"""The HTTP API: blueprints, access, limits, errors and the handlers around each request."""

@@ -1,7 +1,7 @@
-"""Who may enter: each blueprint declares one `Access`, and `admit` enforces it before any of its views runs.
+"""Access control: each blueprint declares one `Access`, which `admit` enforces before any of its views runs.
 
-A caller is a person with the access token of a session, or a program with an API key. A key opens what its owner's
-token would, as far as its scopes go: `scope_for` says which of them a request needs.
+A caller sends the access token of a session, or an API key. A key gives the access of its owner, limited to its scopes:
+`scope_for` returns the scope that a request needs.
 """
 
 import enum
@@ -13,158 +13,215 @@ from uuid import UUID
 from flask import g, request
 from jwt import PyJWTError
 
-from app.errors import NotAllowed, NotAuthenticated
-from app.models import KeyScope, UserRole
-from app.services import api_keys, sessions
-from app.services.container import services
+from app.container import services
+from app.enums import KeyScope, UserRole
+from app.errors import NotAuthenticated, PermissionDenied
+from app.services import api_keys, sessions, tickets
 from app.services.identity import Identity
 from app.services.signing_keys import verified_claims
 
 
 class Access(enum.Enum):
-    """PUBLIC anybody; USER a live session or key; PERSON a live session, for what no program may do; TURN a valid token
-    or a key, whose life **begin** checks in its own statement; OPERATOR and ADMIN as USER, of at least that role; OPS
-    whoever watches the server, see `ops_caller`."""
+    """The callers that a blueprint admits."""
 
-    PUBLIC = "public"
-    USER = "user"
-    PERSON = "person"
-    TURN = "turn"
-    OPERATOR = "operator"
-    ADMIN = "admin"
-    OPS = "ops"
+    PUBLIC = "public"  # all callers
+    USER = "user"  # a live session or API key
+    SESSION = "session"  # a live session only
+    TURN = "turn"  # a valid token or API key; the statement that begins the turn checks that it is live
+    TICKET = "ticket"  # as USER, or a ticket for the turn in the path as the parameter `ticket` of the query
+    OPERATOR = "operator"  # as USER, with the role operator or admin
+    ADMIN = "admin"  # as USER, with the role admin
+    OPS = "ops"  # monitoring, see `is_ops_caller`
 
 
-_SAID = {
+_DETAILS = {
     "ExpiredSignatureError": "The token has expired; get a new one from `POST /api/auth/refresh` or log in.",
-    "UnknownSigningKey": "The token was signed by a key that this server does not use or no longer accepts; "
-    "log in again.",
+    "UnknownSigningKey": "The token was signed with a key that this server does not accept; log in again.",
 }
-_WRONG_TYPE = "A token of the wrong type was sent: access tokens open the API, refresh tokens only `/api/auth/refresh`."
+_WRONG_TYPE = "The token has the wrong type: send a refresh token to `/api/auth/refresh`, an access token elsewhere."
 _ROLES = {
     Access.OPERATOR: {UserRole.OPERATOR, UserRole.ADMIN},
     Access.ADMIN: {UserRole.ADMIN},
 }
-_CLAIMED = "parley.claimed"  # in the request's environment
-_READING = {"GET", "HEAD"}
-# A proxy on this machine lets others in, and says so.
-_PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_IDENTITY = "parley.identity"  # key in the request's environment
+_ADMITTED = "parley.admitted"
+_REFUSED = "parley.refused"  # the verified identity of a caller whose role or key does not suffice
+_READ_METHODS = {"GET", "HEAD"}
+# Set by proxies: a request with one of these may come from another machine.
+_FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
 
 def scope_for(access: Access, method: str, chosen: KeyScope | None = None) -> KeyScope | None:
-    """The scope that an API key needs for `method`; None where no key opens anything, or anybody may enter anyway.
+    """Return the scope that an API key needs for `method`, or None if keys are not accepted or not needed.
 
-    `chosen` is a blueprint's own, for all its methods.
+    `chosen` is a blueprint's own scope for all methods.
     """
-    if access in (Access.PUBLIC, Access.PERSON, Access.OPS):
+    if access in (Access.PUBLIC, Access.SESSION, Access.OPS):
         return None
     if access in _ROLES:
         return KeyScope.ADMIN
     if access is Access.TURN:
         return KeyScope.CHAT
-    return chosen or (KeyScope.READ if method in _READING else KeyScope.WRITE)
+    return chosen or (KeyScope.READ if method in _READ_METHODS else KeyScope.WRITE)
 
 
 def caller() -> Identity:
-    """Who is calling; only in views whose blueprint is neither PUBLIC nor OPS."""
+    """Return the caller of the current request, in views whose blueprint is neither PUBLIC nor OPS."""
     return cast(Identity, g.identity)
 
 
 def admit(access: Access, scope: KeyScope | None) -> None:
-    """Let the request pass or raise `NotAuthenticated` or `NotAllowed`. A preflight carries no token by design."""
+    """Admit the request, or raise `NotAuthenticated` or `PermissionDenied`. A CORS preflight carries no token."""
     if access is Access.PUBLIC or request.method == "OPTIONS":
         return
     if access is Access.OPS:
         _admit_ops()
         return
-    identity = claimed()
-    if access is not Access.TURN:
-        identity = _identified(identity, scope)
-        if access in _ROLES and identity.role not in _ROLES[access]:
-            raise NotAllowed("This needs the role of an operator or admin.")
-    g.identity = identity
-
-
-def claimed() -> Identity:
-    """Whom the request names as its caller: verified, if by a token; merely read, if by an API key.
-
-    Raises `NotAuthenticated`. Found out once in a request, and kept with it: `g` may outlive it.
-    """
-    found: Identity | NotAuthenticated | None = request.environ.get(_CLAIMED)
-    if found is None:
-        sent = _sent_key()
+    identity = presented_identity(access)
+    if _sends_ticket(access):
+        tickets.check(identity, _turn_id())
+    elif access is not Access.TURN:
         try:
-            found = token_identity(refresh=False) if sent is None else api_keys.read(sent)
+            identity = _identified(identity, scope)
+            if access in _ROLES and identity.role not in _ROLES[access]:
+                raise PermissionDenied("This requires the role of an operator or admin.")
+        except PermissionDenied:
+            request.environ[_REFUSED] = identity
+            raise
+    g.identity = identity
+    request.environ[_ADMITTED] = True
+
+
+def require_scope(scope: KeyScope) -> None:
+    """Raise `PermissionDenied` if the caller is an API key without `scope`."""
+    identity = caller()
+    if identity.key is None:
+        return
+    try:
+        api_keys.identify(identity, scope)
+    except PermissionDenied:
+        request.environ[_REFUSED] = identity
+        raise
+
+
+def was_admitted() -> bool:
+    """Return whether `admit` let the current request through to its view."""
+    return _ADMITTED in request.environ
+
+
+def refused_identity() -> Identity | None:
+    """Return the verified identity that `admit` refused for its role or scope, or None."""
+    return cast("Identity | None", request.environ.get(_REFUSED))
+
+
+def presented_identity(access: Access) -> Identity:
+    """Return the identity in the request's credential: a token or ticket is verified, an API key is only parsed.
+
+    Raises `NotAuthenticated`. The result is cached in the request's environment, because `g` can outlive a request.
+    """
+    result: Identity | NotAuthenticated | None = request.environ.get(_IDENTITY)
+    if result is None:
+        key = _sent_key()
+        try:
+            if _sends_ticket(access):
+                result = tickets.verify(request.args["ticket"], _turn_id())
+            else:
+                result = token_identity(refresh=False) if key is None else api_keys.parse(key)
         except NotAuthenticated as error:
-            found = error
-        request.environ[_CLAIMED] = found
-    if isinstance(found, NotAuthenticated):
-        raise found
-    return found
+            result = error
+        request.environ[_IDENTITY] = result
+    if isinstance(result, NotAuthenticated):
+        raise result
+    return result
 
 
-def ops_caller() -> bool:
-    """Whether the caller may see how the server is doing.
+def proven_identity(access: Access) -> Identity | None:
+    """Return the identity in the request's credential if the credential is proven to be genuine.
 
-    With OPS_TOKEN set: who sends it as bearer token. Without: anybody, as long as the server listens on a loopback
-    address only and the request was not passed on by a proxy.
+    The signature of a token or ticket proves it. An API key must be looked up in the database: it is proven once this
+    process has seen it verified, which it caches for a minute.
+    """
+    if access in (Access.PUBLIC, Access.OPS):
+        return None
+    try:
+        identity = presented_identity(access)
+    except NotAuthenticated:
+        return None
+    return identity if identity.key is None or services().key_uses.is_verified(identity) else None
+
+
+def _sends_ticket(access: Access) -> bool:
+    return access is Access.TICKET and "ticket" in request.args
+
+
+def _turn_id() -> UUID:
+    turn_id: UUID = (request.view_args or {})["turn_id"]
+    return turn_id
+
+
+def is_ops_caller() -> bool:
+    """Return whether the caller may read metrics and health details.
+
+    With OPS_TOKEN, the caller must send it as bearer token. Without it, the server must bind to a loopback address
+    and no proxy may have forwarded the request.
     """
     server = services().settings.server
     if server.ops_token is not None:
-        wanted = server.ops_token.get_secret_value().encode()
-        return hmac.compare_digest(_bearer().encode("latin-1", "replace"), wanted)  # WSGI's bytes are Latin-1
-    return _is_loopback(server.host) and not any(name in request.headers for name in _PASSED_ON)
+        expected = server.ops_token.get_secret_value().encode()
+        return hmac.compare_digest(_bearer().encode("latin-1", "replace"), expected)  # WSGI decodes as Latin-1
+    return is_loopback(server.host) and not any(name in request.headers for name in _FORWARDING_HEADERS)
 
 
-def note_use() -> None:
-    """The caller's API key, if it came with one, has been verified: this goes into `last_used_at`, a moment later."""
+def record_key_use() -> None:
+    """Record a use of the caller's verified API key, if any, for `last_used_at`; it is written in the background."""
     services().key_uses.note(caller())
 
 
 def token_identity(*, refresh: bool) -> Identity:
-    """The caller by the request's token alone, which must be of the wanted type. Raises `NotAuthenticated`."""
+    """Return the identity in the request's token, which must have the given type. Raises `NotAuthenticated`."""
     try:
         claims = verified_claims(_sent_token())
         if claims.get("type", "access") != ("refresh" if refresh else "access"):
             raise NotAuthenticated(_WRONG_TYPE)
         return Identity(UUID(claims["sub"]), UUID(claims["sid"]))
     except (PyJWTError, LookupError, ValueError, TypeError, AttributeError) as error:
-        # LookupError: a claim is missing. The last three: it holds something else than text.
-        raise NotAuthenticated(_SAID.get(type(error).__name__)) from None
+        # LookupError: a claim is missing. The last three: a claim is not a string.
+        raise NotAuthenticated(_DETAILS.get(type(error).__name__)) from None
 
 
 def _sent_token() -> str:
-    """The request's only bearer token. The header may be a list, as some proxies make of two headers."""
+    """Return the request's only bearer token. Some proxies join two headers into a list."""
     items = [item.split() for item in request.headers.get("Authorization", "").strip().strip(",").split(",")]
-    bearers = [words for words in items if words[:1] == ["Bearer"]]
+    bearers = [words for words in items if words and words[0].lower() == "bearer"]
     if [] in items or len(bearers) != 1 or len(bearers[0]) != 2:
         raise NotAuthenticated
     return bearers[0][1]
 
 
 def _sent_key() -> str | None:
-    """The API key in the request's header, as it was sent; None where the header holds something else, or nothing."""
+    """Return the API key in the request's header, or None if there is none."""
     credential = _bearer()
     return credential if credential.startswith(api_keys.MARK) else None
 
 
 def _bearer() -> str:
-    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
-    return credential.strip(" ") if scheme.lower() == "bearer" else ""
+    scheme, *credential = request.headers.get("Authorization", "").split(maxsplit=1) or [""]
+    return credential[0].strip() if credential and scheme.lower() == "bearer" else ""
 
 
 def _admit_ops() -> None:
-    if ops_caller():
+    if is_ops_caller():
         return
     if services().settings.server.ops_token is not None:
-        raise NotAuthenticated("This is for whoever watches the server: send `Authorization: Bearer <OPS_TOKEN>`.")
-    raise NotAllowed(
-        "Without OPS_TOKEN this is open only to callers on the server's own machine, and only while it listens on a "
-        "loopback address; set OPS_TOKEN and send it as bearer token."
+        raise NotAuthenticated("This is for monitoring: send `Authorization: Bearer <OPS_TOKEN>`.")
+    raise PermissionDenied(
+        "Without OPS_TOKEN this is only for callers on the server's own machine, and only while HOST is a loopback "
+        "address; set OPS_TOKEN and send it as bearer token."
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a server that listens on `host` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Our blueprint: reads strictly, and declares who may enter and what is created once."""
+"""The blueprint of all views: strict parsing, access control, and idempotent creation."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,21 +10,24 @@ from marshmallow import Schema
 from app.api import idempotency
 from app.api.access import Access, admit, scope_for
 from app.api.parsing import StrictParser
-from app.errors import IdempotencyMismatch, ParleyError, RequestUnderWay
-from app.models import KeyScope
+from app.enums import KeyScope
+from app.errors import IdempotencyMismatch, ParleyError, RequestInProgress
 
-RAISES = "x-raises"  # where an operation's description holds the errors of `raises` until it is completed
-# For the description of a view that makes something.
-LOCATION = {"Location": {"description": "Where it is now.", "required": True, "schema": {"type": "string"}}}
+RAISES = "x-raises"  # key of the errors that `raises` declares; removed when the description is completed
+# Response header of a view that creates something.
+LOCATION = {"Location": {"description": "Path of the created object.", "required": True, "schema": {"type": "string"}}}
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A flask-smorest blueprint with an `access` that holds for each of its routes; there is no default.
+    """A flask-smorest blueprint with one `access` for all its routes; there is no default.
 
-    `scope` is what an API key needs for all of them; without it reading takes one scope and changing another. Requests
-    are counted and limited, see `app.api.limits`, unless `limited` says that they cost nothing and are always wanted.
+    `scope` is the scope that an API key needs for all of them; without it, reading needs `read` and changing `write`.
+    Requests are rate-limited, see `app.api.limits`, unless `limited` is False, as for health checks.
+    With `always_served`, the bounds of `app.api.in_flight` do not apply. `streams` says that all responses are streams,
+    `uploads` that bodies may be files. The OpenAPI document has the routes unless `documented` is False, as for a
+    protocol that is not REST.
     """
 
     ARGUMENTS_PARSER = StrictParser()
@@ -37,51 +40,59 @@ class Blueprint(flask_smorest.Blueprint):
         access: Access,
         scope: KeyScope | None = None,
         limited: bool = True,
+        always_served: bool = False,
+        streams: bool = False,
+        documented: bool = True,
+        uploads: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(name, import_name, **options)
         self.access = access
         self.limited = limited
+        self.always_served = always_served
+        self.streams = streams
+        self.documented = documented
+        self.uploads = uploads
         self._scope = scope
         self.before_request(lambda: admit(access, self.scope_of(request.method)))
 
     def scope_of(self, method: str) -> KeyScope | None:
-        """The scope that an API key needs for `method` here.
+        """Return the scope that an API key needs for `method` in this blueprint.
 
-        None where none opens anything (PERSON), and where nobody is asked who they are (PUBLIC).
+        It is None where keys are not accepted (SESSION) or no authentication is needed (PUBLIC).
         """
         return scope_for(self.access, method, self._scope)
 
     @classmethod
     def raises(cls, *kinds: type[ParleyError]) -> Callable[[View], View]:
-        """For the API's description: what a view can fail with beyond what its route, its access and its arguments say.
+        """Declare the errors of a view for the API's description.
 
-        The description knows of those by itself, see `app.api.openapi`.
+        Errors that follow from its route, access or arguments are added by `app.api.openapi`.
         """
 
         def decorate(view: View) -> View:
-            known = getattr(view, "_apidoc", {}).get("manual_doc", {}).get(RAISES, ())
-            documented: View = cls.doc(**{RAISES: [*known, *kinds]})(view)
+            declared = getattr(view, "_apidoc", {}).get("manual_doc", {}).get(RAISES, ())
+            documented: View = cls.doc(**{RAISES: [*declared, *kinds]})(view)
             return documented
 
         return decorate
 
     def creates(self, schema: type[Schema], status: int = 201) -> Callable[[View], View]:
-        """For a POST that makes something: what it answers, and that it makes it once for an `Idempotency-Key`.
+        """Declare a POST view that creates an object, once per `Idempotency-Key`.
 
-        The view gives the thing and the headers, of which `Location` is one. It stands below `arguments`, which read
-        what the key stands for, and stores through `app.services.transactions`. What is answered is kept for a day: no
-        secret may be in it.
+        The view returns the object and the headers, with `Location`. Place it below `arguments`, which parse the
+        request that the key identifies; the view must store through `app.services.transactions`. The response is kept
+        for a day, so it must not contain secrets.
         """
 
         def decorate(view: View) -> View:
-            for each in (
+            for decorator in (
                 self.response(status, schema, headers={**LOCATION, **idempotency.REPLAYED}),
-                idempotency.answered_once,
+                idempotency.replay_repeated,
                 self.doc(parameters=[idempotency.PARAMETER]),
-                self.raises(IdempotencyMismatch, RequestUnderWay),
+                self.raises(IdempotencyMismatch, RequestInProgress),
             ):
-                view = each(view)
+                view = decorator(view)
             return view
 
         return decorate

@@ -1,6 +1,6 @@
-"""The page at /docs: this server's own description, shown by Swagger UI, whose files come with a package.
+"""The page at /docs: Swagger UI, from an installed package, with this server's OpenAPI document.
 
-Nothing of it is fetched from anywhere else, so it works without the internet, and its policy says so to the browser.
+All files come from this server, which the Content-Security-Policy enforces, so the page works without the internet.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.api.security import PAGE_POLICY
 
-_OURS = Path(__file__).with_name("docs_page")
+_FOLDER = Path(__file__).with_name("docs_page")
 _BUNDLE = Path(str(resources.files("flask_swagger_ui"))) / "dist"
-# Swagger UI's style sheet has its icons in itself.
+# Swagger UI's style sheet contains its icons as data URLs.
 _POLICY = f"{PAGE_POLICY}; img-src 'self' data:"
 
 _FILES = {
-    "start.js": (_OURS / "start.js", "text/javascript"),
+    "start.js": (_FOLDER / "start.js", "text/javascript"),
     "swagger-ui.css": (_BUNDLE / "swagger-ui.css", "text/css"),
     "swagger-ui-bundle.js": (_BUNDLE / "swagger-ui-bundle.js", "text/javascript"),
     "favicon.png": (_BUNDLE / "favicon-32x32.png", "image/png"),
@@ -35,16 +35,16 @@ blueprint = Blueprint(
     access=Access.PUBLIC,
     limited=False,
     url_prefix="/docs",
-    description="What this API can do, for people",
+    description="Interactive documentation of this API",
 )
 
 
 @blueprint.route("")
 @blueprint.response(200, _TEXT, content_type="text/html")
-@blueprint.alt_response(304, description="Still the same, by its ETag.")
+@blueprint.alt_response(304, description="Unchanged, by its ETag.")
 def docs_page() -> Response:
-    """This API as a page to read and to try"""
-    response = _answer(_OURS / "index.html", "text/html")
+    """Get the interactive documentation page."""
+    response = _answer(_FOLDER / "index.html", "text/html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
@@ -53,14 +53,14 @@ def docs_page() -> Response:
 @blueprint.response(200, _TEXT, content_type="text/javascript")
 @blueprint.alt_response(200, schema=_TEXT, content_type="text/css", success=True)
 @blueprint.alt_response(200, schema=_TEXT, content_type="image/png", success=True)
-@blueprint.alt_response(304, description="Still the same, by its ETag.")
+@blueprint.alt_response(304, description="Unchanged, by its ETag.")
 def docs_file(name: str) -> Response:
-    """A file of the page"""
+    """Get a file of the documentation page."""
     return _answer(*_FILES[name])
 
 
 def _answer(path: Path, media_type: str) -> Response:
-    """The file. Browsers keep it, and ask each time whether it has changed."""
+    """Return the file; browsers cache it and revalidate it with its ETag."""
     body, tag = _read(path)
     response = Response(body, mimetype=media_type, headers={"Cache-Control": "no-cache"})
     response.set_etag(tag)
@@ -69,6 +69,6 @@ def _answer(path: Path, media_type: str) -> Response:
 
 @cache
 def _read(path: Path) -> tuple[bytes, str]:
-    """Its content and what that is known by; kept by the process, two megabytes for all of them."""
+    """Return content and ETag, cached in the process: 2 MB for all files."""
     body = path.read_bytes()
     return body, hashlib.sha256(body).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Conversations as documents: out, to keep or to read, and in again."""
+"""Export and import of conversations as documents."""
 
 from typing import Any
 from uuid import UUID
@@ -9,10 +9,19 @@ from sqlalchemy import Row
 
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
-from app.api.download import ATTACHMENT, streamed
+from app.api.download import ATTACHMENT, MARKDOWN, streamed
+from app.api.in_flight import hold_stream
 from app.api.schemas.conversations import ConversationSchema
 from app.api.schemas.exports import ExportQuery, ExportSchema
-from app.errors import ArchiveDamaged, Conflict
+from app.container import services
+from app.errors import (
+    ArchiveDamaged,
+    Conflict,
+    Overloaded,
+    StorageFull,
+    StorageLimitReached,
+    TooManyStreams,
+)
 from app.services.exports import FORMATS, open_export
 from app.services.imports import import_conversation
 
@@ -21,7 +30,7 @@ blueprint = Blueprint(
     __name__,
     url_prefix="/api/conversations",
     access=Access.USER,
-    description="Conversations as documents",
+    description="Export and import of conversations",
 )
 
 
@@ -29,27 +38,24 @@ blueprint = Blueprint(
 class Export(MethodView):
     @blueprint.arguments(ExportQuery, location="query")
     @blueprint.response(200, ExportSchema, headers=ATTACHMENT)
-    @blueprint.alt_response(
-        200,
-        schema={"type": "string"},
-        content_type="text/markdown",
-        description="The conversation. A document that ends early is cut off, not complete.",
-        headers=ATTACHMENT,
-        success=True,
-    )
-    @blueprint.raises(Conflict, ArchiveDamaged)
+    @blueprint.alt_response(200, **MARKDOWN, success=True)
+    @blueprint.raises(Conflict, ArchiveDamaged, TooManyStreams, Overloaded)
     def get(self, query: dict[str, Any], conversation_id: UUID) -> Response:
-        """A conversation with all its messages as one document, streamed"""
-        export, wanted = open_export(caller().user_id, conversation_id), FORMATS[query["format"]]
-        return streamed(wanted.write(export), export.filename(wanted.extension), wanted.media_type)
+        """Export a conversation with all its messages as one streamed document."""
+        hold_stream()
+        export, format_ = open_export(caller().user_id, conversation_id), FORMATS[query["format"]]
+        return streamed(format_.write(export), export.filename(format_.extension), format_.media_type)
 
 
 @blueprint.route("/import")
 class Import(MethodView):
     @blueprint.arguments(ExportSchema)
     @blueprint.creates(ConversationSchema)
+    @blueprint.raises(StorageLimitReached, StorageFull)
     def post(self, body: dict[str, Any]) -> tuple[Row[Any], dict[str, str]]:
-        """A new conversation from an exported document"""
-        kept = {name: body["conversation"][name] for name in ("title", "status", "meta")}
-        created = import_conversation(caller().user_id, messages=body["messages"], **kept)
+        """Import a conversation from an exported document."""
+        values = {name: body["conversation"][name] for name in ("title", "status", "meta")}
+        services().room.check()
+        max_bytes = services().settings.chat.user_max_bytes
+        created = import_conversation(caller().user_id, messages=body["messages"], max_bytes=max_bytes, **values)
         return created, {"Location": url_for("conversations.OneConversation", conversation_id=created.id)}

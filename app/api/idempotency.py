@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: how it is read, and views that answer it. `Blueprint.creates` declares such a view."""
+"""The header `Idempotency-Key`. `Blueprint.creates` declares views that support it."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -8,7 +8,7 @@ from flask import Response, request
 
 from app.api.access import caller
 from app.errors import InvalidInput
-from app.services.idempotency import Answer, once, request_hash
+from app.services.idempotency import StoredResponse, request_hash, run_once
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -19,55 +19,58 @@ PARAMETER = {
     "name": HEADER,
     "required": False,
     "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
-    "description": "1 to 255 printable ASCII characters of your choice. For a day the same key with the same request"
-    " is answered as it was the first time, and nothing is created again; another request with it is refused.",
+    "description": "1 to 255 printable ASCII characters of your choice. For a day, repeating the request with the same"
+    " key returns the first response and creates nothing; a different request with that key is refused.",
 }
 REPLAYED = {
     "Idempotency-Replayed": {
-        "description": "`true` where the answer is told again and nothing was done; else absent.",
+        "description": "`true` if the response is replayed and nothing was done; otherwise absent.",
         "schema": {"const": "true"},
     }
 }
 
 
 def sent_key() -> str | None:
-    """The request's Idempotency-Key, if it has one. Raises `InvalidInput` for what cannot be one."""
+    """Return the request's Idempotency-Key, if it has one. Raises `InvalidInput` for a malformed one."""
     key = request.headers.get(HEADER)
     if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidInput("The Idempotency-Key must be 1 to 255 printable ASCII characters.")
     return key
 
 
-def answered_once(view: View) -> View:
-    """Make `view` answer the same request under the same key as it did the first time.
+def replay_repeated(view: View) -> View:
+    """Make `view` return its first response again if a request is repeated with the same key.
 
-    It must give a whole `Response`, and take the parsed body and query as mappings: they, method and path are what is
-    the same in the same request. Errors are not kept: they created nothing, and are found out again.
+    Requests are the same if method, path, and the parsed body and query, which `view` takes as mappings, are equal.
+    `view` must return a complete `Response`. Errors are not kept, because nothing was created.
     """
 
     @wraps(view)
     def wrapper(*arguments: Any, **path: Any) -> Response:
         key = sent_key()
         if key is None:
-            plain: Response = view(*arguments, **path)
-            return plain
-        asked = [each for each in arguments if isinstance(each, Mapping)]
+            response: Response = view(*arguments, **path)
+            return response
+        parsed = [argument for argument in arguments if isinstance(argument, Mapping)]
         created: list[Response] = []
 
-        def create() -> Answer:
+        def create() -> StoredResponse:
             response: Response = view(*arguments, **path)
             created.append(response)
-            return Answer(response.status_code, response.get_data(as_text=True), response.headers.get("Location"))
+            location = response.headers.get("Location")
+            if location is not None:  # without the path of the proxy: the next request may come another way
+                location = location.removeprefix(request.root_path.rstrip("/"))
+            return StoredResponse(response.status_code, response.get_data(as_text=True), location)
 
-        answer = once(caller().user_id, key, request_hash(f"{request.method} {request.path}", asked), create)
-        return _told_again(answer) if answer.again else created[0]
+        answer = run_once(caller().user_id, key, request_hash(f"{request.method} {request.path}", parsed), create)
+        return _replay(answer) if answer.replayed else created[0]
 
-    return wrapper  # type: ignore[return-value]  # it is called as `view` is
+    return wrapper  # type: ignore[return-value]  # the same signature as `view`
 
 
-def _told_again(answer: Answer) -> Response:
+def _replay(answer: StoredResponse) -> Response:
     response = Response(answer.body, answer.status, content_type="application/json")
     response.headers["Idempotency-Replayed"] = "true"
     if answer.location is not None:
-        response.headers["Location"] = answer.location
+        response.headers["Location"] = request.root_path.rstrip("/") + answer.location
     return response

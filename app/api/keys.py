@@ -1,4 +1,4 @@
-"""The caller's API keys. Only a person manages them: a key that could make keys would outlive its own end."""
+"""The caller's API keys. They are managed with a session only: a key that creates keys would outlive its own end."""
 
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,11 @@ from app.services import api_keys
 from app.services.api_keys import NewKey
 
 blueprint = Blueprint(
-    "keys", __name__, access=Access.PERSON, url_prefix="/api/auth/keys", description="API keys for programs"
+    "keys",
+    __name__,
+    access=Access.SESSION,
+    url_prefix="/api/auth/keys",
+    description="API keys for programs",
 )
 
 
@@ -21,13 +25,13 @@ class Keys(MethodView):
     @blueprint.arguments(KeyQuery, location="query")
     @blueprint.response(200, KeyPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Your API keys, the newest first, revoked and expired ones too"""
+        """List API keys, newest first, revoked and expired ones included."""
         return KEYS.envelope(api_keys.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(KeyCreation)
     @blueprint.response(201, NewKeySchema)
     def post(self, body: dict[str, Any]) -> NewKey:
-        """A new API key, shown this once; it stays valid when you change your password"""
+        """Create an API key, which is shown only once; it stays valid after a change of password."""
         return api_keys.create(caller(), **body)
 
 
@@ -35,5 +39,5 @@ class Keys(MethodView):
 class OneKey(MethodView):
     @blueprint.response(204)
     def delete(self, key_id: UUID) -> None:
-        """Revoke an API key: it fails from now on"""
+        """Revoke an API key."""
         api_keys.revoke(caller().user_id, key_id)

@@ -1,4 +1,4 @@
-"""What has been counted, for Prometheus."""
+"""Metrics for Prometheus."""
 
 from flask import Response, request
 from flask.views import MethodView
@@ -8,7 +8,7 @@ from app.api.blueprint import Blueprint
 from app.metrics import exposition
 
 blueprint = Blueprint(
-    "metrics", __name__, access=Access.OPS, limited=False, description="What has been counted, for Prometheus"
+    "metrics", __name__, access=Access.OPS, limited=False, always_served=True, description="Metrics for Prometheus"
 )
 
 
@@ -17,6 +17,6 @@ class Metrics(MethodView):
     @blueprint.response(200, {"type": "string"}, content_type="text/plain")
     @blueprint.alt_response(200, schema={"type": "string"}, content_type="application/openmetrics-text", success=True)
     def get(self) -> Response:
-        """The metrics of this host's processes, as OpenMetrics or Prometheus text"""
+        """Get the metrics of all processes on this host, as OpenMetrics or Prometheus text."""
         body, content_type = exposition.render(request.headers.get("Accept", ""))
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})

@@ -1,9 +1,9 @@
-"""Lists in pages: the envelope of every list, and the cursors that lead from one page to the next.
+"""Pagination with cursors: the envelope of every list, and the encoding of cursors.
 
-A cursor holds the values by which the last item of its page is ordered, so a page is found by the index however far
-down it is, and nothing that is added or removed elsewhere shifts it. It carries no user id and grants nothing: a forged
-one only starts its sender's own list at another place. It is not signed, but it is read strictly: what `encode` would
-not have written is refused.
+A cursor contains the sort key of the last item of its page (keyset pagination). So each page is an index lookup, and
+items that are added or deleted elsewhere do not shift it. A cursor contains no user id and grants no access: a forged
+one only moves the position in the caller's own list. It is not signed, but decoded strictly: anything that `encode`
+would not produce is refused.
 """
 
 import base64
@@ -17,39 +17,47 @@ import orjson
 from marshmallow import fields, validate
 
 from app.api.schemas.base import Schema
+from app.bounds import INTEGER_MAX
 from app.errors import InvalidInput
 
 DEFAULT_LIMIT = 20
 LARGEST_LIMIT = 100
-LONGEST_CURSOR = 512  # characters; ours have under 100
+LONGEST_CURSOR = 512  # characters; valid cursors have fewer than 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LARGEST_INTEGER = 2**31 - 1  # of PostgreSQL's integer
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How one value of a key is written into JSON and read back; `unpack` may raise, and gets anything JSON can say."""
+    """The JSON codec of one value of a sort key. `unpack` receives any JSON value and may raise."""
 
-    pack: Callable[[Any], int | str]
+    pack: Callable[[Any], float | str]
     unpack: Callable[[Any], Any]
 
 
 def _integer(value: Any) -> int:
-    if type(value) is not int:  # a bool is an int, too
+    if type(value) is not int:  # excludes bool
         raise ValueError("not an integer")
     return value
 
 
+def _number(value: Any) -> float:
+    if type(value) is not float:
+        raise ValueError("not a number")
+    return value
+
+
 def _position(value: Any) -> int:
-    if not 0 <= _integer(value) <= _LARGEST_INTEGER:
+    if not 0 <= _integer(value) <= INTEGER_MAX:
         raise ValueError("out of range")
     return int(value)
 
 
-# Whole microseconds, PostgreSQL's own resolution: rounding would skip or repeat rows of nearly equal times.
+# Microseconds, PostgreSQL's resolution: rounding would skip or repeat rows with almost equal times.
 MOMENT = Part(lambda moment: (moment - _EPOCH) // _MICROSECOND, lambda value: _EPOCH + _integer(value) * _MICROSECOND)
+# The same double after JSON: orjson writes the shortest digits that read back as it.
+RANK = Part(lambda rank: rank, _number)
 IDENTIFIER = Part(lambda identifier: identifier.hex, lambda value: UUID(hex=value))
 POSITION = Part(lambda position: position, _position)
 
@@ -57,8 +65,8 @@ POSITION = Part(lambda position: position, _position)
 class Pages:
     """The pages of one kind of list.
 
-    `tag` names what is listed and the version of its key, so that a cursor of another list, or of an older order, is
-    refused. `key` takes an item to the values it is ordered by, and `parts` says how each of them is written.
+    `tag` names the list and the version of its sort key, so that cursors of another list or an older order are refused.
+    `key` returns the sort key of an item, and `parts` are the codecs of its values.
     """
 
     def __init__(self, tag: str, key: Callable[[Any], tuple[Any, ...]], *parts: Part) -> None:
@@ -67,38 +75,38 @@ class Pages:
         self._parts = parts
 
     def encode(self, *key: Any) -> str:
-        """The cursor after the item with this key."""
+        """Return the cursor after the item with this sort key."""
         packed = [part.pack(value) for part, value in zip(self._parts, key, strict=True)]
         return base64.urlsafe_b64encode(orjson.dumps([self._tag, *packed])).rstrip(b"=").decode()
 
     def decode(self, cursor: str) -> tuple[Any, ...]:
-        """The key in a cursor. Raises `InvalidInput` for anything that `encode` did not write."""
+        """Return the sort key in a cursor. Raises `InvalidInput` for anything that `encode` does not produce."""
         try:
             if len(cursor) <= LONGEST_CURSOR:
                 tag, *values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
                 key = tuple(part.unpack(value) for part, value in zip(self._parts, values, strict=True))
-                # Written again it must be the same: base64 and JSON can say one thing in many ways.
+                # Encode again to compare: base64 and JSON have several spellings of one value.
                 if tag == self._tag and self.encode(*key) == cursor:
                     return key
         except (ValueError, TypeError, OverflowError, AttributeError):
             pass
-        raise InvalidInput(fields={"cursor": ["Not a cursor of this list: send `next_cursor` as it was answered."]})
+        raise InvalidInput(fields={"cursor": ["This is not a cursor of this list: send `next_cursor` unchanged."]})
 
     def envelope(self, rows: Sequence[Any], limit: int) -> dict[str, Any]:
-        """A page of at most `limit` out of up to `limit` + 1 rows; the one too many says that there is a next page."""
-        more = len(rows) > limit
+        """Return the page with the first `limit` of up to `limit` + 1 rows; an extra row means that a page follows."""
+        has_more = len(rows) > limit
         items = rows[:limit]
-        return {"items": items, "next_cursor": self.encode(*self._key(items[-1])) if more else None}
+        return {"items": items, "next_cursor": self.encode(*self._key(items[-1])) if has_more else None}
 
 
 class Cursor(fields.String):
-    """The field of a cursor; loads as its key."""
+    """A cursor, which loads as its sort key."""
 
     def __init__(self, pages: Pages) -> None:
         super().__init__(
             data_key="cursor",
             load_default=None,
-            metadata={"description": "`next_cursor` of the page before.", "maxLength": LONGEST_CURSOR},
+            metadata={"description": "`next_cursor` of the previous page.", "maxLength": LONGEST_CURSOR},
         )
         self._pages = pages
 
@@ -107,13 +115,17 @@ class Cursor(fields.String):
 
 
 class PageQuery(Schema):
-    """The query of a list; each adds `after = Cursor(...)` of its own kind."""
+    """The query of a list. Subclasses add `after = Cursor(...)` of their list."""
 
-    limit = fields.Integer(load_default=DEFAULT_LIMIT, validate=validate.Range(1, LARGEST_LIMIT))
+    limit = fields.Integer(
+        load_default=DEFAULT_LIMIT,
+        validate=validate.Range(1, LARGEST_LIMIT),
+        metadata={"description": "Largest number of objects on the page."},
+    )
 
 
 def page_of(item: type[Schema]) -> type[Schema]:
-    """The schema of a page of `item`s."""
+    """Return the schema of a page of `item`s."""
     name = item.__name__.removesuffix("Schema")
     envelope = {"items": fields.List(fields.Nested(item)), "next_cursor": fields.String(allow_none=True)}
     return Schema.from_dict(envelope, name=f"{name}PageSchema")  # type: ignore[arg-type,return-value]

@@ -1,4 +1,4 @@
-"""Projects: chatbots with prompts, a provider and a model of their own."""
+"""Projects: chatbots with their own prompts, provider and model."""
 
 from typing import Any
 from uuid import UUID
@@ -8,6 +8,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
+from app.api.schemas.messages import PROJECT_MESSAGES, ProjectMessagePage, ProjectMessageQuery
 from app.api.schemas.projects import (
     PROJECTS,
     ProjectChange,
@@ -16,15 +17,17 @@ from app.api.schemas.projects import (
     ProjectQuery,
     ProjectSchema,
 )
+from app.container import services
+from app.errors import ArchiveDamaged, StorageLimitReached
 from app.models import Project
-from app.services import projects
+from app.services import project_messages, projects
 
 blueprint = Blueprint(
     "projects",
     __name__,
     url_prefix="/api/projects",
     access=Access.USER,
-    description="Chatbots with prompts, a provider and a model of their own",
+    description="Chatbots with their own prompts, provider and model",
 )
 
 
@@ -33,14 +36,20 @@ class Projects(MethodView):
     @blueprint.arguments(ProjectQuery, location="query")
     @blueprint.response(200, ProjectPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Your projects, the newest first"""
+        """List projects, newest first."""
         return PROJECTS.envelope(projects.page(caller().user_id, **query), query["limit"])
 
     @blueprint.arguments(ProjectCreation)
     @blueprint.creates(ProjectSchema)
+    @blueprint.raises(StorageLimitReached)
     def post(self, body: dict[str, Any]) -> tuple[Project, dict[str, str]]:
-        """A new project"""
-        created = projects.create(caller().user_id, **body)
+        """Create a project."""
+        created = projects.create(
+            caller().user_id,
+            providers=services().providers.names,
+            max_bytes=services().settings.chat.user_max_bytes,
+            **body,
+        )
         return created, {"Location": url_for(".OneProject", project_id=created.id)}
 
 
@@ -48,16 +57,26 @@ class Projects(MethodView):
 class OneProject(MethodView):
     @blueprint.response(200, ProjectSchema)
     def get(self, project_id: UUID) -> Project:
-        """A project without its prompts"""
+        """Get a project without its prompts."""
         return projects.get(caller().user_id, project_id)
 
     @blueprint.arguments(ProjectChange)
     @blueprint.response(200, ProjectSchema)
     def patch(self, body: dict[str, Any], project_id: UUID) -> Project:
-        """Change a project"""
-        return projects.change(caller().user_id, project_id, **body)
+        """Change a project."""
+        return projects.change(caller().user_id, project_id, providers=services().providers.names, **body)
 
     @blueprint.response(204)
     def delete(self, project_id: UUID) -> None:
-        """Delete a project and its prompts; its conversations stay"""
+        """Delete a project and its prompts; its conversations are kept."""
         projects.delete(caller().user_id, project_id)
+
+
+@blueprint.route("/<uuid:project_id>/messages")
+@blueprint.arguments(ProjectMessageQuery, location="query")
+@blueprint.response(200, ProjectMessagePage)
+@blueprint.raises(ArchiveDamaged)
+def messages_of_project(query: dict[str, Any], project_id: UUID) -> dict[str, Any]:
+    """List the messages of a project's conversations, archived ones included, by conversation in order of creation."""
+    rows = project_messages.page(caller().user_id, project_id, **query)
+    return PROJECT_MESSAGES.envelope(rows, query["limit"])

@@ -16,7 +16,8 @@ from app.api.schemas.prompts import (
     PromptQuery,
     PromptSchema,
 )
-from app.errors import Conflict
+from app.container import services
+from app.errors import Conflict, StorageLimitReached
 from app.models import Prompt
 from app.services import prompts
 
@@ -25,7 +26,7 @@ blueprint = Blueprint(
     __name__,
     url_prefix="/api/projects/<uuid:project_id>/prompts",
     access=Access.USER,
-    description="The system prompts that open every turn of a project",
+    description="The system prompts of a project, sent first in each of its turns",
 )
 
 
@@ -34,15 +35,17 @@ class Prompts(MethodView):
     @blueprint.arguments(PromptQuery, location="query")
     @blueprint.response(200, PromptPage)
     def get(self, query: dict[str, Any], project_id: UUID) -> dict[str, Any]:
-        """The prompts of a project, in the order in which they are told"""
+        """List the prompts of a project in the order in which they are sent."""
         return PROMPTS.envelope(prompts.page(caller().user_id, project_id, **query), query["limit"])
 
     @blueprint.arguments(PromptCreation)
     @blueprint.creates(PromptSchema)
-    @blueprint.raises(Conflict)
+    @blueprint.raises(Conflict, StorageLimitReached)
     def post(self, body: dict[str, Any], project_id: UUID) -> tuple[Prompt, dict[str, str]]:
-        """A new prompt, the last one unless `position` says otherwise"""
-        created = prompts.create(caller().user_id, project_id, **body)
+        """Create a prompt, by default after the last one."""
+        created = prompts.create(
+            caller().user_id, project_id, max_bytes=services().settings.chat.user_max_bytes, **body
+        )
         return created, {"Location": url_for(".OnePrompt", project_id=project_id, prompt_id=created.id)}
 
 
@@ -50,16 +53,16 @@ class Prompts(MethodView):
 class OnePrompt(MethodView):
     @blueprint.response(200, PromptSchema)
     def get(self, project_id: UUID, prompt_id: UUID) -> Prompt:
-        """A prompt"""
+        """Get a prompt."""
         return prompts.get(caller().user_id, project_id, prompt_id)
 
     @blueprint.arguments(PromptChange)
     @blueprint.response(200, PromptSchema)
     def patch(self, body: dict[str, Any], project_id: UUID, prompt_id: UUID) -> Prompt:
-        """Change a prompt"""
+        """Change a prompt."""
         return prompts.change(caller().user_id, project_id, prompt_id, **body)
 
     @blueprint.response(204)
     def delete(self, project_id: UUID, prompt_id: UUID) -> None:
-        """Delete a prompt"""
+        """Delete a prompt."""
         prompts.delete(caller().user_id, project_id, prompt_id)

@@ -1,22 +1,36 @@
-"""The archival: how much of it is due. Read by a job from the database."""
+"""Metrics of archival: its backlog and its bundles, read by a job from the database."""
 
-from app.metrics.readings import record_readings
-from app.metrics.registry import reading
+from datetime import timedelta
 
-_BACKLOG = reading("archive_backlog_conversations", "Conversations that have been idle for long enough to be archived.")
-_OLDEST = reading(
-    "archive_oldest_eligible_age_seconds",
-    "Time since the last sign of life of the conversation that has waited longest to be archived; 0 if none waits.",
+from app.metrics.external_gauges import record_external_gauges
+from app.metrics.registry import external_gauge
+
+_BACKLOG_TTL = timedelta(hours=4)  # of values that a job reads every hour
+_BUNDLES_TTL = timedelta(hours=50)  # every day
+ARCHIVE_BACKLOG_CONVERSATIONS = external_gauge(
+    "archive_backlog_conversations", "Conversations that are idle long enough to be archived."
 )
-_BUNDLED = reading("archive_bundles", "Archived conversations that are in a bundle.")
-_DAMAGED = reading("archive_damaged_bundles", "Bundles that the last verification found damaged, or missing.")
+ARCHIVE_OLDEST_ELIGIBLE_AGE = external_gauge(
+    "archive_oldest_eligible_age_seconds",
+    "Time since the last activity of the conversation that has waited longest to be archived; 0 if none waits.",
+)
+ARCHIVE_BUNDLES = external_gauge("archive_bundles", "Archived conversations whose messages are in a bundle.")
+ARCHIVE_DAMAGED_BUNDLES = external_gauge(
+    "archive_damaged_bundles", "Bundles that the last verification found damaged or missing."
+)
 
 
 def record_archive_backlog(conversations: int, oldest_seconds: float) -> None:
-    """So many conversations are due, and the oldest has not been heard of for so long."""
-    record_readings("archive", {_BACKLOG: {(): conversations}, _OLDEST: {(): oldest_seconds}})
+    """Record how many conversations are due for archival, and the time since the oldest one's last activity."""
+    record_external_gauges(
+        "archive",
+        {ARCHIVE_BACKLOG_CONVERSATIONS: {(): conversations}, ARCHIVE_OLDEST_ELIGIBLE_AGE: {(): oldest_seconds}},
+        ttl=_BACKLOG_TTL,
+    )
 
 
 def record_archive_bundles(bundles: int, damaged: int) -> None:
-    """So many bundles there are, and so many were found damaged."""
-    record_readings("archive_bundles", {_BUNDLED: {(): bundles}, _DAMAGED: {(): damaged}})
+    """Record how many bundles there are, and how many of them are damaged or missing."""
+    record_external_gauges(
+        "archive_bundles", {ARCHIVE_BUNDLES: {(): bundles}, ARCHIVE_DAMAGED_BUNDLES: {(): damaged}}, ttl=_BUNDLES_TTL
+    )

@@ -1,24 +1,32 @@
-"""Backups and restore drills, as the store knows them: read by a job, because a scrape must not wait for a store."""
+"""Metrics of backups and restore drills. A job reads them, because a scrape must not wait for the storage."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from app.metrics.readings import Values, record_readings
-from app.metrics.registry import reading
+from app.metrics.external_gauges import Values, record_external_gauges
+from app.metrics.registry import external_gauge
 
-_TAKEN = reading(
+_TTL = timedelta(minutes=30)  # of values that a job reads every 5 minutes
+BACKUP_LAST_SUCCESS_TIMESTAMP = external_gauge(
     "backup_last_success_timestamp_seconds",
-    "When the newest backup was taken with which nothing is known to be wrong; 0 if there is none.",
+    "Unix time of the newest backup without a known defect; 0 if there is none.",
 )
-_BYTES = reading("backup_last_bytes", "Size of its dump.")
-_DRILLED = reading("restore_drill_timestamp_seconds", "When the last restore drill began; 0 if there was none.")
-_SUCCESS = reading("restore_drill_success", "1 if the last restore drill found nothing wrong, else 0.")
-_RTO = reading("restore_drill_rto_seconds", "What the last drill took until the data were back and compared.")
-_RPO = reading("restore_drill_rpo_seconds", "Age of the newest message that the last drill restored.")
+BACKUP_LAST_BYTES = external_gauge("backup_last_bytes", "Size of the dump in the newest backup without a known defect.")
+RESTORE_DRILL_TIMESTAMP = external_gauge(
+    "restore_drill_timestamp_seconds", "Unix time at which the last restore drill began; 0 if there was none."
+)
+RESTORE_DRILL_SUCCESS = external_gauge("restore_drill_success", "1 if the last restore drill succeeded, else 0.")
+RESTORE_DRILL_RTO = external_gauge(
+    "restore_drill_rto_seconds", "Time that the last restore drill took to restore and compare the data."
+)
+RESTORE_DRILL_RPO = external_gauge(
+    "restore_drill_rpo_seconds", "Age of the newest message that the last restore drill restored."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastDrill:
-    """`began` is Unix time; the spans are seconds, `rpo` None where there was no message."""
+    """The last restore drill: `began` in Unix time, durations in seconds, `rpo` None if there was no message."""
 
     began: float
     ok: bool
@@ -26,14 +34,14 @@ class LastDrill:
     rpo: float | None
 
 
-def record_backups(taken: float, size: int, drill: LastDrill | None) -> None:
-    """The newest good backup (`taken` in Unix time, 0 for none; `size` in bytes), and the last drill."""
+def record_backups(created: float, size: int, drill: LastDrill | None) -> None:
+    """Record the newest good backup (`created` in Unix time, 0 for none; `size` in bytes) and the last drill."""
     values: Values = {
-        _TAKEN: {(): taken},
-        _BYTES: {(): float(size)},
-        _DRILLED: {(): drill.began if drill else 0.0},
-        _SUCCESS: {(): float(drill.ok) if drill else 0.0},
-        _RTO: {(): drill.rto} if drill else {},
-        _RPO: {(): drill.rpo} if drill and drill.rpo is not None else {},
+        BACKUP_LAST_SUCCESS_TIMESTAMP: {(): created},
+        BACKUP_LAST_BYTES: {(): float(size)},
+        RESTORE_DRILL_TIMESTAMP: {(): drill.began if drill else 0.0},
+        RESTORE_DRILL_SUCCESS: {(): float(drill.ok) if drill else 0.0},
+        RESTORE_DRILL_RTO: {(): drill.rto} if drill else {},
+        RESTORE_DRILL_RPO: {(): drill.rpo} if drill and drill.rpo is not None else {},
     }
-    record_readings("backups", values)
+    record_external_gauges("backups", values, ttl=_TTL)

@@ -1,30 +1,29 @@
-"""What processes remember for a moment, and how often that saves a look."""
+"""Metrics of the caches in each process."""
 
 from typing import Final, Literal
 
-from app.metrics.registry import counter
+from app.metrics.registry import KnownChildren, counter
 
-CacheName = Literal["runtime_settings", "models"]
+CacheName = Literal["runtime_settings", "models", "mcp_servers"]
 CacheResult = Literal["hit", "stale", "miss"]
 
-_NAMES: Final[tuple[CacheName, ...]] = ("runtime_settings", "models")
-_READS = counter(
-    "cache_reads_total",
-    "Values asked of a cache: hit, told at once; stale, told though it is due or cannot be had anew; miss, waited for.",
+_NAMES: Final[tuple[CacheName, ...]] = ("runtime_settings", "models", "mcp_servers")
+CACHE_REQUESTS = counter(
+    "cache_requests_total",
+    "Reads of a cache: hit (fresh), stale (returned while it is refreshed) or miss (waited for).",
     ("cache", "result"),
 )
-_LOADS = counter("cache_loads_total", "Values that a cache has looked up, by how that ended.", ("cache", "outcome"))
+CACHE_LOADS = counter("cache_loads_total", "Values that a cache has loaded, by outcome.", ("cache", "outcome"))
 
-# All of them from the start: what has never been seen is 0, not absent.
-_reads = {(name, result): _READS.labels(name, result) for name in _NAMES for result in ("hit", "stale", "miss")}
-_loads = {(name, outcome): _LOADS.labels(name, outcome) for name in _NAMES for outcome in ("ok", "error")}
+_requests = KnownChildren(CACHE_REQUESTS, [(name, result) for name in _NAMES for result in ("hit", "stale", "miss")])
+_loads = KnownChildren(CACHE_LOADS, [(name, outcome) for name in _NAMES for outcome in ("ok", "error")])
 
 
 def record_cache_read(cache: CacheName, result: CacheResult) -> None:
-    """Somebody has asked `cache` for a value."""
-    _reads[cache, result].inc()
+    """Record a read of `cache`."""
+    _requests[cache, result].inc()
 
 
 def record_cache_load(cache: CacheName, outcome: Literal["ok", "error"]) -> None:
-    """`cache` has looked a value up."""
+    """Record that `cache` has loaded a value."""
     _loads[cache, outcome].inc()

@@ -1,82 +1,90 @@
-"""What the database does, as seen from here: statements by their names, and the pool of connections."""
+"""Metrics of database statements, by name, and of the connection pool."""
 
 from typing import Literal
 
-from app.metrics.registry import Children, counter, gauge, histogram
+from app.metrics.registry import KnownChildren, LabelledChildren, counter, gauge, histogram
 
 QueryOutcome = Literal["ok", "error", "timeout"]
 
 UNNAMED = "other"
-_STATEMENTS = 500  # names, all of them from our own code, times outcomes
+_MAX_SERIES = 500  # more than statement names times outcomes
 
 _QUERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _USE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 
-_QUERY = histogram(
+DB_QUERY_DURATION = histogram(
     "db_query_duration_seconds",
-    "Time from sending a statement to having its result. A timeout is the statement's own or that of a lock.",
+    "Time from sending a statement to receiving its result. Outcome timeout: statement timeout or lock timeout.",
     ("statement", "outcome"),
     buckets=_QUERY_BUCKETS,
 )
-_CONNECTIONS = gauge(
+DB_POOL_CONNECTIONS = gauge(
     "db_pool_connections",
-    "Connections that a process holds: used ones, with those being opened, and idle ones.",
+    "Connections of a process by state: used (those being opened included) or idle.",
     ("state",),
-    across="liveall",
+    mode="liveall",
 )
-_MAX = gauge("db_pool_max", "Connections that a process may open: pool size and overflow.", across="liveall")
-_OVERFLOW = gauge("db_pool_overflow", "Connections open beyond the pool's size; closed after use.", across="liveall")
-_PENDING = gauge("db_pool_pending_requests", "Requests that wait for a connection.", across="livesum")
-_WAIT = histogram(
+DB_POOL_MAX = gauge("db_pool_max", "Most connections that a process opens: pool size plus overflow.", mode="liveall")
+DB_POOL_OVERFLOW = gauge(
+    "db_pool_overflow", "Open connections above the pool size; they are closed after use.", mode="liveall"
+)
+DB_POOL_PENDING_REQUESTS = gauge("db_pool_pending_requests", "Requests waiting for a connection.", mode="livesum")
+DB_POOL_WAIT = histogram(
     "db_pool_wait_seconds",
-    "Time from asking for a connection to getting one, or failing; opening one included.",
+    "Time from requesting a connection to getting one or failing, opening one included.",
     buckets=_WAIT_BUCKETS,
 )
-_USE = histogram("db_pool_use_seconds", "Time from getting a connection to giving it back.", buckets=_USE_BUCKETS)
-_TIMEOUTS = counter("db_pool_timeouts_total", "Requests that got no connection within the pool's timeout.")
+DB_POOL_USE = histogram(
+    "db_pool_use_seconds", "Time from getting a connection to returning it to the pool.", buckets=_USE_BUCKETS
+)
+DB_POOL_TIMEOUTS = counter("db_pool_timeouts_total", "Requests that got no connection within the pool timeout.")
 
-_queries = Children(_QUERY, limit=_STATEMENTS, overflow=(UNNAMED, "ok"))
-_used = _CONNECTIONS.labels("used")
-_idle = _CONNECTIONS.labels("idle")
+# Exposed from the start, so that a sum is 0 and not absent before the first failure.
+DB_QUERY_DURATION.series = [(UNNAMED, "error"), (UNNAMED, "timeout")]
+_queries = LabelledChildren(DB_QUERY_DURATION, limit=_MAX_SERIES, overflow=(UNNAMED, "ok"))
+_connections = KnownChildren(DB_POOL_CONNECTIONS, [("used",), ("idle",)])
 
 
 def record_query(statement: str, outcome: QueryOutcome, seconds: float) -> None:
-    """A statement has ended. `statement` is its name; `UNNAMED` for one that has none."""
+    """Record the end of a statement. `statement` is its name, or `UNNAMED`."""
     _queries[statement, outcome].observe(seconds)
 
 
 def record_pool_max(connections: int) -> None:
-    """A pool has been made that may have so many connections open."""
-    _MAX.set(connections)
+    """Record the most connections that a new pool opens."""
+    DB_POOL_MAX.metric.set(connections)
 
 
 def record_pool_state(used: int, idle: int) -> None:
-    """Connections have been taken or given back; how many of either kind there are now."""
-    _used.set(used)
-    _idle.set(idle)
+    """Record how many connections are used and idle now."""
+    _connections[("used",)].set(used)
+    _connections[("idle",)].set(idle)
 
 
 def record_pool_overflow(connections: int) -> None:
-    """The number of connections beyond the pool's size has changed; SQLAlchemy's own starts below zero."""
-    _OVERFLOW.set(max(0, connections))
+    """Record the number of connections above the pool size.
+
+    SQLAlchemy starts this number below zero, at minus the pool size.
+    """
+    DB_POOL_OVERFLOW.metric.set(max(0, connections))
 
 
 def record_pool_waiting(change: Literal[1, -1]) -> None:
-    """A request begins or ends to wait for a connection."""
-    _PENDING.inc(change)
+    """Record that a request starts (1) or stops (-1) waiting for a connection."""
+    DB_POOL_PENDING_REQUESTS.metric.inc(change)
 
 
 def record_pool_wait(seconds: float) -> None:
-    """A request has got its connection, or has been refused one, after so long."""
-    _WAIT.observe(seconds)
+    """Record how long a request waited until it got a connection or failed."""
+    DB_POOL_WAIT.metric.observe(seconds)
 
 
 def record_pool_use(seconds: float) -> None:
-    """A connection has been given back after so long."""
-    _USE.observe(seconds)
+    """Record how long a connection was in use."""
+    DB_POOL_USE.metric.observe(seconds)
 
 
 def record_pool_timeout() -> None:
-    """A request got no connection in time."""
-    _TIMEOUTS.inc()
+    """Record that a request got no connection within the pool timeout."""
+    DB_POOL_TIMEOUTS.metric.inc()

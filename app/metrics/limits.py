@@ -1,25 +1,38 @@
-"""Who was refused for having had his share, and whether the processes count together."""
+"""Metrics of rate limits: rejected requests, and processes that count without Redis."""
 
-from app.metrics.registry import counter, gauge
+from app.metrics.registry import KnownChildren, counter, gauge
 
-# Every one there is, from the start: what has never been seen is 0, not absent.
-LIMITS = ("user", "key", "address", "login", "register", "export", "turns", "tokens")
-
-_REFUSALS = counter("limit_refusals_total", "Requests refused because a limit was reached, by the limit.", ("limit",))
-_ALONE = gauge(
-    "limits_counted_alone",
-    "Processes that count limits for themselves, because their Redis does not answer.",
-    across="livesum",
+LIMITS = (
+    "user",
+    "key",
+    "address",
+    "login",
+    "register",
+    "reset",
+    "export",
+    "turns",
+    "tokens",
+    "streams",
+    "files",
+    "concurrent",
+    "bytes",
 )
 
-_refusals = {limit: _REFUSALS.labels(limit) for limit in LIMITS}
+RATE_LIMIT_REJECTIONS = counter("rate_limit_rejections_total", "Requests rejected by a limit, by limit.", ("limit",))
+RATE_LIMIT_LOCAL_PROCESSES = gauge(
+    "rate_limit_local_processes",
+    "Processes that count limits in their own memory, because Redis is unavailable.",
+    mode="livesum",
+)
+
+_rejections = KnownChildren(RATE_LIMIT_REJECTIONS, [(limit,) for limit in LIMITS])
 
 
-def record_refusal(limit: str) -> None:
-    """A request was refused; `limit` is one of `LIMITS`."""
-    _refusals[limit].inc()
+def record_rejection(limit: str) -> None:
+    """Record that a request was rejected by `limit`, one of `LIMITS`."""
+    _rejections[(limit,)].inc()
 
 
 def record_counting(*, shared: bool) -> None:
-    """This process counts with the others from now on, or for itself."""
-    _ALONE.set(0 if shared else 1)
+    """Record whether this process counts limits in Redis, with all others, or in its own memory."""
+    RATE_LIMIT_LOCAL_PROCESSES.metric.set(0 if shared else 1)

@@ -1,35 +1,31 @@
-"""Where every metric is declared, once: `METRICS` is what documentation, dashboards and rules are made from.
+"""The registry of all metrics. `METRICS` is the source of documentation, dashboards and alert rules.
 
-A process that was told to share (`app.metrics.folder`) keeps its values in files; any other keeps them in memory.
+A process that shares its metrics (`app.metrics.multiprocess`) keeps their values in files, any other one in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from functools import cache, cached_property
+from typing import Any, Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from app.metrics.folder import seat, shared_folder
+from app.metrics.multiprocess import has_room_for_child, keeps_values_in_files, process_slot
 
 PREFIX = "parley_"
-OTHER = "__other__"  # stands for every label value beyond those that are known beforehand
+OTHER = "__other__"  # replaces label values that are not known beforehand
 
 Kind = Literal["counter", "gauge", "histogram"]
-# How the values of several processes become one: added up over those that live; not at all, but told apart by a label
-# `process`, because each process has a limit of its own; or the one that was set last.
-Across = Literal["livesum", "liveall", "mostrecent"]
-
-# Created-timestamps cannot be had from files; without them both kinds of process show the same.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own gap, as below
-if shared_folder() is not None:
-    values.ValueClass = values.MultiProcessValue(process_identifier=seat)  # type: ignore[no-untyped-call]
+# How a gauge's values of several processes are combined: summed over living processes; one series per living process
+# with a label `process`, because each has its own limit; or the value that was set last.
+MultiprocessMode = Literal["livesum", "liveall", "mostrecent"]
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One metric. `name` is the full one, `labels` in their order, `buckets` in the metric's unit.
+    """The declaration of one metric: full `name`, `labels` in order, `buckets` in the metric's unit.
 
-    `read` is true for values that a job reads from elsewhere, see `app.metrics.readings`.
+    `external` marks a gauge or counter whose values a job reads from elsewhere, see `app.metrics.external_gauges`.
     """
 
     name: str
@@ -37,34 +33,89 @@ class Declared:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    read: bool = False
+    external: bool = False
 
 
 METRICS: dict[str, Declared] = {}
 REGISTRY = CollectorRegistry()
 
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
-def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
-    """Declare a counter; `name` ends in `_total`."""
+
+class DeferredMetric(Generic[Metric]):
+    """A declared metric, which prometheus_client creates at its first use, or at the start of the process.
+
+    Creating one opens files if the process shares its metrics, so declaring it, which importing does, must not create
+    it. `series` are label values to create with it: what has not occurred yet is then exposed as 0, not absent.
+    """
+
+    def __init__(self, declared: Declared, create: Callable[[], Metric]) -> None:
+        self.declared = declared
+        self._create: Callable[[], Metric] = create
+        self.series: Sequence[tuple[str, ...]] = ()
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The metric of prometheus_client."""
+        _choose_value_class()
+        metric: Metric = self._create()
+        for labels in self.series:
+            metric.labels(*labels)
+        return metric
+
+
+@cache
+def _choose_value_class() -> None:
+    """Set where prometheus_client keeps the values of all metrics of this process, before it creates the first."""
+    if keeps_values_in_files():
+        values.ValueClass = values.MultiProcessValue(process_identifier=process_slot)  # type: ignore[no-untyped-call]
+
+
+_DEFERRED: list[DeferredMetric[Any]] = []
+
+
+def create_metrics() -> None:
+    """Create all metrics declared so far that do not exist yet."""
+    for deferred in _DEFERRED:
+        _ = deferred.metric
+
+
+def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> DeferredMetric[Counter]:
+    """Declare a counter. `name` ends in `_total`."""
     declared = _declare(Declared(f"{PREFIX}{name}", "counter", help_text, tuple(labels)))
-    return Counter(declared.name, declared.help, declared.labels, registry=REGISTRY)
+    return _defer(declared, lambda: Counter(declared.name, declared.help, declared.labels, registry=REGISTRY))
 
 
-def gauge(name: str, help_text: str, labels: Sequence[str] = (), *, across: Across) -> Gauge:
-    """Declare a gauge, saying what it is across several processes."""
+def gauge(name: str, help_text: str, labels: Sequence[str] = (), *, mode: MultiprocessMode) -> DeferredMetric[Gauge]:
+    """Declare a gauge, with the way in which the values of several processes are combined."""
     declared = _declare(Declared(f"{PREFIX}{name}", "gauge", help_text, tuple(labels)))
-    return Gauge(declared.name, declared.help, declared.labels, registry=REGISTRY, multiprocess_mode=across)
+    return _defer(
+        declared,
+        lambda: Gauge(declared.name, declared.help, declared.labels, registry=REGISTRY, multiprocess_mode=mode),
+    )
 
 
-def histogram(name: str, help_text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]) -> Histogram:
-    """Declare a histogram; `buckets` are upper bounds without infinity."""
+def histogram(
+    name: str, help_text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
+) -> DeferredMetric[Histogram]:
+    """Declare a histogram. `buckets` are upper bounds without infinity."""
     declared = _declare(Declared(f"{PREFIX}{name}", "histogram", help_text, tuple(labels), tuple(buckets)))
-    return Histogram(declared.name, declared.help, declared.labels, registry=REGISTRY, buckets=buckets)
+    return _defer(
+        declared, lambda: Histogram(declared.name, declared.help, declared.labels, registry=REGISTRY, buckets=buckets)
+    )
 
 
-def reading(name: str, help_text: str, labels: Sequence[str] = ()) -> Declared:
-    """Declare a gauge that is read from elsewhere and recorded by `record_readings`."""
-    return _declare(Declared(f"{PREFIX}{name}", "gauge", help_text, tuple(labels), read=True))
+def external_gauge(name: str, help_text: str, labels: Sequence[str] = ()) -> Declared:
+    """Declare a gauge whose values a job reads from elsewhere and passes to `record_external_gauges`."""
+    return _declare(Declared(f"{PREFIX}{name}", "gauge", help_text, tuple(labels), external=True))
+
+
+def external_counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Declared:
+    """Declare a counter that another system keeps, such as the database; a job reads it as an external gauge.
+
+    `name` ends in `_total`.
+    """
+    return _declare(Declared(f"{PREFIX}{name}", "counter", help_text, tuple(labels), external=True))
 
 
 def _declare(declared: Declared) -> Declared:
@@ -74,22 +125,45 @@ def _declare(declared: Declared) -> Declared:
     return declared
 
 
-Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+def _defer(declared: Declared, create: Callable[[], Metric]) -> DeferredMetric[Metric]:
+    deferred = DeferredMetric(declared, create)
+    _DEFERRED.append(deferred)
+    return deferred
 
 
-class Children(dict[tuple[str, ...], Metric], Generic[Metric]):
-    """The children of a metric by their label values, each bound once: `.labels()` costs as much as counting does.
+class LabelledChildren(dict[tuple[str, ...], Metric], Generic[Metric]):
+    """The children of a metric by their label values, cached because `.labels()` costs as much as counting does.
 
-    Beyond `limit` children all further label values count as `overflow`.
+    After `limit` children, or while the disk has no room for another, new label values count as `overflow`.
     """
 
-    def __init__(self, metric: Metric, *, limit: int, overflow: tuple[str, ...]) -> None:
+    def __init__(self, metric: DeferredMetric[Metric], *, limit: int, overflow: tuple[str, ...]) -> None:
         super().__init__()
-        self._metric: Metric = metric
+        self._metric: DeferredMetric[Metric] = metric
         self._limit, self._overflow = limit, overflow
 
     def __missing__(self, labels: tuple[str, ...]) -> Metric:
-        if len(self) >= self._limit and labels != self._overflow:
+        if labels != self._overflow and (len(self) >= self._limit or not has_room_for_child()):
             return self[self._overflow]
-        child = self[labels] = self._metric.labels(*labels)
+        child: Metric = self._metric.metric.labels(*labels)
+        self[labels] = child
+        return child
+
+
+class KnownChildren(dict[tuple[str, ...], Metric], Generic[Metric]):
+    """The children of a metric whose label values are known: all `series` are created together with the metric.
+
+    Raises KeyError for other label values.
+    """
+
+    def __init__(self, metric: DeferredMetric[Metric], series: Iterable[tuple[str, ...]]) -> None:
+        super().__init__()
+        self._metric: DeferredMetric[Metric] = metric
+        metric.series = tuple(series)
+
+    def __missing__(self, labels: tuple[str, ...]) -> Metric:
+        if labels not in self._metric.series:
+            raise KeyError(labels)
+        child: Metric = self._metric.metric.labels(*labels)
+        self[labels] = child
         return child

@@ -1,53 +1,67 @@
-"""One file per entity. Importing this package imports all of them, which is what Alembic compares the database with."""
+"""ORM models, one module per table. The package imports all of them, because Alembic compares their metadata."""
 
-from app.models.api_key import ApiKey, KeyScope
-from app.models.archive_run import ArchiveRun, ArchiveRunState
-from app.models.audit_event import AuditEvent, AuditResult
-from app.models.conversation import Conversation, ConversationStatus, ConversationStorage
+from app.models.api_key import ApiKey
+from app.models.archive_run import ArchiveRun
+from app.models.audit_event import AuditEvent
+from app.models.audit_seal import AuditSeal
+from app.models.check_acknowledgement import CheckAcknowledgement
+from app.models.conversation import Conversation
 from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
 from app.models.erasure import Erasure
-from app.models.erasure_under_way import ErasureUnderWay
+from app.models.file import File, FileContent, FileRemoval
 from app.models.idempotency_key import IdempotencyKey
-from app.models.job_run import JobRun, JobRunStatus
+from app.models.job_cancellation import JobCancellation
+from app.models.job_run import JobRun
+from app.models.lease import Lease
 from app.models.legal_hold import LegalHold
-from app.models.message import Message, MessageRole
+from app.models.mcp_server import McpServer
+from app.models.message import Message
+from app.models.password_reset import PasswordReset
+from app.models.pending_erasure import PendingErasure
 from app.models.project import Project
 from app.models.prompt import Prompt
 from app.models.runtime_setting import RuntimeSetting
+from app.models.search_document import SearchDocument
 from app.models.session import Session
-from app.models.turn import Turn, TurnStatus
+from app.models.stored_bytes import StoredBytes
+from app.models.todo import Todo
+from app.models.tool_call import ToolCallRecord
+from app.models.turn import Turn
 from app.models.turn_event import TurnEventBatch
-from app.models.user import User, UserRole, UserStatus
+from app.models.user import User
 
 __all__ = [
     "ApiKey",
     "ArchiveRun",
-    "ArchiveRunState",
     "AuditEvent",
-    "AuditResult",
+    "AuditSeal",
+    "CheckAcknowledgement",
     "Conversation",
     "ConversationArchive",
     "ConversationSearch",
-    "ConversationStatus",
-    "ConversationStorage",
     "Erasure",
-    "ErasureUnderWay",
+    "File",
+    "FileContent",
+    "FileRemoval",
     "IdempotencyKey",
+    "JobCancellation",
     "JobRun",
-    "JobRunStatus",
-    "KeyScope",
+    "Lease",
     "LegalHold",
+    "McpServer",
     "Message",
-    "MessageRole",
+    "PasswordReset",
+    "PendingErasure",
     "Project",
     "Prompt",
     "RuntimeSetting",
+    "SearchDocument",
     "Session",
+    "StoredBytes",
+    "Todo",
+    "ToolCallRecord",
     "Turn",
     "TurnEventBatch",
-    "TurnStatus",
     "User",
-    "UserRole",
-    "UserStatus",
 ]

@@ -1,29 +1,21 @@
-import enum
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, DateTime, LargeBinary, String, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.enums import KeyScope
 from app.extensions import Base
 from app.models.columns import CreatedAt, OwnId, UserOwned
-
-
-class KeyScope(enum.StrEnum):
-    CHAT = "chat"
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
 
 _SCOPES = ", ".join(f"'{scope}'" for scope in KeyScope)
 
 
 class ApiKey(Base):
-    """What a program calls with in its owner's place. Holds the SHA-256 of the key, never the key.
+    """An API key, with the access of its owner limited to `scopes`. Stores the SHA-256 of the key, never the key.
 
-    The key names its owner and its row, so it is found by the primary key; no index over the hashes is needed.
-    `last_used_at` lags behind by a minute or so.
+    The key contains the primary key of its row, so no index on the hashes is needed. `last_used_at` is up to two
+    minutes old.
     """
 
     __tablename__ = "api_keys"
@@ -31,7 +23,7 @@ class ApiKey(Base):
     user_id: Mapped[UserOwned]
     id: Mapped[OwnId]
     name: Mapped[str] = mapped_column(String(100))
-    prefix: Mapped[str] = mapped_column(String(16))  # how the key begins, for people to tell it by
+    prefix: Mapped[str] = mapped_column(String(16))  # first characters of the key, so that people can identify it
     key_hash: Mapped[bytes] = mapped_column(LargeBinary)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -15,16 +15,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.enums import ConversationStatus
 from app.extensions import Base
-from app.models.columns import OwnerId, one_of
-from app.models.conversation import ConversationStatus
+from app.models.columns import OwnerId, enum_check
 
 
 class ConversationArchive(Base):
-    """All the messages of a bundled conversation, compressed; `app/services/archives.py` knows how.
+    """The compressed messages of a bundled conversation; `app/services/bundles.py` has the format.
 
-    `sha256` and `plain_bytes` are of what the bundle holds, uncompressed. `run_id` is the run that wrote it: a plain
-    column, because runs are the operator's. `previous_status` is what an undo gives back.
+    `sha256` and `plain_bytes` refer to the uncompressed content. `run_id` is the run that wrote it, without a foreign
+    key, because runs have no owner. An undo restores `previous_status`.
     """
 
     __tablename__ = "conversation_archives"
@@ -43,9 +43,9 @@ class ConversationArchive(Base):
         ForeignKeyConstraint(
             ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
         ),
-        one_of("previous_status", ConversationStatus),
+        enum_check("previous_status", ConversationStatus),
         CheckConstraint("message_count >= 0", name="message_count"),
         CheckConstraint("octet_length(sha256) = 32", name="sha256"),
-        # What a run has bundled, to be undone.
+        # For the undo of a run.
         Index("ix_conversation_archives_run", "run_id", "user_id", "conversation_id"),
     )

@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Uuid
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, SmallInteger, String, Uuid
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -9,10 +9,10 @@ from app.models.columns import OwnerId, UpdatedAt
 
 
 class ConversationSearch(Base):
-    """What a conversation is found by: the words of its messages and, weighted higher, of its title.
+    """Search terms of a conversation's title, and how far its messages are indexed (see SearchDocument).
 
-    Written by a job some time after the turn, so that a turn pays nothing for it. `indexed_position` and
-    `indexed_title` say what of the conversation it was written from; where they differ from it, it is stale.
+    A job writes it after the turn, so that a turn pays nothing for it. It is stale where `indexed_title` or
+    `indexed_position` differ from the conversation, or `rules` from the version of the word rules.
     """
 
     __tablename__ = "conversation_search"
@@ -21,7 +21,8 @@ class ConversationSearch(Base):
     conversation_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     document: Mapped[str] = mapped_column(TSVECTOR)
     indexed_title: Mapped[str | None] = mapped_column(String(200))
-    indexed_position: Mapped[int] = mapped_column(Integer)  # of the last message in it, 0 for none
+    indexed_position: Mapped[int] = mapped_column(Integer)  # of the newest message in the documents, 0 for none
+    rules: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (

@@ -7,13 +7,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.extensions import Base
-from app.models.columns import new_id
+from app.ids import new_id
 
 
 class Erasure(Base):
-    """The receipt for an account that was erased: what went, and which backups still had it. An operator's table.
+    """The receipt of an erased user: deleted rows, and backups that still contained the user.
 
-    Nothing of the person is in it but the id, by which a later check looks whether something has come back.
+    The only personal data in it is the id, with which a check finds erased users that a restore has brought back.
     """
 
     __tablename__ = "erasures"
@@ -22,6 +22,6 @@ class Erasure(Base):
     account_id: Mapped[UUID] = mapped_column(Uuid)
     requested_by: Mapped[str] = mapped_column(String(255))
     reason: Mapped[str] = mapped_column(Text)
-    rows: Mapped[dict[str, Any]] = mapped_column(JSONB)  # how many went, by table
-    backups: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)  # that still have it: name, and when it expires
+    rows: Mapped[dict[str, Any]] = mapped_column(JSONB)  # number of deleted rows by table
+    backups: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)  # that still contained the user: name and expiry
     erased_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -9,10 +9,10 @@ from app.models.columns import CreatedAt, Moment, UserOwned
 
 
 class IdempotencyKey(Base):
-    """What the first request with this key was answered, to be told again; a turn keeps its key on itself instead.
+    """The response of the first request with an idempotency key, for replays. Turns store their own keys.
 
-    `request_hash` is the SHA-256 of what was asked, `status` the HTTP status of the answer, and `response` its `body`,
-    as text, and `location`. The latter two are null only within the transaction that answers the first request.
+    `request_hash` is the SHA-256 of the request, `status` the HTTP status of the response, and `response` its `body` (a
+    string) and `location`. The last two are null only within the transaction of the first request.
     """
 
     __tablename__ = "idempotency_keys"

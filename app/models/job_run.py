@@ -1,4 +1,3 @@
-import enum
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,25 +6,18 @@ from sqlalchemy import CheckConstraint, DateTime, Index, Integer, String, Text, 
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.bounds import JOB_REASON_LIMIT
+from app.enums import JobRunStatus
 from app.extensions import Base
-from app.models.columns import new_id, one_of
-
-REASON_LIMIT = 2000  # characters
-
-
-class JobRunStatus(enum.StrEnum):
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SKIPPED = "skipped"  # not needed: it runs elsewhere, or has just run
-    LOST = "lost"  # its worker ended before it did
+from app.ids import new_id
+from app.models.columns import enum_check
 
 
 class JobRun(Base):
-    """One delivery of one job's message to a worker, and what came of it. An operator's table: nobody owns its rows.
+    """One run of a job: a delivery of its message to a worker, and the result. A table of the operator.
 
-    `message_id` is the same for all deliveries of one message, which `attempt` numbers from 1. `slot` is the moment of
-    the schedule that asked for the run, null where something else did. `reason` says why a run did not succeed.
+    `message_id` is the same for all deliveries of one message, which `attempt` numbers from 1. `slot` is the scheduled
+    time, null for a run that beat did not enqueue. `reason` is set for a run that did not succeed.
     """
 
     __tablename__ = "job_runs"
@@ -39,20 +31,20 @@ class JobRun(Base):
     queued_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    request_id: Mapped[str | None] = mapped_column(String(64))  # of the request that asked for it
+    request_id: Mapped[str | None] = mapped_column(String(64))  # of the request that enqueued it
     worker: Mapped[str | None] = mapped_column(String(255))  # host:pid
     arguments: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     report: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
-        one_of("status", JobRunStatus),
+        enum_check("status", JobRunStatus),
         CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished_at"),
         CheckConstraint("attempt >= 1", name="attempt"),
-        CheckConstraint(f"char_length(reason) <= {REASON_LIMIT}", name="reason"),
-        # A job's history, its last success, and what is old enough to go.
+        CheckConstraint(f"char_length(reason) <= {JOB_REASON_LIMIT}", name="reason"),
+        # For a job's history, its last success, and the purge.
         Index("ix_job_runs_job", "job", text("started_at DESC")),
         Index("ix_job_runs_message_id", "message_id", postgresql_where=text("message_id IS NOT NULL")),
-        # Few rows at any moment: the search for runs whose worker is gone reads this and nothing else.
+        # Few rows at any time; the search for lost runs reads only this index.
         Index("ix_job_runs_running", "job", postgresql_where=text("status = 'running'")),
     )

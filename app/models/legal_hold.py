@@ -3,17 +3,16 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, String, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.bounds import REASON_LIMIT
 from app.extensions import Base
 from app.models.columns import CreatedAt, OwnerId, OwnId
 
-HOLD_REASON_LIMIT = 1000  # characters
-
 
 class LegalHold(Base):
-    """Why a conversation may not go away, who said so, and when; lifting a hold deletes its row.
+    """A legal hold that prevents the deletion of a conversation; lifting the hold deletes its row.
 
-    `conversations.legal_hold` is true while there is one. The foreign key does not cascade: as long as somebody holds
-    a conversation, PostgreSQL itself refuses its deletion, and that of its owner.
+    `conversations.legal_hold` is true while there is one. The foreign key does not cascade, so PostgreSQL refuses to
+    delete the conversation, or its owner.
     """
 
     __tablename__ = "legal_holds"
@@ -27,6 +26,6 @@ class LegalHold(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"]),
-        CheckConstraint(f"char_length(reason) BETWEEN 1 AND {HOLD_REASON_LIMIT}", name="reason"),
+        CheckConstraint(f"char_length(reason) BETWEEN 1 AND {REASON_LIMIT}", name="reason"),
         Index("ix_legal_holds_conversation", "user_id", "conversation_id"),
     )

@@ -1,4 +1,3 @@
-import enum
 from typing import Any
 from uuid import UUID
 
@@ -6,24 +5,16 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Integer, String, T
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.bounds import ANSWER_CONTENT_LIMIT, USER_CONTENT_LIMIT
+from app.enums import MessageRole
 from app.extensions import Base
-from app.models.columns import CreatedAt, OwnerId, one_of
-
-USER_CONTENT_LIMIT = 10_000  # characters a person may send in one message
-ANSWER_CONTENT_LIMIT = 1_000_000  # characters kept of anybody else's; longer is cut and marked
-
-
-class MessageRole(enum.StrEnum):
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
-    TOOL = "tool"
+from app.models.columns import CreatedAt, OwnerId, enum_check
 
 
 class Message(Base):
-    """One message, named by its place. The primary key is the only index: it orders, counts and isolates.
+    """One message, identified by its position. The primary key is the only index.
 
-    References its conversation only: a foreign key to users as well would deadlock with the erasure of a user.
+    It references its conversation only: a foreign key to users would deadlock with the erasure of a user.
     """
 
     __tablename__ = "messages"
@@ -43,9 +34,9 @@ class Message(Base):
         ForeignKeyConstraint(
             ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
         ),
-        one_of("role", MessageRole),
+        enum_check("role", MessageRole),
         CheckConstraint("position >= 1", name="position"),
-        # Strict with people only: an answer that was paid for is never thrown away by a CHECK.
+        # Strict for users' messages only: a CHECK must not lose an answer that was paid for.
         CheckConstraint(
             "CASE WHEN role = 'user'"
             f" THEN content IS NOT NULL AND char_length(content) BETWEEN 1 AND {USER_CONTENT_LIMIT}"

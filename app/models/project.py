@@ -9,7 +9,7 @@ from app.models.columns import CreatedAt, OwnId, UpdatedAt, UserOwned
 
 
 class Project(Base):
-    """A chatbot of its owner's: prompts, and a choice among the operator's providers and their models."""
+    """A chatbot of a user: prompts, and optionally one of the operator's providers and a model."""
 
     __tablename__ = "projects"
 

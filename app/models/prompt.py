@@ -8,7 +8,7 @@ from app.models.columns import CreatedAt, OwnerId, OwnId, UpdatedAt
 
 
 class Prompt(Base):
-    """A system prompt of a project. The enabled ones, by position, open the context of each of its turns."""
+    """A system prompt of a project. The enabled ones, in order of position, begin the context of each of its turns."""
 
     __tablename__ = "prompts"
 

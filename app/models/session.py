@@ -8,9 +8,10 @@ from app.models.columns import CreatedAt, Moment, OwnId, UserOwned
 
 
 class Session(Base):
-    """One login. Holds the SHA-256 of its refresh token and of the token before, never the tokens.
+    """One login. Stores the SHA-256 of its current and its previous refresh token, never the tokens.
 
-    The predecessor is honoured once, shortly after `rotated_at`: two tabs that refresh together are no theft.
+    `first_successor_hash` is set if the previous token was replaced a second time because its first successor had never
+    been presented. That successor is valid until the current token is presented.
     """
 
     __tablename__ = "sessions"
@@ -19,6 +20,7 @@ class Session(Base):
     id: Mapped[OwnId]
     refresh_hash: Mapped[bytes] = mapped_column(LargeBinary)
     previous_refresh_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    first_successor_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     rotated_at: Mapped[Moment]
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     expires_at: Mapped[Moment]

@@ -1,4 +1,3 @@
-import enum
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,25 +19,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.bounds import FINISH_REASON_LIMIT, MODEL_LIMIT
+from app.enums import TurnStatus
 from app.extensions import Base
-from app.models.columns import Moment, OwnerId, OwnId, one_of
-
-MODEL_LIMIT = 200  # characters
-FINISH_REASON_LIMIT = 50
-
-
-class TurnStatus(enum.StrEnum):
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
+from app.models.columns import Moment, OwnerId, OwnId, enum_check
 
 
 class Turn(Base):
-    """One user message and all that answers it: the ledger of what was asked of which provider, and how it ended.
+    """One user message and its answer: provider, model, tokens, status and times.
 
-    Running again after a failure is a new `attempt` of the same turn. `error` is {code, detail} of the last failure.
+    A retry of a failed turn is a new `attempt` of the same turn. `error` is {code, detail} of the last failure.
     """
 
     __tablename__ = "turns"
@@ -48,8 +38,8 @@ class Turn(Base):
     conversation_id: Mapped[UUID] = mapped_column(Uuid)
     attempt: Mapped[UUID] = mapped_column(Uuid)
     status: Mapped[str] = mapped_column(String(12))
-    position: Mapped[int] = mapped_column(Integer)  # of its user message
-    answer_position: Mapped[int | None] = mapped_column(Integer)  # of its last message, once it has one
+    position: Mapped[int] = mapped_column(Integer)  # of the user's message
+    answer_position: Mapped[int | None] = mapped_column(Integer)  # of the answer, once there is one
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     provider: Mapped[str] = mapped_column(String(20))
@@ -63,14 +53,14 @@ class Turn(Base):
     started_at: Mapped[Moment]
     first_token_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # Somebody follows the stream, here or in another process: what it says is to be stored while it runs.
+    # The stream has a subscriber in some process: store its events while the turn runs.
     events_wanted: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    # Of the last event of its stream, once it has ended; the next attempt counts on from there.
+    # Sequence number of the last stream event, once the turn has ended; the next attempt continues from it.
     last_sequence: Mapped[int | None] = mapped_column(Integer)
-    # Its place among the user's running turns, of which each is there once: so many run at a time, and never more.
+    # Number among the user's running turns, unique per user: bounds how many run at a time.
     slot: Mapped[int | None] = mapped_column(SmallInteger)
-    # What it counts for in its owner's daily quota, NULL without one: while it runs, what is set aside for it; then
-    # what it took, which is an estimate as long as no provider has said.
+    # Tokens that count in the owner's daily quota, null without one: reserved while the turn runs, then used. Used
+    # tokens are estimated if the provider did not report them.
     quota_tokens: Mapped[int | None] = mapped_column(Integer)
     quota_estimated: Mapped[bool | None] = mapped_column(Boolean)
 
@@ -78,7 +68,7 @@ class Turn(Base):
         ForeignKeyConstraint(
             ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
         ),
-        one_of("status", TurnStatus),
+        enum_check("status", TurnStatus),
         CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished_at"),
         CheckConstraint("(idempotency_key IS NULL) = (request_hash IS NULL)", name="request_hash"),
         Index("ix_turns_conversation", "user_id", "conversation_id"),
@@ -89,8 +79,8 @@ class Turn(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
-        # For the duties alone. Rows come in the order of time, so a few bytes for many pages are enough.
+        # For the routines only. Rows are in order of time, so a small BRIN index is enough.
         Index("ix_turns_started_at", "started_at", postgresql_using="brin"),
-        # Few rows are running at any moment: the sweep for stale turns reads this and nothing else.
+        # Few rows at any time; the search for stale turns reads only this index.
         Index("uq_turns_running", "user_id", "slot", unique=True, postgresql_where=text("status = 'running'")),
     )

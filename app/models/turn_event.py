@@ -10,10 +10,10 @@ from app.models.columns import CreatedAt, OwnerId
 
 
 class TurnEventBatch(Base):
-    """What a stream said in a moment, so that another process can go on telling it. Deleted after hours.
+    """A batch of stream events, so that another process can continue the stream. Deleted after some hours.
 
-    `events` is a list of [sequence, kind, data], in order; `sequence` is that of the last of them. The texts are read
-    back as they were written, never searched: json, which PostgreSQL stores as it comes.
+    `events` is a list of [sequence, kind, data], in order; `sequence` is the last one's. The type is json, not jsonb,
+    because PostgreSQL stores it unchanged and nothing searches it.
     """
 
     __tablename__ = "turn_events"
@@ -27,6 +27,6 @@ class TurnEventBatch(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "turn_id"], ["turns.user_id", "turns.id"], ondelete="CASCADE"),
-        # For the purge alone. Rows come in the order of time, so a few bytes for many pages are enough.
+        # For the purge only. Rows are in order of time, so a small BRIN index is enough.
         Index("ix_turn_events_created_at", "created_at", postgresql_using="brin"),
     )

@@ -1,1 +1,1 @@
-"""The AI providers, behind one small base. Knows neither Flask nor SQLAlchemy."""
+"""The AI providers behind one small base class. It imports neither Flask nor SQLAlchemy."""

@@ -1,207 +1,159 @@
-"""The client of everything that speaks OpenAI's chat completions: one POST, and a stream of events back."""
+"""The client of OpenAI's chat completions API: one POST request, answered by a stream of events."""
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 import orjson
-from urllib3.exceptions import HTTPError
 
-from app.errors import ProviderError
-from app.providers.answer import Answer, SaidError
-from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent, TextDelta, Timeouts
-from app.providers.deadlines import Deadlines
-from app.providers.failures import Explainer
+from app.outbound.deadlines import Deadlines
+from app.outbound.errors import OutboundError
+from app.outbound.timeouts import Timeouts
+from app.outbound.transport import Transport
+from app.providers import official
+from app.providers.answer import Answer
+from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent
+from app.providers.failures import ErrorTranslator
 from app.providers.listing import LIST_SECONDS, list_models
-from app.providers.sse import DONE, EventReader, NotUnderstood, lenient_json
-from app.providers.transport import Body, Transport
+from app.providers.options import PARAMETERS, TOOLS, RejectedOptions, rejected_options
+from app.providers.response_reader import RejectedInBand, ResponseReader
 from app.text import clean_text
-
-JSON_BYTES = 8_388_608
-AFTER_FINISH_SECONDS = 5
 
 
 class ChatCompletions(Provider):
-    """A provider at `base_url`. Subclasses say what is particular to theirs.
+    """A provider at `base_url`. Subclasses set the attributes in which their servers differ.
 
-    A key goes where the settings say, with what they say: the openai package's own variables (OPENAI_ORG_ID,
-    OPENAI_CUSTOM_HEADERS and so on) and the proxies of the environment are not used.
+    The openai package's own variables (OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS and so on) and the proxies of the
+    environment are not used.
     """
 
     headers: ClassVar[dict[str, str]] = {}
-    max_tokens = "max_tokens"  # what the server calls `max_output_tokens`
-    asks_first = "models"  # what can be asked for that costs nothing, and that a wrong key does not get
-    usage_is_optional = False  # whether the server may not know `stream_options`; found out with the first request
+    max_tokens = "max_tokens"  # the server's name of `max_output_tokens`
+    ping_path = "models"  # a GET request that costs nothing and needs a valid key
+    stream_options_optional = False  # whether the server may reject `stream_options`; the first request shows it
 
     def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
         self.default_model = model or self.default_model
         self.timeouts = timeouts
         self._base_url, self._key = base_url, api_key or ""
-        self._asks_usage = True
+        self._request_usage = True
+        self._rejected = RejectedOptions()
         self._transport = Transport(base_url, self._key, self.headers)
 
     @contextmanager
     def stream(self, request: ChatRequest) -> Iterator[Iterator[StreamEvent]]:
-        """See Provider. Bounds: 1 MiB a line, 8 MiB a whole JSON answer, TEXT_CHARS of text (then "length")."""
-        deadlines = Deadlines(self.timeouts, self.name, request.hangup, request.until)
+        """Answer as `Provider.stream` does.
+
+        Bounds: 1 MiB for a line, 8 MiB for a JSON answer, TEXT_CHARS of text (then the finish reason is "length").
+        """
+        deadlines = Deadlines(self.timeouts, request.cancel_token, request.until)
         model = request.model or self.default_model
         texts = [message.content for message in request.messages if message.content]
-        explain = Explainer(self.name, model, self._key, texts, deadlines)
-        body = self._open(request, model, deadlines, explain)
-        reading = _Reading(body, Answer(model), deadlines, explain)
+        errors = ErrorTranslator(self.name, model, self._key, texts)
+        reader = self._open(request, model, deadlines, errors)
         try:
-            with closing(reading.events()) as events:
+            with closing(self._events(reader, request, model)) as events:
                 yield events
         finally:
-            reading.leave()
+            reader.close()
 
-    def second_opinion(self, model: str, question: str, seconds: float) -> str | None:
-        """See Provider: OpenAI's own package asks."""
-        from app.providers.official import second_opinion
-
-        known = {"base_url": self._base_url, "api_key": self._key}
-        return second_opinion(**known, model=model, question=question, seconds=seconds)
+    def cross_check(self, model: str, question: str, seconds: float) -> str | None:
+        """Return the answer that OpenAI's own package gets. Raises `ProviderError`."""
+        return official.cross_check(
+            base_url=self._base_url, api_key=self._key, model=model, question=question, seconds=seconds
+        )
 
     def models(self) -> list[str]:
-        """See Provider; from the server's own list, within LIST_SECONDS."""
+        """Return the server's own list, read within LIST_SECONDS. Raises `ProviderError`."""
         times = Timeouts(min(self.timeouts.connect, LIST_SECONDS), LIST_SECONDS, LIST_SECONDS, LIST_SECONDS)
-        deadlines = Deadlines(times, self.name)
-        return list_models(self._transport, deadlines, Explainer(self.name, "", self._key, (), deadlines))
+        return list_models(self._transport, Deadlines(times), ErrorTranslator(self.name, "", self._key, ()))
 
     def ping(self, seconds: float) -> None:
-        """The status of the answer is enough: not every server has a list of models, but each that wants a key looks at
-        it first.
+        """Check the status of a response to `ping_path`. Raises `ProviderError`.
+
+        Not every server has a list of models, but each that needs a key checks it first.
         """
-        deadlines = Deadlines(Timeouts(seconds, seconds, seconds, seconds), self.name)
-        explain = Explainer(self.name, self.default_model, self._key, (), deadlines)
+        deadlines = Deadlines(Timeouts(seconds, seconds, seconds, seconds))
+        errors = ErrorTranslator(self.name, self.default_model, self._key, ())
         try:
-            body = self._transport.get(self.asks_first, deadlines)
-        except (HTTPError, OSError, UnicodeError) as error:
-            raise explain.broken(error) from None
-        refusal = body.read_error() if body.status >= HTTPStatus.BAD_REQUEST else b""
+            body = self._transport.get(self.ping_path, deadlines)
+        except OutboundError as error:
+            raise errors.from_outbound(error) from None
+        error_body = body.read_error() if body.status >= HTTPStatus.BAD_REQUEST else b""
         body.close()
         if body.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-            raise explain.status(body.status, body.headers, refusal)
+            raise errors.from_status(body.status, body.headers, error_body)
 
-    def _payload(self, request: ChatRequest, model: str, asks_usage: bool) -> dict[str, Any]:
+    def _payload(
+        self, request: ChatRequest, model: str, request_usage: bool, dropped: Collection[str]
+    ) -> dict[str, Any]:
         payload: dict[str, Any] = {"model": model, "messages": [_message(m) for m in request.messages], "stream": True}
-        if asks_usage:
+        if request_usage:
             payload["stream_options"] = {"include_usage": True}
-        if request.tools:
+        if request.tools and TOOLS not in dropped:
             payload["tools"] = list(request.tools)
-        for option, theirs in (
-            ("temperature", "temperature"),
-            ("top_p", "top_p"),
-            ("max_output_tokens", self.max_tokens),
-        ):
-            if request.options.get(option) is not None:
-                payload[theirs] = request.options[option]
+            if request.answer_only:
+                payload["tool_choice"] = "none"
+        for option in _options(request):
+            if option not in dropped:
+                parameter = self.max_tokens if option == "max_output_tokens" else option
+                payload[parameter] = request.options[option]
         return payload
 
-    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, explain: Explainer) -> Body:
-        """Send the request; returns at a 200's headers, and raises a ProviderError for everything else."""
-        asks_usage = self._asks_usage
-        try:
-            body = self._transport.post("chat/completions", _json(self._payload(request, model, asks_usage)), deadlines)
-        except (HTTPError, OSError, UnicodeError) as error:
-            raise explain.broken(error) from None
-        if body.status == HTTPStatus.OK:
-            return body
-        refusal = body.read_error()
-        body.close()
-        if asks_usage and self.usage_is_optional and _refuses_usage(body.status, refusal):
-            self._asks_usage = False
-            return self._open(request, model, deadlines, explain)
-        raise explain.status(body.status, body.headers, refusal)
+    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, errors: ErrorTranslator) -> ResponseReader:
+        """Send the request, and return its response when the headers of a 200 or 201 have arrived.
 
+        It is sent once more without usage, and once more without each option or the tools, if the server rejects those.
+        Raises `ProviderError`.
+        """
+        request_usage, dropped = self._request_usage, self._rejected.of(model) & _rejectable(request)
+        while True:
+            payload = _json(self._payload(request, model, request_usage, dropped))
+            try:
+                body = self._transport.post("chat/completions", payload, deadlines)
+            except OutboundError as error:
+                raise errors.from_outbound(error) from None
+            if body.status in (HTTPStatus.OK, HTTPStatus.CREATED):  # some frameworks answer each POST with 201
+                sent = _rejectable(request) - dropped
+                return ResponseReader(body, Answer(model, tuple(sorted(dropped))), deadlines, errors, sent)
+            error_body = body.read_error()
+            body.close()
+            if request_usage and self.stream_options_optional and _rejects_usage(body.status, error_body):
+                self._request_usage = request_usage = False
+                continue
+            error_text = error_body.decode("utf-8", "replace")
+            rejected = rejected_options(body.status, error_text, _rejectable(request) - dropped)
+            if not rejected:
+                raise errors.from_status(body.status, body.headers, error_body)
+            self._rejected.add(model, rejected)
+            dropped |= rejected
 
-class _Reading:
-    """Reads one answer."""
-
-    def __init__(self, body: Body, answer: Answer, deadlines: Deadlines, explain: Explainer) -> None:
-        self._body = body
-        self._kind = body.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._answer, self._deadlines, self._explain = answer, deadlines, explain
-        self._whole = False
-
-    def events(self) -> Generator[StreamEvent]:
-        """The answer's events. Every failure is a ProviderError."""
-        try:
-            if self._kind == "application/json":  # some servers do not stream although they were asked to
-                if text := self._answer.take(self._json()):
-                    yield TextDelta(text)
-            elif self._kind in ("text/event-stream", ""):
-                yield from self._stream()
+    def _events(self, reader: ResponseReader, request: ChatRequest, model: str) -> Generator[StreamEvent]:
+        """Yield the events of the answer. Some gateways reject an option inside a 200: then the request is repeated."""
+        while True:
+            try:
+                yield from reader.events()
+            except RejectedInBand as rejection:
+                self._rejected.add(model, rejection.options)
             else:
-                raise NotUnderstood(f"answered with {clean_text(self._kind)[:50]} instead of a stream of events")
-            yield self._answer.completed()
-        except NotUnderstood as error:
-            raise self._explain.bad_answer(str(error)) from None
-        except SaidError as error:
-            raise self._explain.inside(error.error) from None
-
-    def leave(self) -> None:
-        """Keep the connection if the answer came to its end, else cut it, so that the provider stops talking."""
-        if self._whole:
-            self._body.finish()
-        else:
-            self._body.close()
-
-    def _stream(self) -> Iterator[StreamEvent]:
-        reader, answer = EventReader(), self._answer
-        while data := self._read():
-            came = False
-            for chunk in reader.feed(data):
-                if chunk is DONE:
-                    self._whole = True
-                    return
-                if text := answer.take(chunk):
-                    yield TextDelta(text)
-                if answer.full:
-                    return
-                came = True
-            if came:  # comments and parts of a line do not put a deadline off
-                self._next_deadline()
-        for chunk in reader.end():
-            if chunk is not DONE and (text := answer.take(chunk)):
-                yield TextDelta(text)
-            self._whole = self._whole or chunk is DONE
-        if answer.finish_reason is None and not self._whole:
-            raise NotUnderstood("ended its answer without its proper end")
-
-    def _next_deadline(self) -> None:
-        """Set after the reader of our events came back for more: the time it took is not the provider's."""
-        if self._answer.finish_reason is not None:
-            self._deadlines.ending(AFTER_FINISH_SECONDS)
-        elif self._answer.began:
-            self._deadlines.continuing()
-        else:
-            self._deadlines.thinking()
-
-    def _read(self) -> bytes:
-        try:
-            return self._body.read()
-        except (ProviderError, HTTPError, OSError) as error:
-            if self._answer.finish_reason is not None:
-                return b""  # the answer is whole, and paid for: only its epilogue is missing
-            raise self._explain.broken(error) from None
-
-    def _json(self) -> Any:
-        parts: list[bytes] = []
-        room = JSON_BYTES
-        while data := self._read():
-            parts.append(data)
-            room -= len(data)
-            if room < 0:
-                raise NotUnderstood(f"answered with more than {JSON_BYTES} bytes")
-        self._whole = True
-        return lenient_json(b"".join(parts))
+                return
+            finally:
+                reader.close()
+            reader = self._open(request, model, reader.deadlines, reader.errors)
 
 
-def _refuses_usage(status: int, refusal: bytes) -> bool:
-    return status in (400, 422) and any(name in refusal for name in (b"stream_options", b"include_usage"))
+def _options(request: ChatRequest) -> list[str]:
+    return [option for option in PARAMETERS if request.options.get(option) is not None]
+
+
+def _rejectable(request: ChatRequest) -> set[str]:
+    return {*_options(request), *([TOOLS] if request.tools else ())}
+
+
+def _rejects_usage(status: int, error_body: bytes) -> bool:
+    return status in (400, 422) and any(name in error_body for name in (b"stream_options", b"include_usage"))
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
@@ -216,5 +168,5 @@ def _message(message: ChatMessage) -> dict[str, Any]:
 def _json(payload: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(payload)
-    except TypeError:  # a lone surrogate, or a number beyond 64 bits in a tool's schema
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits in a tool's schema
         return clean_text(json.dumps(payload, ensure_ascii=False)).encode()

@@ -1,10 +1,13 @@
-"""Any server that speaks OpenAI's chat completions: Ollama, vLLM, llama.cpp, LM Studio, a gateway."""
+"""Any server with OpenAI's chat completions API: Ollama, vLLM, llama.cpp, LM Studio, a gateway."""
 
 from app.providers.chat_completions import ChatCompletions
+from app.providers.configured import DEFAULT_MODELS
 
 
 class CompatibleProvider(ChatCompletions):
+    """The provider `compatible`."""
+
     name = "compatible"
-    default_model = "default"  # servers of a single model take any name
-    # vLLM and llama.cpp count a stream's tokens only if asked; Mistral (422) and Databricks (400) refuse to hear it.
-    usage_is_optional = True
+    default_model = DEFAULT_MODELS["compatible"]
+    # vLLM and llama.cpp count a stream's tokens only on request; Mistral (422) and Databricks (400) reject the option.
+    stream_options_optional = True

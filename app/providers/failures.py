@@ -1,174 +1,165 @@
-"""From what went wrong at a provider to the ProviderError that says so: the only place that knows both sides.
+"""Translation of a provider's failures into ProviderErrors.
 
-    name look-up, refused, reset, TLS            ProviderUnreachable
-    a deadline                                   ProviderTimedOut (raised by deadlines.py)
+    ConnectFailed, ConnectionLost                ProviderUnreachable
+    DeadlineExceeded                             ProviderTimedOut
     400 401 402 403 404 413 422, 3xx, other 4xx  ProviderMisconfigured
     429 503 529                                  ProviderOverloaded, with Retry-After
     408 502 504 52x                              ProviderUnreachable: a gateway could not reach the model
-    409, other 5xx                               ProviderBadAnswer, passing
-    not the protocol                             ProviderBadAnswer
+    409, other 5xx                               ProviderProtocolError, transient
+    not the protocol                             ProviderProtocolError
 
-A detail is our own sentence, and perhaps the provider's message: shortened, on one line, without keys, and left out if
-it quotes what a person wrote.
+The detail, which users see, is a sentence of Parley's. The provider's message is not in it: it can contain keys, hosts
+and accounts of any shape. It is logged, under the id of the request, and is the error's `reason` for operators: on one
+line, without keys, and omitted if it quotes a user's text.
 """
 
+import logging
 import math
 import re
-import socket
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import IncompleteRead
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from urllib3.exceptions import DecodeError, HTTPError
 
 from app.errors import (
-    ProviderBadAnswer,
     ProviderError,
     ProviderMisconfigured,
     ProviderOverloaded,
+    ProviderProtocolError,
+    ProviderTimedOut,
     ProviderUnreachable,
 )
-from app.providers.deadlines import Deadlines
+from app.outbound.errors import ConnectFailed, ConnectionLost, DeadlineExceeded, OutboundError, translate
+from app.providers.error_bodies import json_text, reason_of
 from app.text import shortened, without_secrets
 
-MESSAGE_CHARS = 200
+MESSAGE_CHARS = 4000
 RETRY_AFTER_SECONDS = 3600
-_QUOTE_CHARS = 24  # a run of so many characters in common with a person's words counts as quoting them
+_SEE_LOG = "An operator finds its message in the log, under the id of this request."
+_QUOTE_CHARS = 24  # a common run of this length counts as a quotation
 _TOO_LONG = re.compile(
-    r"context.{0,20}(length|window|size|limit)|maximum context|too many (input )?tokens|prompt is too long", re.I
+    r"context.{0,20}(length|window|size|limit)|maximum context|too many (input )?tokens|(prompt|input) is too long"
+    r"|(maximum|max) (prompt|input|model) length|range of input length|token count.{0,40} exceeds|tokens exceed"
+    r"|max_new_tokens.{0,3} must be|reduce the length|too large for model|too many total text bytes",
+    re.I,
 )
 
+E = TypeVar("E", bound=ProviderError)
+
 _MISCONFIGURED = {
-    400: "refused the request as invalid",
-    401: "refused the key: check that it is right and still valid",
+    400: "rejected the request as invalid",
+    401: "rejected the key: check that it is right and still valid",
     402: "reports that the account has no credit left",
     403: "does not allow this request with this key",
-    404: "knows no such model or URL: check AI_MODEL and the base URL",
-    413: "finds the request too large",
-    422: "refused the request as invalid",
+    404: "does not know the model or URL: check AI_MODEL and the base URL",
+    413: "rejected the request as too large",
+    422: "rejected the request as invalid",
 }
 
 
-class Explainer:
-    """Puts errors into words for one call: knows which provider it is, its key, and what the people wrote."""
+_log = logging.getLogger("parley.providers")
 
-    def __init__(self, provider: str, model: str, key: str, texts: Sequence[str], deadlines: Deadlines) -> None:
-        self._provider, self._key, self._texts, self._deadlines = provider, key, texts, deadlines
+
+class ErrorTranslator:
+    """Makes the ProviderErrors of one call, without its `key` and without the users' `texts`."""
+
+    def __init__(self, provider: str, model: str, key: str, texts: Sequence[str]) -> None:
+        self._provider, self._key, self._texts = provider, key, texts
         self._model = shortened(model, 100)
 
-    def broken(self, error: BaseException) -> ProviderError:
-        """For what urllib3, the socket or TLS raised."""
-        causes = list(_causes(error))
-        for cause in causes:
-            if isinstance(cause, ProviderError):
-                return cause
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return self._unreachable(
-                    f"has a certificate that cannot be verified ({shortened(cause.verify_message, 100)}); "
-                    "if it is your own authority's, name its file in SSL_CERT_FILE"
-                )
-            if isinstance(cause, ssl.SSLError):
-                return self._unreachable("could not be spoken to over TLS: check the base URL and its port")
-            if isinstance(cause, socket.gaierror | UnicodeError):
-                return self._unreachable("has a host name that cannot be resolved: check the base URL and the network")
-            if isinstance(cause, ConnectionRefusedError):
-                return self._unreachable("refused the connection: check that it runs and the base URL is right")
-            if isinstance(cause, TimeoutError):
-                return self._deadlines.passed()
-            if isinstance(cause, IncompleteRead):
-                return self._unreachable("closed the connection in the middle of its answer")
-            if isinstance(cause, ConnectionError):
-                return self._unreachable("broke the connection")
-            if isinstance(cause, OSError):
-                return self._unreachable("cannot be reached from here: check the base URL and the network")
-        if isinstance(error, DecodeError):
-            return self.bad_answer("sent a compressed body that cannot be unpacked")
-        if isinstance(error, HTTPError):
-            return self.bad_answer("answered with something that is not HTTP: check the base URL and its port")
-        return self.bad_answer("could not be understood")
+    def from_outbound(self, error: OutboundError) -> ProviderError:
+        """Return the error for a failed HTTP call."""
+        if isinstance(error, DeadlineExceeded):
+            timed_out = self._error(ProviderTimedOut, str(error))
+            timed_out.transient = error.connecting  # nothing was sent yet, and one lost packet may be the cause
+            return timed_out
+        kind = ProviderUnreachable if isinstance(error, ConnectFailed | ConnectionLost) else ProviderProtocolError
+        return self._error(kind, str(error), error.reason)
 
-    def bad_answer(self, what: str, said: str = "") -> ProviderBadAnswer:
-        return ProviderBadAnswer(self._sentence(what, said))
+    def from_exception(self, error: Exception) -> ProviderError:
+        """Return the error for a connection error of another HTTP client, by its causes."""
+        return self.from_outbound(translate(error, lambda: DeadlineExceeded("did not answer in time")))
 
-    def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """For an answer that is not 200."""
+    def protocol_error(self, problem: str, message: str = "") -> ProviderProtocolError:
+        """Return the error for an invalid answer. `problem` is a predicate, `message` the provider's own text."""
+        return self._error(ProviderProtocolError, problem, message)
+
+    def from_status(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Return the error for a response with another status than 200."""
         try:
-            answer = orjson.loads(body)
-            error = answer.get("error") or answer  # FastAPI and old vLLM have no object inside
-        except (ValueError, AttributeError):
+            error = orjson.loads(body)
+        except ValueError:
             error = None
-        return self._by_status(status, error, retry_after(headers))
+        return self._by_status(status, error, retry_after(headers), body.decode("utf-8", "replace"))
 
-    def inside(self, error: Any) -> ProviderError:
-        """For an error object inside a 200: its code may be an HTTP status, a word, or nothing."""
-        fields = error if isinstance(error, dict) else {}
-        code = f"{fields.get('code')} {fields.get('type')}"
-        if status := re.match(r"[45]\d\d\b", code):
+    def from_in_band(self, error: Any, problem: str = "reports a failure") -> ProviderError:
+        """Return the error for an error object inside a 200: its code may be an HTTP status, a word, or absent.
+
+        `problem` is the predicate if it says nothing more exact.
+        """
+        message, code = reason_of(error)
+        if status := re.search(r"\b[45]\d\d\b", code):
             return self._by_status(int(status[0]), error, None)
-        for word, meant in (("rate_limit", 429), ("overloaded", 503), ("context_length", 400)):
+        for word, equivalent in (("rate_limit", 429), ("overloaded", 503), ("context_length", 400)):
             if word in code:
-                return self._by_status(meant, error, None)
-        return self.bad_answer("reports a failure", str(fields.get("message") or ""))
+                return self._by_status(equivalent, error, None)
+        if _TOO_LONG.search(message):
+            return self._by_status(400, error, None)
+        return self.protocol_error(problem, message or json_text(error))
 
-    def _by_status(self, status: int, error: Any, seconds: int | None) -> ProviderError:
-        said, code = "", ""
-        if isinstance(error, dict):
-            said, code = (
-                str(error.get("message") or error.get("detail") or ""),
-                f"{error.get('code')} {error.get('type')}",
-            )
-        elif isinstance(error, str):
-            said = error
-        if status in (400, 413, 422) and ("context_length" in code or _TOO_LONG.search(said)):
+    def _by_status(self, status: int, error: Any, seconds: int | None, body: str = "") -> ProviderError:
+        message, code = reason_of(error or body)
+        if status in (400, 413, 422, 500) and ("context_length" in code or _TOO_LONG.search(message)):
             return ProviderMisconfigured(
-                f"This conversation is longer than the model {self._model} of {self._provider} can read: "
-                "start a new one, or choose a model that reads more."
+                f"This conversation is longer than the context of the model {self._model} of {self._provider}: "
+                "start a new one, or choose a model with a larger context."
             )
         if "insufficient_quota" in code:
             status = 402
+        message = message or body
         if status in (429, 503, 529):
-            what = f"is limiting its callers ({status})" if status == 429 else f"is overloaded ({status})"
-            return ProviderOverloaded(self._sentence(what, said), retry_after=seconds)
+            problem = f"is limiting its callers ({status})" if status == 429 else f"is overloaded ({status})"
+            overloaded = self._error(ProviderOverloaded, problem, message)
+            overloaded.retry_after = seconds
+            return overloaded
         if status in (408, 502, 504) or 520 <= status <= 526:
-            return ProviderUnreachable(self._sentence(f"could not reach its model ({status})", said))
+            return self._error(ProviderUnreachable, f"could not reach its model ({status})", message)
         if 300 <= status < 400:
-            return ProviderMisconfigured(
-                self._sentence(
-                    f"redirects elsewhere ({status}), which is not followed: set the base URL to the new place", ""
-                )
-            )
+            problem = f"redirects to another URL ({status}), which is not followed: change the base URL"
+            return self._error(ProviderMisconfigured, problem, message)
         if status >= 500 or status in (409,) or status < 300:
-            failed = self.bad_answer(f"failed ({status})", said)
-            failed.passing = status >= 400
+            failed = self.protocol_error(f"failed ({status})", message)
+            failed.transient = status >= 400
             return failed
-        what = _MISCONFIGURED.get(status, "refused the request")
+        problem = _MISCONFIGURED.get(status, "rejected the request")
         if status == 404:
-            what = f"{what} (model {self._model})"
-        return ProviderMisconfigured(self._sentence(f"{what} ({status})", said))
+            problem = f"{problem} (model {self._model})"
+        return self._error(ProviderMisconfigured, f"{problem} ({status})", message)
 
-    def _unreachable(self, what: str) -> ProviderUnreachable:
-        return ProviderUnreachable(self._sentence(what, ""))
+    def _error(self, kind: type[E], problem: str, message: str = "") -> E:
+        """Return an error whose detail is about the `problem`, a predicate, and log the provider's `message`."""
+        sentence = f"The provider {self._provider} {problem}."
+        reason = shortened(without_secrets(message[: 2 * MESSAGE_CHARS], self._key), MESSAGE_CHARS)
+        if not reason or self._quotes_user(reason):
+            return kind(sentence)
+        _log.warning("%s Its message: %s", sentence, reason, extra={"provider": self._provider})
+        error = kind(f"{sentence} {_SEE_LOG}")
+        error.reason = reason
+        return error
 
-    def _sentence(self, what: str, said: str) -> str:
-        said = shortened(without_secrets(said[: 10 * MESSAGE_CHARS], self._key), MESSAGE_CHARS)
-        sentence = f"The provider {self._provider} {what}."
-        return f"{sentence} It says: {said}" if said and not self._quotes(said) else sentence
-
-    def _quotes(self, said: str) -> bool:
-        runs = {said[start : start + _QUOTE_CHARS] for start in range(max(1, len(said) - _QUOTE_CHARS + 1))}
+    def _quotes_user(self, message: str) -> bool:
+        runs = {message[start : start + _QUOTE_CHARS] for start in range(max(1, len(message) - _QUOTE_CHARS + 1))}
         for text in self._texts:
             line = " ".join(text.split())
-            if (len(line) >= 4 and line in said) or any(run in line for run in runs):
+            if (len(line) >= 4 and line in message) or any(run in line for run in runs):
                 return True
         return False
 
 
 def retry_after(headers: Mapping[str, str]) -> int | None:
-    """Retry-After in whole seconds, 0 to 3600, from seconds or an HTTP date; None if absent or unreadable."""
+    """Return Retry-After in seconds, 0 to 3600, from seconds or an HTTP date; None if absent or invalid."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -176,20 +167,8 @@ def retry_after(headers: Mapping[str, str]) -> int | None:
         seconds = float(value)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):  # no date, or in a year that no calendar has
+            date = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):  # not a date, or in a year outside the calendar
             return None
-        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return None if math.isnan(seconds) else math.ceil(min(max(seconds, 0), RETRY_AFTER_SECONDS))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, and what lies under it: urllib3 wraps in arguments, `reason` and causes."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting and len(seen) < 20:
-        current = waiting.pop(0)
-        if isinstance(current, BaseException) and id(current) not in seen:
-            seen.add(id(current))
-            yield current
-            waiting += [getattr(current, "reason", None), current.__cause__, *current.args]

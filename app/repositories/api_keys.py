@@ -1,4 +1,4 @@
-"""SQL of API keys. Every statement names the owner: a key says whose it is, so none is searched for by its hash."""
+"""SQL of API keys. A key contains its owner's id, so none is searched by its hash."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from app.models import ApiKey
 from app.repositories.statement import Statement
 
-# The key's row is found by its primary key and only then compared by hash: how long that takes tells nothing, since
-# nobody can choose the bytes of a SHA-256. No row: no such key, or another secret.
+# The row is found by its primary key and then compared by hash. The time of the comparison reveals nothing, because the
+# bytes of a SHA-256 cannot be chosen. No row: no such key, or another secret.
 IDENTIFY = Statement(
     "api_keys.identify",
     """
@@ -23,8 +23,8 @@ SELECT users.role, %(scope)s = ANY (api_keys.scopes) AS allowed,
  WHERE api_keys.user_id = %(user_id)s AND api_keys.id = %(key_id)s AND api_keys.key_hash = %(key_hash)s""",
 )
 
-# One for all the keys that a process has seen. Rows that another process is just writing are passed over (it writes
-# the same), and so are those it has just written; in the order of their ids, no two of these wait for each other.
+# For all keys that a process has used. Skips rows that another process is writing or has just written, because it
+# writes the same. Rows are locked in the order of their ids, so concurrent runs do not deadlock.
 TOUCH = Statement(
     "api_keys.touch",
     """
@@ -40,7 +40,7 @@ RETURNING api_keys.id""",
 
 
 def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> Sequence[ApiKey]:
-    """Up to `limit` keys, newest first, ended ones too: ids are ordered by time, so the primary key is all it takes."""
+    """Return up to `limit` keys, newest first, ended ones included. Ids are ordered by time."""
     statement = (
         select(ApiKey)
         .prefix_with("/* api_keys.page */")
@@ -54,14 +54,14 @@ def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> 
 
 
 def add(session: Session, user_id: UUID, values: dict[str, Any]) -> ApiKey:
-    """A new key."""
+    """Insert a key."""
     return session.scalars(
         insert(ApiKey).prefix_with("/* api_keys.add */").values(user_id=user_id, **values).returning(ApiKey)
     ).one()
 
 
 def revoke(session: Session, user_id: UUID, key_id: UUID) -> UUID | None:
-    """End a key; one that was ended before keeps its time. None: the user has no such key."""
+    """Revoke a key; a revoked one keeps its time. Returns None if the user has no such key."""
     return session.scalars(
         update(ApiKey)
         .prefix_with("/* api_keys.revoke */")

@@ -1,34 +1,35 @@
-"""The SQL of bundles: many conversations' messages read, replaced by their bundles, and put back.
+"""SQL of bundles: reading messages, replacing them by bundles, and restoring them.
 
-Whoever runs these holds the conversations FOR UPDATE: under a weaker lock, a message committed at the same moment is
-copied by nobody and deleted by this.
+The conversations must be locked FOR UPDATE: under a weaker lock, a message that is committed at the same time would be
+deleted without being copied.
 """
 
+from app.repositories.message_insert import insert_messages
 from app.repositories.statement import Statement
 
-# The next messages of these conversations, from %(place)s of the arrays (counting from 1) beyond position %(after)s on:
-# at most %(rows)s, and as many as begin within %(bytes)s bytes. `looked` says how many there were without the second
-# bound. Times are whole microseconds and JSON is text, so that what is read is what was stored, to the last byte.
+# The next messages of these conversations, from number %(ordinal)s of the arrays (from 1) after position %(after)s: at
+# most %(rows)s, and as many as begin within %(bytes)s bytes. `examined` is their number without the second bound. Times
+# are in microseconds and JSON is text, so that a restored message is identical.
 MESSAGES = Statement(
     "archives.messages",
     """
-SELECT place, position, role, content, tool_calls::text, tool_call_id, metadata::text, turn_id::text,
-       (extract(epoch FROM created_at) * 1000000)::bigint, looked
-  FROM (SELECT next.*, count(*) OVER () AS looked, sum(bytes) OVER (ORDER BY place, position) - bytes AS before
-          FROM (SELECT picked.place, message.*,
+SELECT ordinal, position, role, content, tool_calls::text, tool_call_id, metadata::text, turn_id::text,
+       (extract(epoch FROM created_at) * 1000000)::bigint, examined
+  FROM (SELECT next.*, count(*) OVER () AS examined, sum(bytes) OVER (ORDER BY ordinal, position) - bytes AS before
+          FROM (SELECT picked.ordinal, message.*,
                        coalesce(octet_length(message.content), 0) + coalesce(pg_column_size(message.tool_calls), 0)
                        + pg_column_size(message.metadata) AS bytes
                   FROM unnest(%(user_ids)s::uuid[], %(conversation_ids)s::uuid[])
-                       WITH ORDINALITY AS picked(user_id, conversation_id, place)
+                       WITH ORDINALITY AS picked(user_id, conversation_id, ordinal)
                  CROSS JOIN LATERAL (
                        SELECT position, role, content, tool_calls, tool_call_id, metadata, turn_id, created_at
                          FROM messages
                         WHERE user_id = picked.user_id AND conversation_id = picked.conversation_id
-                          AND position > CASE WHEN picked.place = %(place)s THEN %(after)s ELSE 0 END
+                          AND position > CASE WHEN picked.ordinal = %(ordinal)s THEN %(after)s ELSE 0 END
                         ORDER BY position LIMIT %(rows)s) AS message
-                 WHERE picked.place >= %(place)s
-                 ORDER BY picked.place, message.position LIMIT %(rows)s) AS next) AS measured
- WHERE before < %(bytes)s ORDER BY place, position""",
+                 WHERE picked.ordinal >= %(ordinal)s
+                 ORDER BY picked.ordinal, message.position LIMIT %(rows)s) AS next) AS measured
+ WHERE before < %(bytes)s ORDER BY ordinal, position""",
 )
 
 STORE = Statement(
@@ -54,17 +55,17 @@ SELECT {_COLUMNS} FROM conversation_archives
  USING (user_id, conversation_id)""",
 )
 
-# In steps by position, so that no single statement takes long however long the conversation is.
+# Runs in steps by position, so that no statement takes long for a long conversation.
 DELETE_MESSAGES = Statement(
     "archives.delete_messages",
     """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM messages
      USING unnest(%(user_ids)s::uuid[], %(conversation_ids)s::uuid[]) AS stored(user_id, conversation_id)
      WHERE messages.user_id = stored.user_id AND messages.conversation_id = stored.conversation_id
        AND messages.position <= %(up_to)s
     RETURNING messages.user_id, messages.conversation_id)
-SELECT user_id, conversation_id, count(*) AS messages FROM gone GROUP BY user_id, conversation_id""",
+SELECT user_id, conversation_id, count(*) AS messages FROM deleted GROUP BY user_id, conversation_id""",
 )
 
 CLOSE = Statement(
@@ -82,7 +83,7 @@ READ = Statement(
     " WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s",
 )
 
-# Whoever waits here for another's restore finds no row afterwards.
+# No row after waiting for a concurrent restore.
 LOCK_BUNDLED = Statement(
     "archives.lock_bundled",
     """
@@ -91,33 +92,40 @@ SELECT message_count FROM conversations
 )
 
 # %(messages)s is a JSON list of the lines of a bundle.
-PUT_BACK = Statement(
-    "archives.put_back",
-    """
-INSERT INTO messages (user_id, conversation_id, position, role, content, tool_calls, tool_call_id, metadata, turn_id,
-                      created_at)
-SELECT %(user_id)s, %(conversation_id)s, (line->>0)::integer, line->>1, line->>2, (line->>3)::jsonb, line->>4,
-       (line->>5)::jsonb, (line->>6)::uuid, timestamptz 'epoch' + (line->>7)::bigint * interval '1 microsecond'
-  FROM jsonb_array_elements(%(messages)s::jsonb) AS line""",
+INSERT_MESSAGES = Statement(
+    "archives.insert_messages",
+    insert_messages(
+        "jsonb_array_elements(%(messages)s::jsonb) AS line",
+        user_id="%(user_id)s",
+        conversation_id="%(conversation_id)s",
+        position="(line->>0)::integer",
+        role="line->>1",
+        content="line->>2",
+        tool_calls="(line->>3)::jsonb",
+        tool_call_id="line->>4",
+        metadata="(line->>5)::jsonb",
+        turn_id="(line->>6)::uuid",
+        created_at="timestamptz 'epoch' + (line->>7)::bigint * interval '1 microsecond'",
+    ),
 )
 
-# A conversation counts as alive from now on: else the next run would bundle it again.
+# Sets `revived_at`, so that the next run does not bundle the conversation again.
 REVIVE = Statement(
     "archives.revive",
     """
-WITH gone AS (
+WITH deleted AS (
     DELETE FROM conversation_archives WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s
     RETURNING previous_status)
-UPDATE conversations SET storage = 'live', status = gone.previous_status, revived_at = now()
-  FROM gone WHERE conversations.user_id = %(user_id)s AND conversations.id = %(conversation_id)s""",
+UPDATE conversations SET storage = 'live', status = deleted.previous_status, revived_at = now()
+  FROM deleted WHERE conversations.user_id = %(user_id)s AND conversations.id = %(conversation_id)s""",
 )
 
-# Last in its transaction, because many restores may share the row.
+# The last statement of its transaction, because concurrent restores update the same row.
 COUNT_RESTORED = Statement(
     "archives.count_restored", "UPDATE archive_runs SET restored = restored + 1 WHERE id = %(run_id)s"
 )
 
-# The next bundled conversations of a run, of a user or of everybody, by their keys. NULL is any.
+# The next bundled conversations by key, of a run or of a user; NULL means any.
 BUNDLED = Statement(
     "archives.bundled",
     """
@@ -138,10 +146,10 @@ SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS mes
    AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s)""",
 )
 
-# An operator names a conversation by its own id. No index begins with that; it is asked once in a while.
+# Operators name a conversation by its id alone. No index starts with it, and the query is rare.
 OWNER = Statement("archives.owner", "SELECT user_id, storage FROM conversations WHERE id = %(conversation_id)s")
 
-# Whole bundles, to be verified, by their keys; as many as begin within %(bytes)s bytes, but no more than %(batch)s.
+# The next bundles by key, to verify: as many as begin within %(bytes)s bytes, and at most %(batch)s.
 NEXT = Statement(
     "archives.next",
     f"""
@@ -153,30 +161,31 @@ SELECT {_COLUMNS}
  WHERE before < %(bytes)s ORDER BY user_id, conversation_id""",
 )
 
-# Where a verification that cannot read everything begins: at anybody's.
-SOMEWHERE = Statement(
-    "archives.somewhere",
+# A random start for a verification that cannot read all bundles.
+RANDOM_START = Statement(
+    "archives.random_start",
     """
 SELECT user_id, conversation_id FROM conversation_archives TABLESAMPLE BERNOULLI (%(percent)s)
  ORDER BY random() LIMIT 1""",
 )
 
-# Of the next %(batch)s conversations those that are in two places, or in none: bundled without a bundle, bundled with
-# messages that are live, live with a bundle. `last_user` is null behind the last page.
+# Inconsistent conversations among the next %(batch)s: bundled without a bundle, bundled with live messages, or live
+# with a bundle. `last_user` is null after the last page.
 MISPLACED = Statement(
     "archives.misplaced",
     """
 WITH page AS (SELECT user_id, id, storage FROM conversations WHERE (user_id, id) > (%(after_user)s, %(after_id)s)
                ORDER BY user_id, id LIMIT %(batch)s),
-looked AS (
+checked AS (
     SELECT page.*, EXISTS (SELECT FROM conversation_archives AS a
                             WHERE a.user_id = page.user_id AND a.conversation_id = page.id) AS bundle,
            storage = 'bundled' AND EXISTS (SELECT FROM messages AS m
                             WHERE m.user_id = page.user_id AND m.conversation_id = page.id) AS live
       FROM page)
-SELECT (SELECT count(*) FROM page) AS seen, found.id AS conversation_id, found.storage, found.bundle, found.live,
+SELECT (SELECT count(*) FROM page) AS examined, misplaced.id AS conversation_id, misplaced.storage, misplaced.bundle,
+       misplaced.live,
        (SELECT user_id FROM page ORDER BY user_id DESC, id DESC LIMIT 1) AS last_user,
        (SELECT id FROM page ORDER BY user_id DESC, id DESC LIMIT 1) AS last_id
   FROM (SELECT 1) AS one LEFT JOIN LATERAL (
-       SELECT * FROM looked WHERE (storage = 'bundled') <> bundle OR live LIMIT 100) AS found ON true""",
+       SELECT * FROM checked WHERE (storage = 'bundled') <> bundle OR live LIMIT 100) AS misplaced ON true""",
 )

@@ -1,4 +1,4 @@
-"""Several statements of an AUTOCOMMIT connection as one transaction, for those who have that one connection."""
+"""One transaction of several statements on an AUTOCOMMIT connection."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,22 @@ from sqlalchemy.exc import DBAPIError
 
 from app.repositories.statement import Statement
 
-# Statements that wait for a row's lock count on seeing that row as it is afterwards, whatever the role's default is.
+# A statement that waited for a row lock must see the new version of the row, also if the role has another default.
 _BEGIN = Statement("transaction.begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
+_SET_TIMEOUT = Statement("transaction.statement_timeout", "SELECT set_config('statement_timeout', %(timeout)s, true)")
 _COMMIT = Statement("transaction.commit", "COMMIT TRANSACTION")
 _ROLLBACK = Statement("transaction.rollback", "ROLLBACK TRANSACTION")
 
 
 @contextmanager
-def atomically(connection: Connection) -> Iterator[None]:
-    """What happens inside stands or falls together; commits at the end."""
+def atomically(connection: Connection, *, statement_seconds: int | None = None) -> Iterator[None]:
+    """Run the block as one transaction, and commit at its end.
+
+    `statement_seconds` is the timeout of its statements, instead of the connection's.
+    """
     _BEGIN.run(connection, {})
+    if statement_seconds is not None:
+        _SET_TIMEOUT.one(connection, {"timeout": f"{statement_seconds}s"})
     try:
         yield
     except BaseException:
@@ -25,6 +31,6 @@ def atomically(connection: Connection) -> Iterator[None]:
             if not connection.invalidated:
                 _ROLLBACK.run(connection, {})
         except DBAPIError:
-            connection.invalidate()  # never back to the pool with a transaction open
+            connection.invalidate()  # must not return to the pool with an open transaction
         raise
     _COMMIT.run(connection, {})

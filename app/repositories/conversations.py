@@ -5,45 +5,90 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, literal, or_, select, union_all, update
+from sqlalchemy.orm import Session, aliased
 
-from app.models import Conversation, ConversationStatus, ConversationStorage, Turn, TurnStatus
+from app.enums import ConversationStatus, ConversationStorage, TurnStatus
+from app.models import Conversation, Turn
 
 
 def page(
     session: Session,
     user_id: UUID,
     *,
-    status: ConversationStatus,
+    status: ConversationStatus | None,
     project_id: UUID | None,
-    found: ColumnElement[bool] | None = None,
     after: tuple[datetime, UUID] | None,
     limit: int,
 ) -> Sequence[Conversation]:
-    """Up to `limit` conversations, newest updated first, after the one with that key; of those `found`, if given."""
+    """Return up to `limit` conversations, newest update first, after the one with that key; None is every status."""
+    statuses = [status] if status is not None else list(ConversationStatus)
+    # One index scan for each status, because none gives the order of several.
+    pages = [_listed(user_id, status, project_id, after).limit(limit) for status in statuses]
+    if len(pages) == 1:
+        return session.scalars(pages[0].prefix_with("/* conversations.page */")).all()
+    merged = aliased(Conversation, union_all(*(select(page.subquery()) for page in pages)).subquery())
+    return session.scalars(
+        select(merged)
+        .prefix_with("/* conversations.page */")
+        .order_by(merged.updated_at.desc(), merged.id)
+        .limit(limit)
+    ).all()
+
+
+def found_page(
+    session: Session,
+    user_id: UUID,
+    *,
+    status: ConversationStatus | None,
+    project_id: UUID | None,
+    matching: ColumnElement[bool],
+    rank: ColumnElement[float] | None,
+    after: tuple[Any, ...] | None,
+    limit: int,
+) -> Sequence[Row[Conversation, float]]:
+    """Return up to `limit` conversations that match, each with its rank.
+
+    The best rank comes first, or with `rank` None, where all ranks are 0, the newest update. `after` is the key of the
+    last one before: rank and id, or update and id.
+    """
+    statement = select(Conversation, literal(0.0) if rank is None else rank.label("rank")).where(
+        Conversation.user_id == user_id, matching
+    )
+    if status is not None:
+        statement = statement.where(Conversation.status == status)
+    if project_id is not None:
+        statement = statement.where(Conversation.project_id == project_id)
+    order: ColumnElement[Any] = Conversation.updated_at.expression if rank is None else rank
+    if after is not None:
+        value, identifier = after
+        statement = statement.where(or_(order < value, and_(order == value, Conversation.id > identifier)))
+    return session.execute(
+        statement.prefix_with("/* conversations.search */").order_by(order.desc(), Conversation.id).limit(limit)
+    ).all()
+
+
+def _listed(
+    user_id: UUID, status: ConversationStatus, project_id: UUID | None, after: tuple[datetime, UUID] | None
+) -> Select[Conversation]:
     statement = (
         select(Conversation)
-        .prefix_with("/* conversations.page */")
         .where(Conversation.user_id == user_id, Conversation.status == status)
         .order_by(Conversation.updated_at.desc(), Conversation.id)
-        .limit(limit)
     )
     if project_id is not None:
         statement = statement.where(Conversation.project_id == project_id)
-    if found is not None:
-        statement = statement.where(found)
     if after is not None:
-        moment, identifier = after
-        # The first condition bounds the index scan, which an OR alone cannot; the second drops the equal times before.
+        time, identifier = after
+        # The first condition bounds the index scan, which an OR alone cannot; the second drops equal times before it.
         statement = statement.where(
-            Conversation.updated_at <= moment, or_(Conversation.updated_at < moment, Conversation.id > identifier)
+            Conversation.updated_at <= time, or_(Conversation.updated_at < time, Conversation.id > identifier)
         )
-    return session.scalars(statement).all()
+    return statement
 
 
 def get(session: Session, user_id: UUID, conversation_id: UUID) -> Conversation | None:
-    """That conversation, if it is the user's."""
+    """Return a conversation of the user, or None."""
     return session.scalars(
         select(Conversation)
         .prefix_with("/* conversations.get */")
@@ -52,7 +97,7 @@ def get(session: Session, user_id: UUID, conversation_id: UUID) -> Conversation 
 
 
 def add(session: Session, user_id: UUID, values: dict[str, Any]) -> Conversation:
-    """A new conversation. A project that is not the user's violates fk_conversations_projects."""
+    """Insert a conversation. A project of another user violates fk_conversations_projects."""
     return session.scalars(
         insert(Conversation)
         .prefix_with("/* conversations.add */")
@@ -62,7 +107,7 @@ def add(session: Session, user_id: UUID, values: dict[str, Any]) -> Conversation
 
 
 def change(session: Session, user_id: UUID, conversation_id: UUID, values: dict[str, Any]) -> Conversation | None:
-    """Set columns, whatever else goes on in the conversation; `updated_at` stays the time of its last message."""
+    """Update columns, also during a turn; `updated_at` stays the time of the last message."""
     return session.scalars(
         update(Conversation)
         .prefix_with("/* conversations.change */")
@@ -73,7 +118,7 @@ def change(session: Session, user_id: UUID, conversation_id: UUID, values: dict[
 
 
 def archive(session: Session, user_id: UUID, conversation_id: UUID, stale: UUID | None) -> Conversation | None:
-    """Archive, unless an attempt other than `stale` owns the conversation."""
+    """Set the status `archived`, unless an attempt other than `stale` has the lease."""
     return session.scalars(
         update(Conversation)
         .prefix_with("/* conversations.archive */")
@@ -85,7 +130,7 @@ def archive(session: Session, user_id: UUID, conversation_id: UUID, stale: UUID 
 
 
 def unarchive(session: Session, user_id: UUID, conversation_id: UUID) -> Conversation | None:
-    """Make it active, unless its messages are in a bundle. That is a sign of life: it is not archived again at once."""
+    """Set the status `active`, unless the messages are in a bundle. Counts as activity, as a message does."""
     return session.scalars(
         update(Conversation)
         .prefix_with("/* conversations.unarchive */")
@@ -97,7 +142,7 @@ def unarchive(session: Session, user_id: UUID, conversation_id: UUID) -> Convers
 
 
 def remove(session: Session, user_id: UUID, conversation_id: UUID, stale: UUID | None) -> UUID | None:
-    """Delete with everything in it, unless it is held or an attempt other than `stale` owns it."""
+    """Delete with all its rows, unless it is under a legal hold or an attempt other than `stale` has the lease."""
     return session.scalars(
         delete(Conversation)
         .prefix_with("/* conversations.remove */")
@@ -111,25 +156,26 @@ def remove(session: Session, user_id: UUID, conversation_id: UUID, stale: UUID |
 def lease(
     session: Session, user_id: UUID, conversation_id: UUID, stale_seconds: float
 ) -> Row[UUID | None, bool, bool] | None:
-    """(running_attempt, stale, legal_hold) of the conversation, in one snapshot.
+    """Return (running_attempt, stale, legal_hold) of the conversation, in one snapshot.
 
-    An attempt is stale when its turn has been silent for `stale_seconds`; one without a turn, which no statement of
-    ours leaves behind, counts from the conversation's last change, so that it cannot block for ever.
+    An attempt is stale if the last heartbeat of its turn is older than `stale_seconds`. An attempt without a turn,
+    which no statement of Parley leaves behind, counts from the conversation's last update, so that it cannot block
+    forever.
     """
-    spoke = func.coalesce(Turn.heartbeat_at, Conversation.updated_at)
-    of_the_lease = and_(
+    last_sign = func.coalesce(Turn.heartbeat_at, Conversation.updated_at)
+    of_attempt = and_(
         Turn.user_id == Conversation.user_id,
         Turn.conversation_id == Conversation.id,
         Turn.attempt == Conversation.running_attempt,
-        Turn.status == TurnStatus.RUNNING,  # lets the small index of running turns serve
+        Turn.status == TurnStatus.RUNNING,  # allows the small index of running turns
     )
     return session.execute(
         select(
             Conversation.running_attempt,
-            (spoke < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, stale_seconds)).label("stale"),
+            (last_sign < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, stale_seconds)).label("stale"),
             Conversation.legal_hold,
         )
         .prefix_with("/* conversations.lease */")
-        .outerjoin(Turn, of_the_lease)
+        .outerjoin(Turn, of_attempt)
         .where(Conversation.user_id == user_id, Conversation.id == conversation_id)
     ).one_or_none()

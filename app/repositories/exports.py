@@ -1,5 +1,6 @@
-"""The SQL of conversations that leave as a document and come in as one."""
+"""SQL of exported and imported conversations."""
 
+from app.repositories.message_insert import insert_messages
 from app.repositories.statement import Statement
 
 OPEN = Statement(
@@ -9,7 +10,7 @@ SELECT id, title, status, project_id, metadata, message_count, next_position, cr
   FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s""",
 )
 
-# The next messages before %(end)s, as many as begin within %(bytes)s bytes, but no more than %(messages)s.
+# The next messages before %(end)s: as many as begin within %(bytes)s bytes, and at most %(messages)s.
 PAGE = Statement(
     "exports.page",
     """
@@ -23,23 +24,26 @@ SELECT position, role, content, tool_calls, tool_call_id, metadata, turn_id, cre
  WHERE before < %(bytes)s ORDER BY position""",
 )
 
-# A conversation with all its messages: both or neither. %(messages)s is a JSON list, in order; a time to come is now.
+# %(messages)s is a JSON list in order. A time in the future becomes now.
+_INSERT_MESSAGES = insert_messages(
+    """c CROSS JOIN json_to_recordset(%(messages)s::json) AS item(
+           position integer, role text, content text, tool_calls jsonb, tool_call_id text, metadata jsonb,
+           created_at timestamptz)""",
+    user_id="c.user_id",
+    conversation_id="c.id",
+    position="item.position",
+    created_at="least(item.created_at, now())",
+)
+
 IMPORT = Statement(
     "exports.import",
-    """
+    f"""
 WITH c AS (
     INSERT INTO conversations (user_id, id, title, preview, status, metadata, message_count, next_position)
     VALUES (%(user_id)s, %(conversation_id)s, %(title)s, %(preview)s, %(status)s, %(metadata)s::jsonb,
             %(count)s, %(count)s + 1)
     RETURNING *),
-m AS (
-    INSERT INTO messages (user_id, conversation_id, position, role, content, tool_calls, tool_call_id, metadata,
-                          created_at)
-    SELECT c.user_id, c.id, item.position, item.role, item.content, item.tool_calls, item.tool_call_id, item.metadata,
-           least(item.created_at, now())
-      FROM c CROSS JOIN json_to_recordset(%(messages)s::json) AS item(
-           position integer, role text, content text, tool_calls jsonb, tool_call_id text, metadata jsonb,
-           created_at timestamptz))
+m AS ({_INSERT_MESSAGES})
 SELECT id, title, preview, status, project_id, metadata AS meta, message_count, legal_hold, created_at, updated_at
   FROM c""",
 )

@@ -1,11 +1,12 @@
-"""SQL of the answers that a repeated request is told again. Callers run it within the transaction of what is created:
-until that ends, whoever claims the same key waits; ends it without a commit, the key was never used.
+"""SQL of idempotency keys and stored responses, in the transaction of the created row.
+
+A concurrent claim of the same key waits for that transaction. If it rolls back, the key was not used.
 """
 
 from app.repositories.statement import Statement
 
-# A row where the key is ours from now on: it was never used, or its time has passed. None where another request has
-# it, whose row stays locked, so that it is there to be read; or where a turn has it.
+# Returns a row if the key was free or has expired. No row: another request has it, and its row is locked, so that it
+# can be read; or a turn has it.
 CLAIM = Statement(
     "idempotency_keys.claim",
     """
@@ -16,7 +17,7 @@ SELECT %(user_id)s, %(key)s, %(request_hash)s, now() + make_interval(secs => %(k
    SET request_hash = excluded.request_hash, expires_at = excluded.expires_at, created_at = now(), status = NULL,
        response = NULL
  WHERE earlier.expires_at <= now()
-RETURNING 1 AS ours""",
+RETURNING 1 AS claimed""",
 )
 
 GET = Statement(
@@ -25,9 +26,9 @@ GET = Statement(
 SELECT request_hash, status, response FROM idempotency_keys WHERE user_id = %(user_id)s AND key = %(key)s""",
 )
 
-ANSWER = Statement(
-    "idempotency_keys.answer",
+STORE_RESPONSE = Statement(
+    "idempotency_keys.store_response",
     """
 UPDATE idempotency_keys SET status = %(status)s, response = %(response)s::jsonb
- WHERE user_id = %(user_id)s AND key = %(key)s RETURNING 1 AS kept""",
+ WHERE user_id = %(user_id)s AND key = %(key)s RETURNING 1 AS stored""",
 )

@@ -1,10 +1,10 @@
-"""The SQL of legal holds. Whoever lays or lifts one locks the conversation first, as everybody does."""
+"""SQL of legal holds. Placing or lifting one locks the conversation first, in the usual order."""
 
 from app.repositories.statement import Statement
 
-# `conversations.legal_hold` is what the owner's deletion looks at; the rows say why.
-LAY = Statement(
-    "legal_holds.lay",
+# `conversations.legal_hold` prevents the owner's deletion; the rows of legal_holds have the reasons.
+PLACE = Statement(
+    "legal_holds.place",
     """
 WITH held AS (
     UPDATE conversations SET legal_hold = true WHERE user_id = %(user_id)s AND id = %(conversation_id)s
@@ -22,14 +22,16 @@ SELECT conversations.user_id, conversations.id
  WHERE legal_holds.id = %(hold_id)s FOR UPDATE OF conversations""",
 )
 
+OWNER = Statement("legal_holds.owner", "SELECT user_id FROM legal_holds WHERE id = %(hold_id)s")
+
 LIFT = Statement(
     "legal_holds.lift",
     "DELETE FROM legal_holds WHERE user_id = %(user_id)s AND id = %(hold_id)s RETURNING conversation_id, reason",
 )
 
-# In a statement of its own, which sees what the one before left.
-LET_GO = Statement(
-    "legal_holds.let_go",
+# A separate statement, which sees the deletion by LIFT.
+UPDATE_FLAG = Statement(
+    "legal_holds.update_flag",
     """
 UPDATE conversations
    SET legal_hold = EXISTS (SELECT FROM legal_holds

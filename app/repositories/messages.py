@@ -1,4 +1,4 @@
-"""SQL of messages outside the turn. Every statement names the owner."""
+"""SQL of messages: the pages of the API."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,17 +15,16 @@ Order = Literal["asc", "desc"]
 def page(
     session: Session, user_id: UUID, conversation_id: UUID, *, order: Order, after: int | None, limit: int
 ) -> tuple[str, Sequence[Message]] | None:
-    """Where the conversation's messages are, and of the live ones up to `limit` after that position, in this order.
+    """Return the conversation's storage, and up to `limit` live messages after that position, in this order.
 
-    None where the user has no such conversation. One statement says it all: the conversation is its outer row, and the
-    LATERAL's limit stops the scan of the primary key, forwards or backwards; a plain join would read and sort the whole
-    conversation first.
+    Returns None if the user has no such conversation. In one statement the LATERAL's limit ends the scan of the primary
+    key in either direction; a plain join would read and sort all messages first.
     """
-    found = select(Message).where(Message.user_id == Conversation.user_id, Message.conversation_id == Conversation.id)
+    page = select(Message).where(Message.user_id == Conversation.user_id, Message.conversation_id == Conversation.id)
     if after is not None:
-        found = found.where(Message.position > after if order == "asc" else Message.position < after)
-    found = found.order_by(Message.position if order == "asc" else Message.position.desc()).limit(limit)
-    message = aliased(Message, found.correlate(Conversation).lateral("message"))
+        page = page.where(Message.position > after if order == "asc" else Message.position < after)
+    page = page.order_by(Message.position if order == "asc" else Message.position.desc()).limit(limit)
+    message = aliased(Message, page.correlate(Conversation).lateral("message"))
     rows = session.execute(
         select(Conversation.storage, message)
         .prefix_with("/* messages.page */")
@@ -34,6 +33,6 @@ def page(
     ).all()
     if not rows:
         return None
-    # SQL promises no order outside the LATERAL.
+    # SQL guarantees no order outside the LATERAL.
     messages = [row for _, row in rows if row is not None]
     return rows[0][0], sorted(messages, key=lambda row: row.position, reverse=order == "desc")

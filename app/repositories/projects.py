@@ -1,4 +1,4 @@
-"""SQL of projects. Every statement names the owner."""
+"""SQL of projects."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from app.models import Project
 
 
 def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Project]:
-    """Up to `limit` projects, newest first: ids are ordered by time, so the primary key is all it takes."""
+    """Return up to `limit` projects, newest first. Ids are ordered by time, so the primary key serves."""
     statement = (
         select(Project)
         .prefix_with("/* projects.page */")
@@ -25,14 +25,14 @@ def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> 
 
 
 def get(session: Session, user_id: UUID, project_id: UUID) -> Project | None:
-    """That project, if it is the user's."""
+    """Return a project of the user, or None."""
     return session.scalars(
         select(Project).prefix_with("/* projects.get */").where(Project.user_id == user_id, Project.id == project_id)
     ).one_or_none()
 
 
 def lock(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
-    """Hold the project's row until the transaction ends; chats that refer to it do not wait for this."""
+    """Lock the project's row until the transaction ends. Turns that refer to it do not wait."""
     return session.scalars(
         select(Project.id)
         .prefix_with("/* projects.lock */")
@@ -42,14 +42,14 @@ def lock(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
 
 
 def add(session: Session, user_id: UUID, values: dict[str, Any]) -> Project:
-    """A new project."""
+    """Insert a project."""
     return session.scalars(
         insert(Project).prefix_with("/* projects.add */").values(user_id=user_id, **values).returning(Project)
     ).one()
 
 
 def change(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any]) -> Project | None:
-    """Set columns."""
+    """Update columns."""
     return session.scalars(
         update(Project)
         .prefix_with("/* projects.change */")
@@ -60,7 +60,7 @@ def change(session: Session, user_id: UUID, project_id: UUID, values: dict[str, 
 
 
 def remove(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
-    """Delete with its prompts; its conversations stay, without a project."""
+    """Delete a project with its prompts; its conversations remain without a project."""
     return session.scalars(
         delete(Project)
         .prefix_with("/* projects.remove */")

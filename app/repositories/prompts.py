@@ -1,4 +1,4 @@
-"""SQL of a project's prompts. Every statement names the owner and the project."""
+"""SQL of a project's prompts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,26 +10,26 @@ from sqlalchemy.orm import Session
 from app.models import Project, Prompt
 
 
-def _that(user_id: UUID, project_id: UUID, prompt_id: UUID) -> ColumnElement[bool]:
+def _is_prompt(user_id: UUID, project_id: UUID, prompt_id: UUID) -> ColumnElement[bool]:
     return and_(Prompt.user_id == user_id, Prompt.id == prompt_id, Prompt.project_id == project_id)
 
 
 def page(
     session: Session, user_id: UUID, project_id: UUID, *, after: tuple[int, UUID] | None, limit: int
 ) -> Sequence[Prompt] | None:
-    """Up to `limit` prompts in the order in which they are told; None where the user has no such project."""
-    of_the_project = and_(Prompt.user_id == Project.user_id, Prompt.project_id == Project.id)
+    """Return up to `limit` prompts in the order of the context, or None if the user has no such project."""
+    of_project = and_(Prompt.user_id == Project.user_id, Prompt.project_id == Project.id)
     if after is not None:
         position, identifier = after
-        of_the_project = and_(
-            of_the_project,
+        of_project = and_(
+            of_project,
             Prompt.position >= position,
             or_(Prompt.position > position, Prompt.id > identifier),
         )
     rows = session.execute(
         select(Project.id, Prompt)
         .prefix_with("/* prompts.page */")
-        .outerjoin(Prompt, of_the_project)
+        .outerjoin(Prompt, of_project)
         .where(Project.user_id == user_id, Project.id == project_id)
         .order_by(Prompt.position, Prompt.id)
         .limit(limit)
@@ -38,17 +38,17 @@ def page(
 
 
 def get(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID) -> Prompt | None:
-    """That prompt, if it is in that project of the user's."""
+    """Return a prompt of that project of the user, or None."""
     return session.scalars(
-        select(Prompt).prefix_with("/* prompts.get */").where(_that(user_id, project_id, prompt_id))
+        select(Prompt).prefix_with("/* prompts.get */").where(_is_prompt(user_id, project_id, prompt_id))
     ).one_or_none()
 
 
-def tally(session: Session, user_id: UUID, project_id: UUID) -> tuple[int, int | None]:
-    """How many prompts the project has, and the last position; a count is fair where the number is bounded."""
+def count_and_last(session: Session, user_id: UUID, project_id: UUID) -> tuple[int, int | None]:
+    """Return the number of the project's prompts, which is bounded, and the last position."""
     statement = (
         select(func.count(), func.max(Prompt.position))
-        .prefix_with("/* prompts.tally */")
+        .prefix_with("/* prompts.count */")
         .where(Prompt.user_id == user_id, Prompt.project_id == project_id)
     )
     count, last = session.execute(statement).one()
@@ -56,7 +56,7 @@ def tally(session: Session, user_id: UUID, project_id: UUID) -> tuple[int, int |
 
 
 def add(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any]) -> Prompt:
-    """A new prompt."""
+    """Insert a prompt."""
     return session.scalars(
         insert(Prompt)
         .prefix_with("/* prompts.add */")
@@ -66,21 +66,21 @@ def add(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any
 
 
 def change(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID, values: dict[str, Any]) -> Prompt | None:
-    """Set columns."""
+    """Update columns."""
     return session.scalars(
         update(Prompt)
         .prefix_with("/* prompts.change */")
-        .where(_that(user_id, project_id, prompt_id))
+        .where(_is_prompt(user_id, project_id, prompt_id))
         .values(**values, updated_at=func.greatest(Prompt.updated_at, func.now()))
         .returning(Prompt)
     ).one_or_none()
 
 
 def remove(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID) -> UUID | None:
-    """Delete it."""
+    """Delete a prompt."""
     return session.scalars(
         delete(Prompt)
         .prefix_with("/* prompts.remove */")
-        .where(_that(user_id, project_id, prompt_id))
+        .where(_is_prompt(user_id, project_id, prompt_id))
         .returning(Prompt.id)
     ).one_or_none()

@@ -1,4 +1,4 @@
-"""The SQL of daily quotas, as they are set and looked at; turns count in theirs by themselves, see `turn_limits`."""
+"""SQL of setting and reading daily quotas; `turn_limits` has the counting by turns."""
 
 from app.repositories.statement import Statement
 from app.repositories.turn_limits import RESERVED, TODAY, USED
@@ -8,7 +8,7 @@ _COLUMNS = f"""users.id, users.tokens_per_day, {USED} AS used, {RESERVED} AS res
 
 GET = Statement("quotas.get", f"SELECT {_COLUMNS} FROM users WHERE users.id = %(user_id)s")
 
-# What was used today stays, unless there was no quota: then nobody has counted.
+# Keeps the tokens used today, unless there was no quota: then they were not counted.
 SET = Statement(
     "quotas.set",
     f"""

@@ -1,4 +1,4 @@
-"""SQL of the operator's choices that hold for every process. A handful of rows, read whole."""
+"""SQL of the settings that operators change at run time: a few rows, read together."""
 
 from app.repositories.statement import Statement
 

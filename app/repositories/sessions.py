@@ -1,9 +1,9 @@
-"""The SQL of sessions. Each statement is whole in itself: outside a transaction, callers run it in AUTOCOMMIT."""
+"""SQL of sessions. Each statement is atomic, so callers without a transaction run it in AUTOCOMMIT."""
 
 from app.repositories.statement import Statement
 
-# A login takes as long as bcrypt does, and meanwhile the password may change, which ends all sessions. The share lock
-# waits for such a change and then sees it; no row means that what was verified is no longer so.
+# A login takes as long as bcrypt, and the password may change in that time, which revokes all sessions. The share lock
+# waits for such a change and then sees it. No row: the verified password is no longer valid.
 OPEN = Statement(
     "sessions.open",
     """
@@ -21,30 +21,58 @@ SELECT users.role FROM sessions JOIN users ON users.id = sessions.user_id
    AND sessions.revoked_at IS NULL AND sessions.expires_at > now() AND users.status = 'active'""",
 )
 
-# All that a refresh token can mean, decided under the row's lock: PostgreSQL computes the new values again on the row
-# as it is after the wait. The current token rotates. The one before changes nothing and is forgotten, so that it is
-# honoured once. Any other was used before: the session ends. No row: there is no such live session.
+# The presented token is a successor of the previous token, and the first one of its successors that is presented.
+_UNUSED = "(refresh_hash = %(presented)s OR first_successor_hash = %(presented)s)"
+# The presented token is the previous one, its grace time is over and its only successor was never presented: the
+# response with the successor was lost.
+_LOST = "(previous_refresh_hash = %(presented)s AND first_successor_hash IS NULL AND rotated_at <= %(grace_from)s)"
+
+# Decided under the row lock: PostgreSQL evaluates the new values on the locked row. An unused token rotates. So does
+# the previous one after a lost response, and its first successor stays valid beside the new one. Otherwise the previous
+# token changes nothing: no successor was presented, and the current token is returned. Any other token was used before:
+# the session is revoked. No row: no such valid session.
 REFRESH = Statement(
     "sessions.refresh",
-    """
+    f"""
 UPDATE sessions
-   SET refresh_hash = CASE WHEN refresh_hash = %(presented)s THEN %(replacement)s ELSE refresh_hash END,
-       previous_refresh_hash = CASE WHEN refresh_hash = %(presented)s THEN refresh_hash END,
-       rotated_at = CASE WHEN refresh_hash = %(presented)s THEN %(now)s ELSE rotated_at END,
-       expires_at = CASE WHEN refresh_hash = %(presented)s THEN %(expires_at)s ELSE expires_at END,
-       revoked_at = CASE WHEN refresh_hash = %(presented)s
-                           OR (previous_refresh_hash = %(presented)s AND rotated_at > %(grace_from)s)
-                         THEN NULL ELSE now() END
+   SET refresh_hash = CASE WHEN {_UNUSED} OR {_LOST} THEN %(replacement)s ELSE refresh_hash END,
+       previous_refresh_hash = CASE WHEN {_UNUSED} THEN %(presented)s ELSE previous_refresh_hash END,
+       first_successor_hash = CASE WHEN {_UNUSED} THEN NULL WHEN {_LOST} THEN refresh_hash
+                                   ELSE first_successor_hash END,
+       rotated_at = CASE WHEN {_UNUSED} OR {_LOST} THEN %(now)s ELSE rotated_at END,
+       expires_at = CASE WHEN {_UNUSED} OR {_LOST} THEN %(expires_at)s ELSE expires_at END,
+       revoked_at = CASE WHEN {_UNUSED} OR previous_refresh_hash = %(presented)s THEN NULL ELSE now() END
  WHERE user_id = %(user_id)s AND id = %(session_id)s AND revoked_at IS NULL AND expires_at > now()
    AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND users.status = 'active')
 RETURNING refresh_hash, rotated_at, expires_at, revoked_at""",
 )
+
+# The live sessions of a user, the newest login first: ids are ordered by time. A login has two times, of this machine
+# and of the database.
+PAGE = Statement(
+    "sessions.page",
+    """
+SELECT id, created_at, greatest(created_at, rotated_at) AS refreshed_at, expires_at, user_agent, address FROM sessions
+ WHERE user_id = %(user_id)s AND revoked_at IS NULL AND expires_at > now()
+   AND (%(after)s::uuid IS NULL OR id < %(after)s)
+ ORDER BY id DESC LIMIT %(limit)s""",
+)
+
+EXISTS = Statement("sessions.exists", "SELECT id FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s")
 
 REVOKE = Statement(
     "sessions.revoke",
     """
 UPDATE sessions SET revoked_at = now()
  WHERE user_id = %(user_id)s AND id = %(session_id)s AND revoked_at IS NULL
+RETURNING id""",
+)
+
+REVOKE_OTHERS = Statement(
+    "sessions.revoke_others",
+    """
+UPDATE sessions SET revoked_at = now()
+ WHERE user_id = %(user_id)s AND id <> %(session_id)s AND revoked_at IS NULL
 RETURNING id""",
 )
 

@@ -1,4 +1,4 @@
-"""Network addresses as the ones they are counted under."""
+"""The network under which a caller's address is counted and compared."""
 
 import ipaddress
 
@@ -6,9 +6,9 @@ UNKNOWN = "unknown"
 
 
 def network_of(address: str | None) -> str:
-    """What stands for everybody who can call from `address`: itself, or for IPv6 its /64, which is one customer's.
+    """Return the network of `address`: an IPv4 address itself, or the /64 of an IPv6 address, which one customer has.
 
-    An IPv4 address in the clothes of IPv6 is itself. What is no address, such as that of a socket, is `unknown`.
+    An IPv4-mapped IPv6 address is the IPv4 address. Anything else, such as the path of a socket, is `UNKNOWN`.
     """
     try:
         parsed = ipaddress.ip_address((address or "").partition("%")[0])

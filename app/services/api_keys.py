@@ -1,10 +1,10 @@
-"""API keys: what a program calls with in its owner's place.
+"""API keys, with which programs call as their owner.
 
     prl_<43 characters: the key's id and its owner's>_<43 characters: 32 random bytes>
 
-A key is shown once, when it is made; the row holds its SHA-256. That is enough for a secret of 256 random bits: nobody
-guesses one, so unlike a password it needs no slow hash. It outlives a change of the password, which programs know
-nothing of; it ends when it expires, when it is revoked, and for as long as its owner's account is disabled.
+A key is shown once, when it is created; the row holds its SHA-256. A secret of 256 random bits cannot be guessed, so
+unlike a password it needs no slow hash. It stays valid when the password changes. It is invalid after its expiry or
+revocation, and while its owner is disabled.
 """
 
 import base64
@@ -18,16 +18,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from app.errors import NotAllowed, NotAuthenticated, NotFound
-from app.extensions import db
-from app.models import ApiKey, KeyScope, UserRole
-from app.models.columns import new_id
+from app.database import autocommit
+from app.enums import KeyScope, UserRole
+from app.errors import NotAuthenticated, NotFound, PermissionDenied
+from app.ids import new_id
+from app.metrics.credentials import record_api_key_request
+from app.models import ApiKey
 from app.repositories import api_keys as sql
 from app.services.identity import Identity, PresentedKey
-from app.services.transactions import statements
+from app.services.transactions import autocommit_session
 
-MARK = "prl_"  # how every key begins: people, log filters and scanners for leaked secrets know it by this
-SHOWN = 16  # characters of a key that its owner is shown again, to tell it by; they hold nothing secret
+MARK = "prl_"  # the prefix by which people, log filters and secret scanners recognize a key
+SHOWN_CHARS = 16  # the characters that identify a key to its owner; they contain nothing secret
 
 _FORM = re.compile(rf"{MARK}([\w-]{{43}})_[\w-]{{43}}", re.ASCII)
 _ENDED = {
@@ -39,72 +41,73 @@ _ENDED = {
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that has just been made: the only time that `secret`, the key itself, is there to be shown."""
+    """A new key. `secret` is the key itself, which is not stored."""
 
     row: ApiKey
     secret: str = field(repr=False)
 
 
 def page(user_id: UUID, *, after: tuple[UUID] | None = None, limit: int) -> Sequence[ApiKey]:
-    """A page, newest first, and one more where there is one; revoked and expired keys are among them."""
-    with statements() as session:
+    """Return a page, newest first, revoked and expired keys included, and one item more if there is a next page."""
+    with autocommit_session() as session:
         return sql.page(session, user_id, after=after[0] if after else None, limit=limit + 1)
 
 
 def create(caller: Identity, *, name: str, scopes: Iterable[KeyScope], expires_in_days: int | None = None) -> NewKey:
-    """A new key of the caller's; without `expires_in_days` it lasts until it is revoked.
+    """Create a key of the caller. Without `expires_in_days` it is valid until it is revoked.
 
-    Raises `NotAllowed` where the scope admin is asked for by somebody who is no admin.
+    Raises `PermissionDenied` if a caller who is not an admin requests the scope admin.
     """
-    wanted = set(scopes)
-    if KeyScope.ADMIN in wanted and caller.role != UserRole.ADMIN:
-        raise NotAllowed("Only an admin may create a key with the scope `admin`.")
+    requested = set(scopes)
+    if KeyScope.ADMIN in requested and caller.role != UserRole.ADMIN:
+        raise PermissionDenied("Only an admin may create a key with the scope `admin`.")
     key_id = new_id()
     ids = base64.urlsafe_b64encode(key_id.bytes + caller.user_id.bytes).rstrip(b"=").decode()
     secret = f"{MARK}{ids}_{secrets.token_urlsafe(32)}"
     values = {
         "id": key_id,
         "name": name,
-        "prefix": secret[:SHOWN],
+        "prefix": secret[:SHOWN_CHARS],
         "key_hash": _hash(secret),
-        "scopes": [scope for scope in KeyScope if scope in wanted],
+        "scopes": [scope for scope in KeyScope if scope in requested],
         "expires_at": datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None,
     }
-    with statements() as session:
+    with autocommit_session() as session:
         return NewKey(sql.add(session, caller.user_id, values), secret)
 
 
 def revoke(user_id: UUID, key_id: UUID) -> None:
-    """End a key at once; to end one twice is no error. Raises `NotFound`."""
-    with statements() as session:
-        found = sql.revoke(session, user_id, key_id)
-    if found is None:
+    """Revoke a key, with effect at once. Repeating it is no error. Raises `NotFound`."""
+    with autocommit_session() as session:
+        revoked = sql.revoke(session, user_id, key_id)
+    if revoked is None:
         raise NotFound("There is no such API key.")
 
 
-def read(sent: str) -> Identity:
-    """The caller that a sent key names, which nothing has verified yet.
+def parse(key: str) -> Identity:
+    """Return the caller that a key claims; the key is not verified.
 
-    Raises `NotAuthenticated` for what no key of this server looks like.
+    Raises `NotAuthenticated` for an invalid form.
     """
-    form = _FORM.fullmatch(sent)
+    form = _FORM.fullmatch(key)
     if form is None:
-        raise NotAuthenticated("This is not a whole API key: send it as it was shown when it was created.")
+        record_api_key_request("malformed")
+        raise NotAuthenticated("This API key is incomplete: send it as it was shown when it was created.")
     ids = base64.urlsafe_b64decode(form[1] + "=")
-    return Identity(UUID(bytes=ids[16:]), key=PresentedKey(UUID(bytes=ids[:16]), _hash(sent)))
+    return Identity(UUID(bytes=ids[16:]), key=PresentedKey(UUID(bytes=ids[:16]), _hash(key)))
 
 
 def identify(identity: Identity, scope: KeyScope | None) -> Identity:
-    """`identity` with its role, in one statement. Raises as `verify` does."""
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    """Return `identity` with its role, in one statement. Raises as `verify` does."""
+    with autocommit() as connection:
         return verify(connection, identity, scope)
 
 
 def verify(connection: Connection, identity: Identity, scope: KeyScope | None) -> Identity:
-    """`identity` with its role, if its key is what was given out, has not ended, and has the scope.
+    """Return `identity` with its role, if its key is valid and has the scope.
 
-    Raises `NotAuthenticated`, which says whether it was revoked or expired, and `NotAllowed`, which names the scope;
-    where `scope` is None, a key opens nothing.
+    Raises `NotAuthenticated`, which says whether the key was revoked or has expired, and `PermissionDenied`, which
+    names the scope. `scope` None means that API keys are not accepted.
     """
     assert identity.key is not None  # noqa: S101  # callers with a session are identified by it
     row = sql.IDENTIFY.one(
@@ -117,13 +120,21 @@ def verify(connection: Connection, identity: Identity, scope: KeyScope | None) -
         },
     )
     if row is None:
+        record_api_key_request("unknown")
         raise NotAuthenticated("There is no such API key.")
     if row.ended is not None:
+        record_api_key_request(row.ended)
         raise NotAuthenticated(_ENDED[row.ended])
+    if scope is None or not row.allowed:
+        record_api_key_request("forbidden")
     if scope is None:
-        raise NotAllowed("API keys do not open this; log in with `POST /api/auth/login` and use the access token.")
+        raise PermissionDenied(
+            "API keys are not accepted here; log in with `POST /api/auth/login` and use the access token."
+        )
     if not row.allowed:
-        raise NotAllowed(f"This API key lacks the scope `{scope}`; create one that has it with `POST /api/auth/keys`.")
+        raise PermissionDenied(
+            f"This API key lacks the scope `{scope}`; create one that has it with `POST /api/auth/keys`."
+        )
     return replace(identity, role=row.role)
 
 

@@ -1,10 +1,10 @@
-"""What one process remembers of what was looked up, so that not everybody looks again. Nothing may rely on it.
+"""Stale-while-revalidate caches of one process.
 
-    fresh         told at once
-    a while old   told at once, and looked up meanwhile, by one thread for all who ask
-    older         waited for, but only so long; then what was known before, however old, or why there is nothing
+    fresh     returned
+    stale     returned, while one thread loads the new value
+    expired   a caller waits for the new value for a limited time, then gets the old value or the error
 
-What cannot be looked up is not tried again at once.
+A failed load is not repeated at once.
 """
 
 import logging
@@ -27,114 +27,119 @@ _log = logging.getLogger("parley.caches")
 
 
 @dataclass(frozen=True, slots=True)
-class Ages:
-    """In seconds: how long a value is fresh, how long it is told without waiting for the next one, how long that is
-    waited for, how long a failed look-up is not tried again, and after how long a value is forgotten whatever happens.
+class CachePolicy:
+    """Times of a cache in seconds. A value is fresh for `fresh_for` after its load, and stale until `stale_for`.
+
+    A caller waits `max_wait` for an expired value. A failed load is repeated after `retry_after`. A value is dropped
+    after `max_age`, also without a new one.
     """
 
-    fresh: float
-    usable: float
-    wait: float
-    retry: float
-    kept: float = math.inf
+    fresh_for: float
+    stale_for: float
+    max_wait: float
+    retry_after: float
+    max_age: float = math.inf
 
 
 @dataclass(slots=True)
-class _Known(Generic[V]):
-    """The last value and when it was looked up, None if it never could be; the last try, and how that failed."""
+class _Entry(Generic[V]):
+    """The last value with the time of its load (None without one), and the time and error of the last try."""
 
-    tried: float
+    tried_at: float
     value: V | None = None
-    read: float | None = None
+    loaded_at: float | None = None
     error: Exception | None = None
 
 
 @dataclass(slots=True)
 class _Load(Generic[V]):
-    """A look-up under way. `forgotten` meanwhile: what it finds may be older than what made us forget."""
+    """A load in progress. If `invalidated`, its result may be older than the change, so it is not kept."""
 
-    done: threading.Event = field(default_factory=threading.Event)
-    known: _Known[V] | None = None
-    forgotten: bool = False
+    finished: threading.Event = field(default_factory=threading.Event)
+    entry: _Entry[V] | None = None
+    invalidated: bool = False
 
 
 class Cache(Generic[K, V]):
-    """At most `size` values by their keys, each from `load`. Thread-safe, under gevent too; a thread exists only while
-    something is looked up. A key must hold whose value it is, where that is somebody's.
+    """At most `size` values by key, each from `load`. Thread-safe, under gevent too.
+
+    A thread runs only during a load. The key of a user's value must contain the user's id.
     """
 
     def __init__(
         self,
         name: CacheName,
         load: Callable[[K], V],
-        ages: Ages,
+        policy: CachePolicy,
         *,
         size: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name, self._load, self._ages, self._clock = name, load, ages, clock
-        self._known: TTLCache[K, _Known[V]] = TTLCache(size, ages.kept, clock)
+        self._name, self._load, self._policy, self._clock = name, load, policy, clock
+        self._entries: TTLCache[K, _Entry[V]] = TTLCache(size, policy.max_age, clock)
         self._loads: dict[K, _Load[V]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: K, wait: float | None = None) -> V:
-        """The value of `key`, waited for at most `wait` seconds if that is given. Where nothing is known, raises what
-        the look-up raised, or `Unavailable` if it takes too long."""
+    def get(self, key: K, max_wait: float | None = None) -> V:
+        """Return the value of `key`, after waiting at most `max_wait` seconds, by default those of the policy.
+
+        Without any value, raises the error of the load, or `Unavailable` if it takes too long.
+        """
         with self._lock:
-            known, now = self._known.get(key), self._clock()
-            if known is not None and not self._due(known, now):
-                return self._tell(known, "hit" if known.error is None else "stale")
-            load = self._begin(key)
-            if known is not None and known.read is not None and now - known.read < self._ages.usable:
-                return self._tell(known, "stale")
-        load.done.wait(self._ages.wait if wait is None else wait)
-        found = load.known or known
-        if found is None:
-            raise Unavailable("This could not be looked up in time; try again shortly.", retry_after=1)
-        return self._tell(found, "miss" if found is load.known and found.error is None else "stale")
+            entry, now = self._entries.get(key), self._clock()
+            if entry is not None and not self._is_due(entry, now):
+                return self._result(entry, "hit" if entry.error is None else "stale")
+            load = self._start(key)
+            if entry is not None and entry.loaded_at is not None and now - entry.loaded_at < self._policy.stale_for:
+                return self._result(entry, "stale")
+        load.finished.wait(self._policy.max_wait if max_wait is None else max_wait)
+        latest = load.entry or entry
+        if latest is None:
+            raise Unavailable("This could not be loaded in time; try again shortly.", retry_after=1)
+        return self._result(latest, "miss" if latest is load.entry and latest.error is None else "stale")
 
     def last(self, key: K) -> V | None:
-        """What is known, however old; None if nothing is. Neither waits nor looks up."""
+        """Return the last value, of any age, or None. Neither waits nor loads."""
         with self._lock:
-            known = self._known.get(key)
-        return known.value if known is not None else None
+            entry = self._entries.get(key)
+        return entry.value if entry is not None else None
 
-    def begin(self, key: K) -> None:
-        """Look `key` up if it is due, for whoever asks next: so that several can be looked up side by side."""
+    def prefetch(self, key: K) -> None:
+        """Start the load of `key` if it is due, so that several keys load at the same time."""
         with self._lock:
-            known = self._known.get(key)
-            if known is None or self._due(known, self._clock()):
-                self._begin(key)
+            entry = self._entries.get(key)
+            if entry is None or self._is_due(entry, self._clock()):
+                self._start(key)
 
-    def forget(self, key: K) -> None:
-        """The value has changed: whoever asks from now on waits for what is looked up from now on."""
+    def invalidate(self, key: K) -> None:
+        """Expire the value after a change: later callers wait for a load that starts after this call."""
         with self._lock:
             if key in self._loads:
-                self._loads.pop(key).forgotten = True
-            known = self._known.get(key)
-            if known is not None and known.read is not None:
-                self._known[key] = _Known(-math.inf, known.value, -math.inf)  # better than nothing, and no more
+                self._loads.pop(key).invalidated = True
+            entry = self._entries.get(key)
+            if entry is not None and entry.loaded_at is not None:
+                self._entries[key] = _Entry(-math.inf, entry.value, -math.inf)  # returned only if the load fails
 
-    def _due(self, known: _Known[V], now: float) -> bool:
-        return now - known.tried >= (self._ages.fresh if known.error is None else self._ages.retry)
+    def _is_due(self, entry: _Entry[V], now: float) -> bool:
+        return now - entry.tried_at >= (self._policy.fresh_for if entry.error is None else self._policy.retry_after)
 
-    def _tell(self, known: _Known[V], result: CacheResult) -> V:
-        record_cache_read(self._name, "miss" if known.read is None else result)
-        if known.read is None:
-            assert known.error is not None  # noqa: S101  # one of the two is there
-            raise known.error
-        return cast(V, known.value)
+    def _result(self, entry: _Entry[V], result: CacheResult) -> V:
+        record_cache_read(self._name, "miss" if entry.loaded_at is None else result)
+        if entry.loaded_at is None:
+            assert entry.error is not None  # noqa: S101  # an entry has a value or an error
+            raise entry.error
+        return cast(V, entry.value)
 
-    def _begin(self, key: K) -> _Load[V]:
-        """The look-up that is under way, or a new one. Under the lock."""
+    def _start(self, key: K) -> _Load[V]:
+        """Return the load in progress, or start one. The lock must be held."""
         load = self._loads.get(key)
         if load is None:
             load = self._loads[key] = _Load()
             try:
                 threading.Thread(target=self._run, args=(key, load), name=f"cache {self._name}", daemon=True).start()
-            except RuntimeError:  # the machine has no more threads
+            except RuntimeError:  # the system allows no more threads
                 self._loads.pop(key)
-                load.done.set()
+                load.finished.set()
         return load
 
     def _run(self, key: K, load: _Load[V]) -> None:
@@ -142,17 +147,17 @@ class Cache(Generic[K, V]):
             value, error = self._load(key), None
         except Exception as caught:
             value, error = None, caught
-            foreseen = isinstance(caught, ParleyError)
-            said = caught.detail if isinstance(caught, ParleyError) else type(caught).__name__
-            _log.warning("%s could not be looked up: %s", self._name, said, exc_info=None if foreseen else caught)
+            expected = isinstance(caught, ParleyError)
+            reason = caught.detail if isinstance(caught, ParleyError) else type(caught).__name__
+            _log.warning("%s could not be loaded: %s", self._name, reason, exc_info=None if expected else caught)
         record_cache_load(self._name, "ok" if error is None else "error")
         with self._lock:
-            now, before = self._clock(), self._known.get(key)
+            now, before = self._clock(), self._entries.get(key)
             if error is None:
-                load.known = _Known(now, value, now)
+                load.entry = _Entry(now, value, now)
             else:
-                load.known = _Known(now, before.value, before.read, error) if before else _Known(now, error=error)
-            if not load.forgotten:
-                self._known[key] = load.known
+                load.entry = _Entry(now, before.value, before.loaded_at, error) if before else _Entry(now, error=error)
+            if not load.invalidated:
+                self._entries[key] = load.entry
                 del self._loads[key]
-        load.done.set()
+        load.finished.set()

@@ -1,11 +1,10 @@
-"""A conversation as a document: JSON, which can be imported again, or Markdown.
+"""Export of a conversation as JSON, which can be imported again, or as Markdown.
 
-It is read in pages, each a short statement of its own: no connection is held while the receiver takes its time, and no
-more than a page is in memory. What was there when the export began is told, and nothing that came later. Where that
-is no longer possible the document is broken off, and never looks complete.
+Messages are read in pages, each by a short statement: no connection is held while the client reads, and only one page
+is in memory. The export contains the messages of its start, and no later ones. If some of them are deleted during the
+export, the document is cut off and does not look complete.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,25 +13,26 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-import orjson
+import regex
 from sqlalchemy import Engine, Row
 
+from app.database import autocommit_engine, current_engine
+from app.encoding import encode_json, encode_json_line
 from app.errors import Conflict, NotFound
-from app.extensions import db
 from app.repositories import exports as sql
 from app.services import archives, markdown
 from app.services.bundles import BundledMessage
 
-VERSION = 1  # of the JSON document
+VERSION = 1  # of the JSON format
 _PAGE_MESSAGES = 200
-_PAGE_BYTES = 1_000_000  # a page goes on until a message begins beyond
-_LOOKS = 3  # for the messages, in the live table and in a bundle
-_SLUG = 50  # characters of the title in a file's name
+_PAGE_BYTES = 1_000_000  # a page ends with the message that exceeds it
+_TRIES = 3  # to read the messages from the live table and from a bundle
+_SLUG_CHARS = 50  # of the title in a file name
 
 
 @dataclass(frozen=True)
 class Export:
-    """A conversation as it was at `exported_at`, to be read once, whenever the receiver is ready."""
+    """A conversation as it was at `exported_at`. Can be read once."""
 
     engine: Engine = field(repr=False)
     user_id: UUID
@@ -40,30 +40,30 @@ class Export:
     exported_at: datetime
 
     def pages(self) -> Iterator[Sequence[Row[Any] | BundledMessage]]:
-        """The messages in order, wherever they are. Raises `Conflict` where some are no longer there, `ArchiveDamaged`.
+        """Yield the messages in order, in pages. Raises `Conflict` if some were deleted, and `ArchiveDamaged`.
 
-        A conversation may be archived meanwhile, or restored: so they are looked for in both places, and once more.
+        A conversation may be bundled or restored during the export, so both places are read, several times if needed.
         """
         after, missing = 0, self.conversation.message_count
-        for _ in range(_LOOKS):
+        for _ in range(_TRIES):
             while page := self._page(after) if missing > 0 else ():
                 yield page
                 after, missing = page[-1].position, missing - len(page)
-            for bundled in self._bundled(after, missing):
-                yield bundled
-                missing -= len(bundled)
+            for bundled_page in self._bundled(after, missing):
+                yield bundled_page
+                missing -= len(bundled_page)
             if missing == 0:
                 return
-        raise Conflict("Messages of this conversation went away while it was exported; export it again.")
+        raise Conflict("Messages of this conversation were deleted during the export; export it again.")
 
     def _bundled(self, after: int, missing: int) -> Iterator[Sequence[BundledMessage]]:
-        """The next messages, if they are in a bundle."""
+        """Yield the next messages in pages if they are in a bundle."""
         if missing == 0:
             return
         with self.engine.connect() as connection:
             bundle = archives.find(connection, self.user_id, self.conversation.id)
-        told = islice(archives.messages(bundle, after), missing) if bundle else iter(())
-        while page := list(islice(told, _PAGE_MESSAGES)):
+        messages = islice(archives.messages(bundle, after), missing) if bundle else iter(())
+        while page := list(islice(messages, _PAGE_MESSAGES)):
             yield page
 
     def _page(self, after: int) -> Sequence[Row[Any]]:
@@ -79,18 +79,18 @@ class Export:
             return sql.PAGE.all(connection, parameters)
 
     def filename(self, extension: str) -> str:
-        """A name of plain characters that says what it is, by the title where that has such characters."""
-        plain = unicodedata.normalize("NFKD", self.conversation.title or "").encode("ascii", "ignore").decode()
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", plain)[:_SLUG].strip("-")
+        """Return a file name with the letters and digits of the title, in any script."""
+        title = unicodedata.normalize("NFC", self.conversation.title or "")
+        slug = regex.sub(r"[^\p{L}\p{M}\p{N}]+", "-", title)[:_SLUG_CHARS].strip("-")
         return f"conversation-{slug or self.conversation.id}.{extension}"
 
 
 def open_export(user_id: UUID, conversation_id: UUID, engine: Engine | None = None) -> Export:
-    """Begin to export a conversation, outside of the application's context by an `engine` in AUTOCOMMIT.
+    """Start the export of a conversation. Raises `NotFound`.
 
-    Raises `NotFound`.
+    Outside of an application context, `engine` must be given, in AUTOCOMMIT.
     """
-    engine = engine or db.engine.execution_options(isolation_level="AUTOCOMMIT")
+    engine = engine or autocommit_engine(current_engine())
     with engine.connect() as connection:
         row = sql.OPEN.one(connection, {"user_id": user_id, "conversation_id": conversation_id})
     if row is None:
@@ -99,15 +99,15 @@ def open_export(user_id: UUID, conversation_id: UUID, engine: Engine | None = No
 
 
 def as_json(export: Export) -> Iterator[bytes]:
-    """One JSON document, in pieces; without the last piece it is none. Raises what `Export.pages` raises."""
+    """Yield a JSON document in pieces; it is valid only with the last one. Raises the errors of `Export.pages`."""
     conversation = export.conversation._asdict()
-    del conversation["next_position"]  # ours, and one more than the count
+    del conversation["next_position"]  # internal
     head = {"version": VERSION, "exported_at": export.exported_at, "conversation": conversation}
-    piece = orjson.dumps(head)[:-1] + b',"messages":['
+    piece = encode_json(head)[:-1] + b',"messages":['
     separator = b"\n"
     for page in export.pages():
         for message in page:
-            piece += separator + orjson.dumps(message._asdict())
+            piece += separator + encode_json_line(message._asdict())
             separator = b",\n"
         yield piece
         piece = b""
@@ -115,7 +115,7 @@ def as_json(export: Export) -> Iterator[bytes]:
 
 
 def as_markdown(export: Export) -> Iterator[bytes]:
-    """The conversation for a person to read, in pieces; the last one says that it is the last. Raises likewise."""
+    """Yield the conversation as Markdown in pieces; the last one has an end mark. Raises as `as_json`."""
     piece = markdown.head(export.conversation, export.exported_at)
     for page in export.pages():
         yield "".join([piece, *(markdown.message(message) for message in page)]).encode()
@@ -125,7 +125,7 @@ def as_markdown(export: Export) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a document is written, what it is in HTTP, and how its file's name ends."""
+    """A format of exports: its writer, media type and file extension."""
 
     write: Callable[[Export], Iterator[bytes]]
     media_type: str

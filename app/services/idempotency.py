@@ -1,9 +1,8 @@
-"""A request that creates something, sent twice, creates it once: what it was answered is kept and told again.
+"""Idempotency keys of requests that create something: a repeated request gets the stored response.
 
-The key, what is created and the answer are one transaction. So there is no state in between: after a crash or an error
-neither of them is there, and the same request runs as if for the first time. While it runs, the same key is a row that
-nobody else can insert: a duplicate waits for its end, as long as for any lock. Turns keep their keys themselves, and a
-person's keys are one namespace: a key names one request, wherever it was sent.
+The key, the created row and the response are stored in one transaction. After a crash or an error none of them exists,
+and the same request runs as the first one. A concurrent duplicate waits for the row of the key, as long as for any
+lock. Turns store their keys themselves. The keys of a user are one namespace: a key names one request to any endpoint.
 """
 
 import hashlib
@@ -16,54 +15,55 @@ from uuid import UUID
 import orjson
 from sqlalchemy.exc import DBAPIError
 
-from app.errors import IdempotencyMismatch, RequestUnderWay
+from app.database import sqlstate
+from app.errors import IdempotencyMismatch, RequestInProgress
 from app.repositories import idempotency_keys as sql
-from app.services.transactions import as_one, was_joined
+from app.services.transactions import took_part, unit_of_work
 
-KEEP = timedelta(hours=24)  # from the first answer; then the key can be used anew, and the purge takes it away
+KEEP = timedelta(hours=24)  # after the first response the key can be used for another request, and is purged
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request was answered; `again` if it is told again. `location` is where the created thing is."""
+class StoredResponse:
+    """The response to a request. `replayed` means that it was stored before. `location` is the URL of the new row."""
 
     status: int
     body: str
     location: str | None = None
-    again: bool = False
+    replayed: bool = False
 
 
-def request_hash(endpoint: str, asked: Any) -> bytes:
-    """SHA-256 of what is asked: `asked` as JSON, whatever the order of its fields, and of whom."""
-    told = orjson.dumps([endpoint, asked], default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    return hashlib.sha256(told).digest()
+def request_hash(endpoint: str, body: Any) -> bytes:
+    """Return the SHA-256 of the endpoint and of `body` as JSON, which does not depend on the order of its fields."""
+    payload = orjson.dumps([endpoint, body], default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(payload).digest()
 
 
-def once(user_id: UUID, key: str, request_hash: bytes, create: Callable[[], Answer]) -> Answer:
-    """What `create` answers, or has answered when this key was sent with the same request before.
+def run_once(user_id: UUID, key: str, request_hash: bytes, create: Callable[[], StoredResponse]) -> StoredResponse:
+    """Return the response of `create`, or the stored one if this key was sent with the same request before.
 
-    `create` must store what it stores through `app.services.transactions`, and is rolled back with the key if it
-    raises. Raises `IdempotencyMismatch` where the key names another request, `RequestUnderWay` where the first one took
-    longer than a lock is waited for, and what `create` raises.
+    `create` must store through `app.services.transactions`; if it raises, the key is rolled back too. Raises
+    `IdempotencyMismatch` if the key names another request, `RequestInProgress` if the first request takes longer than
+    the lock timeout, and the errors of `create`.
     """
     parameters = {"user_id": user_id, "key": key, "request_hash": request_hash, "keep": KEEP.total_seconds()}
-    with as_one() as session:
+    with unit_of_work() as session:
         connection = session.connection()
         try:
-            ours = sql.CLAIM.one(connection, parameters)
+            claimed = sql.CLAIM.one(connection, parameters)
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
                 raise
-            raise RequestUnderWay(retry_after=1) from None
-        if ours is None:
+            raise RequestInProgress(retry_after=1) from None
+        if claimed is None:
             earlier = sql.GET.one(connection, parameters)
-            if earlier is None or bytes(earlier.request_hash) != request_hash:  # None: it is the key of a turn
+            if earlier is None or bytes(earlier.request_hash) != request_hash:  # None: the key belongs to a turn
                 raise IdempotencyMismatch
-            return Answer(earlier.status, **earlier.response, again=True)
-        answer = create()
-        if not was_joined(session):
-            raise RuntimeError("what was created is not in the transaction of its idempotency key")
-        kept = orjson.dumps({"body": answer.body, "location": answer.location}).decode()
-        sql.ANSWER.one(connection, {**parameters, "status": answer.status, "response": kept})
-        return answer
+            return StoredResponse(earlier.status, **earlier.response, replayed=True)
+        response = create()
+        if not took_part(session):
+            raise RuntimeError("create() stored nothing in the transaction of the idempotency key")
+        stored = orjson.dumps({"body": response.body, "location": response.location}).decode()
+        sql.STORE_RESPONSE.one(connection, {**parameters, "status": response.status, "response": stored})
+        return response

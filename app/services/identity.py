@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""The caller of a request."""
 
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """An API key as it was sent: the id it names, and its SHA-256."""
+    """An API key as the caller sent it: the id in it, and its SHA-256."""
 
     id: UUID
     hash: bytes = field(repr=False)
@@ -14,12 +14,19 @@ class PresentedKey:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The caller, as its token says it. `role` is the database's word; None where no row has been read yet.
+    """The caller by its token. `role` is None until it was read from the database.
 
-    Either `session_id` or `key` is set: a program's API key takes the place of a person's session.
+    Either `session_id` or `key` is set: programs call with an API key instead of a session.
     """
 
     user_id: UUID
     session_id: UUID | None = None
     role: str | None = None
     key: PresentedKey | None = None
+
+    @property
+    def credential_id(self) -> UUID:
+        """The id of the session or API key."""
+        credential_id = self.session_id if self.key is None else self.key.id
+        assert credential_id is not None  # noqa: S101  # either is set
+        return credential_id

@@ -1,4 +1,4 @@
-"""A conversation from the document that an export wrote, or that somebody made by hand in its shape."""
+"""Import of a conversation from a document in the format of an export."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,21 +8,28 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Row
 
-from app.models.columns import new_id
+from app.ids import new_id
 from app.repositories import exports as sql
 from app.services.search_requests import request_index
+from app.services.stored_bytes import check_limit
 from app.services.titles import preview_of
-from app.services.transactions import statements
+from app.services.transactions import autocommit_session
 
 
 def import_conversation(
-    user_id: UUID, *, title: str | None, status: str, meta: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
+    user_id: UUID,
+    *,
+    title: str | None,
+    status: str,
+    meta: Mapping[str, Any],
+    messages: Sequence[Mapping[str, Any]],
+    max_bytes: int,
 ) -> Row[Any]:
-    """A new conversation of the user's with these messages, placed 1, 2, ...; both are stored, or neither.
+    """Create a conversation of the user with these messages at positions 1, 2, ..., in one transaction.
 
     Each message has role, content, tool_calls, tool_call_id, meta and created_at, of which all but the role may be
-    None; one without a time, or with one to come, gets the present. It belongs to no project and to no turn, and is
-    listed as just changed: it is new here.
+    None. A time that is missing or in the future becomes the current one. The conversation has no project and no turns,
+    and counts as just updated. `max_bytes` is USER_MAX_BYTES. Raises `StorageLimitReached`.
     """
     now = datetime.now(UTC)
     parameters = {
@@ -48,8 +55,10 @@ def import_conversation(
             ]
         ).decode(),
     }
-    with statements() as session:
+    size = sum(len((message["content"] or "").encode()) for message in messages)
+    with autocommit_session() as session:
+        check_limit(session.connection(), user_id, max_bytes, adding=size)
         row = sql.IMPORT.one(session.connection(), parameters)
-    assert row is not None  # noqa: S101  # an INSERT that does not raise returns its row
+    assert row is not None  # noqa: S101  # an INSERT returns its row
     request_index(user_id, row.id)
     return row

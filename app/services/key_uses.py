@@ -1,8 +1,8 @@
-"""When each API key was last used, kept without a write per request.
+"""The last use of each API key, stored without a write per request.
 
-A use is remembered in the process and written a moment later by a thread of its own, together with those of other
-keys; for the minute after that the key's uses are only counted as known. So a key costs a process one small write a
-minute at most, and a request none. What is lost when a process is killed is a second.
+A use is kept in the process and written shortly later by a background thread, together with those of other keys.
+Further uses of the key within a minute are not written. So each process writes a key at most once a minute, and no
+request waits for a write. A killed process loses one second of uses.
 """
 
 import logging
@@ -13,41 +13,44 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database import autocommit_engine
+from app.metrics.credentials import record_api_key_request
 from app.repositories import api_keys as sql
 from app.services.identity import Identity, PresentedKey
 
-EVERY = 60.0  # seconds between two writes of one key
-GATHER = 1.0  # seconds from a use to its being written, in which those of other keys join it
+WRITE_INTERVAL = 60.0  # seconds between two writes of one key
+BATCH_SECONDS = 1.0  # from a use to its write, which includes the uses of other keys until then
 
 _log = logging.getLogger("parley.api_keys")
 
-_Key = tuple[UUID, UUID]  # the user's id and the key's
+_Key = tuple[UUID, UUID]  # user id and key id
 
 
 class KeyUses:
-    """The uses that one process has seen. Thread-safe; its thread exists only while something is to be written."""
+    """The key uses of one process. Thread-safe; its thread runs only while there are uses to write."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = autocommit_engine(engine)
         self._lock = threading.Lock()
-        self._known: dict[PresentedKey, float] = {}  # when each was last taken up, by the monotonic clock
+        self._written: dict[PresentedKey, float] = {}  # time of the use that was written last, by the monotonic clock
         self._waiting: set[_Key] = set()
-        self._gathering = threading.Event()
+        self._pause = threading.Event()
         self._running = False
 
-    def knows(self, caller: Identity) -> bool:
-        """Whether the caller's key has been verified here within about the last minute, and not merely claims so."""
-        return caller.key in self._known
+    def is_verified(self, caller: Identity) -> bool:
+        """Return whether this process has verified the caller's key within about the last minute."""
+        return caller.key in self._written
 
     def note(self, caller: Identity) -> None:
-        """The caller's key, which has been verified, was used. Nothing for a caller without one. Never waits."""
+        """Record a use of the caller's verified key, if the caller has one. Does not wait."""
         if caller.key is None:
             return
+        record_api_key_request("accepted")
         key, now = (caller.user_id, caller.key.id), time.monotonic()
         with self._lock:
-            if now - self._known.get(caller.key, -EVERY) < EVERY:
+            if now - self._written.get(caller.key, -WRITE_INTERVAL) < WRITE_INTERVAL:
                 return
-            self._known[caller.key] = now
+            self._written[caller.key] = now
             self._waiting.add(key)
             if not self._running:
                 self._running = True
@@ -55,22 +58,24 @@ class KeyUses:
 
     def _write_later(self) -> None:
         while True:
-            self._gathering.wait(GATHER)
+            self._pause.wait(BATCH_SECONDS)
             with self._lock:
                 keys, self._waiting = self._waiting, set()
-                old = time.monotonic() - EVERY
-                self._known = {known: seen for known, seen in self._known.items() if seen > old}
+                oldest = time.monotonic() - WRITE_INTERVAL
+                self._written = {key: used_at for key, used_at in self._written.items() if used_at > oldest}
                 if not keys:
                     self._running = False
                     return
             try:
                 self._write(keys)
             except SQLAlchemyError as error:
-                # Not worth another try: the next use after a minute is written again.
+                # No retry: the next use after a minute is written.
                 _log.warning("the last uses of %d API keys were not written: %s", len(keys), type(error).__name__)
 
     def _write(self, keys: set[_Key]) -> None:
         user_ids, key_ids = zip(*keys, strict=True)
         with self._engine.connect() as connection:
-            # Half the time: what another process wrote nearly a minute ago is to be written again.
-            sql.TOUCH.all(connection, {"user_ids": list(user_ids), "key_ids": list(key_ids), "seconds": EVERY / 2})
+            # Half the interval: a write of another process nearly a minute ago must not suppress this one.
+            sql.TOUCH.all(
+                connection, {"user_ids": list(user_ids), "key_ids": list(key_ids), "seconds": WRITE_INTERVAL / 2}
+            )

@@ -1,8 +1,8 @@
-"""Counts that end with their windows: for all processes together in a Redis, or while that is away in this one alone.
+"""Counters of fixed windows: shared by all processes in Redis, or in this process alone while Redis is unavailable.
 
-A window begins with the first thing that is counted in it. What is asked for together is one round trip, whatever it
-is; no request waits for Redis longer than twice `LONGEST`, and while it is away none waits at all: a thread of its own
-finds out when it is back. What was counted meanwhile stays in the process, and is forgotten with its window.
+A window begins with the first count in it. Each call is one round trip. No request waits for Redis longer than twice
+`CALL_SECONDS`; while Redis is unavailable none waits, and a background thread checks when it is back. Counts in the
+memory of the process stay there until their windows end.
 """
 
 import logging
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import gevent
 from cachetools import TLRUCache
@@ -23,179 +23,195 @@ from app.metrics.limits import record_counting
 from app.services.ticker import Ticker
 
 if TYPE_CHECKING:
-    pass
+    from redis.commands.core import Script
 
-ANSWER_SECONDS = 0.5  # for each of a connection, a place in the pool, and an answer
-LONGEST = 1.0  # seconds for all of it, a name that must be looked up too
-TRIES = 2  # a process that is held up itself finds its time over, and the answer there
-LOOK_AGAIN = 1.0  # seconds between two looks at a Redis that is away
-MOST_CONNECTIONS = 32
-MOST_LOCAL = 50_000  # windows that a process counts by itself; beyond that, those used longest ago are forgotten
+STEP_SECONDS = 0.5  # for each of: a connection, a place in the pool, a reply
+CALL_SECONDS = 1.0  # for a complete call, a name look-up included
+TRIES = 2  # if this process was stalled, the first try times out although Redis has replied
+RETRY_SECONDS = 1.0  # between two checks of an unavailable Redis
+MAX_CONNECTIONS = 32
+MAX_LOCAL_WINDOWS = 50_000  # above it, the windows that were used longest ago are dropped
 
-# A key that has no end, by whatever accident, gets one: nobody is refused for ever.
+# A key without an expiry, from any cause, gets one: otherwise it would reject requests forever.
 _ADD = """
-local told = {}
+local reply = {}
 for i, key in ipairs(KEYS) do
-    told[2 * i - 1] = redis.call('INCR', key)
+    reply[2 * i - 1] = redis.call('INCR', key)
     local left = redis.call('PTTL', key)
     if left < 0 then
         left = tonumber(ARGV[i])
         redis.call('PEXPIRE', key, left)
     end
-    told[2 * i] = left
+    reply[2 * i] = left
 end
-return told"""
+return reply"""
 _GIVE_BACK = """
 for _, key in ipairs(KEYS) do
     if tonumber(redis.call('GET', key) or '0') > 0 then redis.call('DECR', key) end
 end
 return 0"""
+_READ = """
+local reply = {}
+for i, key in ipairs(KEYS) do reply[i] = tonumber(redis.call('GET', key) or '0') end
+return reply"""
+_CLEAR = """
+for _, key in ipairs(KEYS) do redis.call('DEL', key) end
+return 0"""
 _PREFIX = "parley:limits:"
 
 _log = logging.getLogger("parley.limits")
 
+T = TypeVar("T")
+
 
 class Count(NamedTuple):
-    """So many, this one included, in a window that ends in `left` seconds."""
+    """A counter's value, the last call included; its window ends in `seconds_left`."""
 
     value: int
-    left: float
+    seconds_left: float
 
 
 class LimitCounters:
-    """`url` is of the Redis; if None, `find` is asked for it, in a thread of its own and until it gives one or None.
+    """Counters by key. Thread-safe, under gevent too; connects at first use, so a process may fork before that.
 
-    Thread-safe, under gevent too; nothing is connected before the first use, so a process may fork before that.
+    `url` is the URL of Redis. Without it, a background thread calls `find_url` until it returns a URL or None for none.
     """
 
-    def __init__(self, url: str | None = None, find: Callable[[], str | None] | None = None) -> None:
-        self._find = find
-        self._local = _Local()
-        self._remote = _Remote(url) if url else None
-        self._shared = self._remote is not None
-        self._ticker = Ticker("limits", LOOK_AGAIN, self._look)
+    def __init__(self, url: str | None = None, find_url: Callable[[], str | None] | None = None) -> None:
+        self._find_url = find_url
+        self._local = _LocalCounters()
+        self._redis = _RedisCounters(url) if url else None
+        self._shared = self._redis is not None
+        self._ticker = Ticker("limits", RETRY_SECONDS, self._check)
 
     @property
     def shared(self) -> bool:
-        """Whether the processes count together just now."""
+        """Whether the counts are in Redis now."""
         return self._shared
 
     def add(self, windows: Sequence[tuple[str, float]]) -> list[Count]:
-        """Count one more for each key; its window, if this begins it, lasts so many seconds."""
-        if (remote := self._at_hand()) is not None:
-            milliseconds = [max(1, round(seconds * 1000)) for _, seconds in windows]
-            told = self._ask(remote, _ADD, [key for key, _ in windows], milliseconds)
-            if told is not None:
-                return [Count(value, left / 1000) for value, left in zip(told[::2], told[1::2], strict=True)]
-        return [self._local.add(key, seconds) for key, seconds in windows]
+        """Add one to each key, and return the counts. Each item is a key and the length of its window in seconds."""
+        counts = self._call(lambda counters: counters.add(windows))
+        return counts if counts is not None else self._local.add(windows)
+
+    def read(self, keys: Sequence[str]) -> list[int]:
+        """Return the count of each key, 0 for one without a window."""
+        counts = self._call(lambda counters: counters.read(keys))
+        return counts if counts is not None else self._local.read(keys)
 
     def give_back(self, keys: Sequence[str]) -> None:
-        """Count one less for each key, if its window has not ended."""
-        if (remote := self._at_hand()) is None or self._ask(remote, _GIVE_BACK, keys) is None:
+        """Subtract one from each key whose window has not ended."""
+        if self._call(lambda counters: counters.give_back(keys)) is None:
             self._local.give_back(keys)
 
+    def clear(self, keys: Sequence[str]) -> None:
+        """End the window of each key."""
+        self._call(lambda counters: counters.clear(keys))
+        self._local.clear(keys)  # too: there may be counts from a time without Redis
+
     def close(self) -> None:
-        """Let go of all connections."""
-        if self._remote is not None:
-            self._remote.close()
+        """Close all connections."""
+        if self._redis is not None:
+            self._redis.close()
 
-    def _at_hand(self) -> "_Remote | None":
-        if self._shared:
-            return self._remote
-        if self._remote is not None or self._find is not None:
-            self._ticker.wake()
-        return None
-
-    def _ask(self, remote: "_Remote", script: str, keys: Sequence[str], arguments: Sequence[int] = ()) -> Any:
-        """What the script returns; None where Redis is away, which it then counts as."""
-        why = ""
+    def _call(self, command: Callable[["_RedisCounters"], T]) -> T | None:
+        """Return the result of `command`, or None without Redis: after a failure it counts as unavailable."""
+        if not self._shared or self._redis is None:
+            if self._redis is not None or self._find_url is not None:
+                self._ticker.wake()
+            return None
+        reason = ""
         for _ in range(TRIES):
-            if not self._shared:  # another request has found out meanwhile
+            if not self._shared:  # another request failed first
                 return None
             try:
-                return remote.run(script, keys, arguments)
-            except Exception as error:  # of the client, the socket, or what the server refuses
-                why = redact(f"{type(error).__name__}: {error}")
+                return command(self._redis)
+            except Exception as error:  # of the client, of the socket, or a rejection by the server
+                reason = redact(f"{type(error).__name__}: {error}")
         if self._shared:
             self._shared = False
             record_counting(shared=False)
-            _log.warning("limits are counted by each process alone, because Redis does not count: %s", why)
+            _log.warning("Redis is unavailable, so each process counts limits in its own memory: %s", reason)
         self._ticker.wake()
         return None
 
-    def _look(self) -> bool:
-        """Whether to look again."""
-        if self._remote is None:
+    def _check(self) -> bool:
+        """Use Redis again if it can be written to. Returns whether to check again."""
+        if self._redis is None:
             try:
-                url = self._find() if self._find is not None else None
+                url = self._find_url() if self._find_url is not None else None
             except Exception as error:
-                _log.warning("no Redis to count limits in: %s", redact(f"{type(error).__name__}: {error}"))
+                _log.warning("no Redis for limits yet: %s", redact(f"{type(error).__name__}: {error}"))
                 return True
             if url is None:
-                self._find = None
+                self._find_url = None
                 return False
-            self._remote = _Remote(url)
+            self._redis = _RedisCounters(url)
         try:
-            self._remote.run(_ADD, ["look"], [1])  # it must be able to write
+            self._redis.add([("check", 0.001)])
         except Exception as error:
-            _log.debug("Redis is still away: %s", redact(f"{type(error).__name__}: {error}"))
+            _log.debug("Redis is still unavailable: %s", redact(f"{type(error).__name__}: {error}"))
             return True
         self._shared = True
         record_counting(shared=True)
-        _log.info("limits are counted by all processes together")
+        _log.info("limits are counted in Redis, by all processes together")
         return False
 
 
 def limit_counters(settings: Settings, queue: JobQueue) -> LimitCounters:
-    """Counters in RATE_LIMIT_URL, else where jobs go, if that is a Redis. An embedded one is known once it runs."""
-    given = settings.limits.url or settings.jobs.broker_url
-    if given is None:
-        return LimitCounters(find=lambda: queue.broker() if queue.broker else None)
-    url = given.get_secret_value()
+    """Return counters in RATE_LIMIT_URL, else in the job broker if it is a Redis, the embedded one included."""
+    secret = settings.limits.url or settings.jobs.broker_url
+    if secret is None:
+        return LimitCounters(find_url=lambda: queue.broker() if queue.broker else None)
+    url = secret.get_secret_value()
     return LimitCounters(url if url.startswith("redis") else None)
 
 
-class _Remote:
-    """A Redis. The client's own way to a command costs twice as much: 112 against 72 microseconds of CPU."""
-
+class _RedisCounters:
     def __init__(self, url: str) -> None:
-        from redis import BlockingConnectionPool  # not cheap, and only needed where there is one
+        from redis import BlockingConnectionPool, Redis  # imported only if used, because it is slow
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
         self._pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
             url,
-            max_connections=MOST_CONNECTIONS,
-            timeout=ANSWER_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
+            max_connections=MAX_CONNECTIONS,
+            timeout=STEP_SECONDS,
+            socket_timeout=STEP_SECONDS,
+            socket_connect_timeout=STEP_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            protocol=2,
         )
+        client = Redis(connection_pool=self._pool)
+        self._add: Script = client.register_script(_ADD)
+        self._give_back: Script = client.register_script(_GIVE_BACK)
+        self._read: Script = client.register_script(_READ)
+        self._clear: Script = client.register_script(_CLEAR)
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[int]) -> Any:
-        """Raises whatever goes wrong, within `LONGEST` seconds under gevent; elsewhere each step has its own bound."""
-        if not monkey.is_module_patched("socket"):
-            return self._run(script, keys, arguments)
-        with gevent.Timeout(LONGEST, TimeoutError(f"no answer within {LONGEST:g} seconds")):
-            return self._run(script, keys, arguments)
+    def add(self, windows: Sequence[tuple[str, float]]) -> list[Count]:
+        milliseconds = [max(1, round(seconds * 1000)) for _, seconds in windows]
+        reply = self._run(self._add, [key for key, _ in windows], milliseconds)
+        return [Count(value, left / 1000) for value, left in zip(reply[::2], reply[1::2], strict=True)]
+
+    def read(self, keys: Sequence[str]) -> list[int]:
+        return self._run(self._read, keys)
+
+    def give_back(self, keys: Sequence[str]) -> bool:
+        self._run(self._give_back, keys)
+        return True
+
+    def clear(self, keys: Sequence[str]) -> None:
+        self._run(self._clear, keys)
 
     def close(self) -> None:
         self._pool.disconnect()
 
-    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[int]) -> Any:
-        connection = self._pool.get_connection()  # type: ignore[no-untyped-call]  # the client's own gap, as below
-        try:
-            # The whole script each time: it is short, and a server that was restarted does not know its hash.
-            named = [f"{_PREFIX}{key}" for key in keys]
-            packed = connection.pack_command("EVAL", script, len(keys), *named, *arguments)
-            connection.send_packed_command(packed, check_health=False)
-            return connection.read_response()
-        except BaseException:
-            connection.disconnect()  # an answer may still be under way
-            raise
-        finally:
-            self._pool.release(connection)  # type: ignore[no-untyped-call]
+    def _run(self, script: "Script", keys: Sequence[str], arguments: Sequence[int] = ()) -> list[int]:
+        """Run a script, under gevent within CALL_SECONDS; in threads each step has its own timeout."""
+        names = [f"{_PREFIX}{key}" for key in keys]
+        if not monkey.is_module_patched("socket"):
+            return script(names, arguments)  # type: ignore[no-any-return]  # as Redis replies
+        with gevent.Timeout(CALL_SECONDS, TimeoutError(f"no reply within {CALL_SECONDS:g} seconds")):
+            return script(names, arguments)  # type: ignore[no-any-return]
 
 
 @dataclass(slots=True)
@@ -204,23 +220,22 @@ class _Window:
     until: float
 
 
-class _Local:
-    """The same in this process."""
+class _LocalCounters:
+    """Counters in the memory of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._windows: TLRUCache[str, _Window] = TLRUCache(
-            MOST_LOCAL, ttu=lambda _, window, __: window.until, timer=time.monotonic
+            MAX_LOCAL_WINDOWS, ttu=lambda _, window, __: window.until, timer=time.monotonic
         )
 
-    def add(self, key: str, seconds: float) -> Count:
-        now = time.monotonic()
+    def add(self, windows: Sequence[tuple[str, float]]) -> list[Count]:
+        return [self._add(key, seconds) for key, seconds in windows]
+
+    def read(self, keys: Sequence[str]) -> list[int]:
         with self._lock:
-            window = self._windows.get(key)
-            if window is None:
-                window = self._windows[key] = _Window(0, now + seconds)
-            window.value += 1
-            return Count(window.value, max(0.0, window.until - now))
+            windows = [self._windows.get(key) for key in keys]
+        return [window.value if window is not None else 0 for window in windows]
 
     def give_back(self, keys: Sequence[str]) -> None:
         with self._lock:
@@ -228,3 +243,17 @@ class _Local:
                 window = self._windows.get(key)
                 if window is not None and window.value > 0:
                     window.value -= 1
+
+    def clear(self, keys: Sequence[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._windows.pop(key, None)
+
+    def _add(self, key: str, seconds: float) -> Count:
+        now = time.monotonic()
+        with self._lock:
+            window = self._windows.get(key)
+            if window is None:
+                window = self._windows[key] = _Window(0, now + seconds)
+            window.value += 1
+            return Count(window.value, max(0.0, window.until - now))

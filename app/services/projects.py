@@ -1,49 +1,53 @@
-"""Projects: an owner's chatbots, each a choice among the operator's providers."""
+"""Projects: the chatbots of a user, each with a provider of the operator."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
 from app.errors import InvalidInput, NotFound
 from app.models import Project
 from app.repositories import projects
-from app.services.container import services
-from app.services.transactions import statements
+from app.services.stored_bytes import check_limit
+from app.services.transactions import autocommit_session
 
 
 def missing() -> NotFound:
-    """The one answer for a project that is absent or somebody else's."""
+    """Return the error for a project that does not exist or belongs to another user."""
     return NotFound("There is no such project.")
 
 
 def page(user_id: UUID, *, after: tuple[UUID] | None = None, limit: int) -> Sequence[Project]:
-    """A page, newest first, and one more where there is one."""
-    with statements() as session:
+    """Return a page, newest first, and one item more if there is a next page."""
+    with autocommit_session() as session:
         return projects.page(session, user_id, after=after[0] if after else None, limit=limit + 1)
 
 
-def create(user_id: UUID, **values: Any) -> Project:
-    """A new project. Raises `InvalidInput` for a provider that this server does not have."""
-    _check_provider(values)
-    with statements() as session:
+def create(user_id: UUID, *, providers: Collection[str], max_bytes: int = 0, **values: Any) -> Project:
+    """Create a project. `max_bytes` is USER_MAX_BYTES.
+
+    Raises `InvalidInput` for a provider that is not among `providers`, and `StorageLimitReached`.
+    """
+    _check_provider(values, providers)
+    with autocommit_session() as session:
+        check_limit(session.connection(), user_id, max_bytes)
         return projects.add(session, user_id, values)
 
 
 def get(user_id: UUID, project_id: UUID) -> Project:
-    """That project. Raises `NotFound`."""
-    with statements() as session:
-        found = projects.get(session, user_id, project_id)
-    if found is None:
+    """Return a project. Raises `NotFound`."""
+    with autocommit_session() as session:
+        project = projects.get(session, user_id, project_id)
+    if project is None:
         raise missing()
-    return found
+    return project
 
 
-def change(user_id: UUID, project_id: UUID, **values: Any) -> Project:
-    """Set any of its fields; `settings` are replaced whole. Raises `NotFound`, `InvalidInput` for its provider."""
+def change(user_id: UUID, project_id: UUID, *, providers: Collection[str], **values: Any) -> Project:
+    """Change the given fields; `settings` are replaced. Raises `NotFound`, and `InvalidInput` for the provider."""
     if not values:
         return get(user_id, project_id)
-    _check_provider(values)
-    with statements() as session:
+    _check_provider(values, providers)
+    with autocommit_session() as session:
         changed = projects.change(session, user_id, project_id, values)
     if changed is None:
         raise missing()
@@ -51,14 +55,13 @@ def change(user_id: UUID, project_id: UUID, **values: Any) -> Project:
 
 
 def delete(user_id: UUID, project_id: UUID) -> None:
-    """Delete it with its prompts; its conversations stay, without a project. Raises `NotFound`."""
-    with statements() as session:
+    """Delete a project and its prompts; its conversations remain without a project. Raises `NotFound`."""
+    with autocommit_session() as session:
         removed = projects.remove(session, user_id, project_id)
     if removed is None:
         raise missing()
 
 
-def _check_provider(values: dict[str, Any]) -> None:
-    names = services().providers.names
+def _check_provider(values: dict[str, Any], names: Collection[str]) -> None:
     if values.get("provider") is not None and values["provider"] not in names:
         raise InvalidInput(fields={"provider": [f"This server has no such provider; it has {', '.join(names)}."]})

@@ -1,4 +1,4 @@
-"""The system prompts of a project: what opens the context of each of its turns."""
+"""The system prompts of a project, which start the context of each of its turns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,10 @@ from app.errors import Conflict, NotFound
 from app.models import Prompt
 from app.repositories import projects, prompts
 from app.services.projects import missing as missing_project
-from app.services.transactions import statements, transaction
+from app.services.stored_bytes import check_limit
+from app.services.transactions import autocommit_session, transaction
 
-PROMPTS_PER_PROJECT = 50  # they are all sent with every turn
+PROMPTS_PER_PROJECT = 50  # all of them are sent with each turn
 LAST_POSITION = 10_000
 
 
@@ -19,44 +20,45 @@ def _missing() -> NotFound:
 
 
 def page(user_id: UUID, project_id: UUID, *, after: tuple[int, UUID] | None = None, limit: int) -> Sequence[Prompt]:
-    """A page in the order in which they are told, and one more where there is one. Raises `NotFound`."""
-    with statements() as session:
-        found = prompts.page(session, user_id, project_id, after=after, limit=limit + 1)
-    if found is None:
+    """Return a page in the order of the context, and one item more if there is a next page. Raises `NotFound`."""
+    with autocommit_session() as session:
+        items = prompts.page(session, user_id, project_id, after=after, limit=limit + 1)
+    if items is None:
         raise missing_project()
-    return found
+    return items
 
 
-def create(user_id: UUID, project_id: UUID, **values: Any) -> Prompt:
-    """A new prompt, the last one unless `position` says otherwise.
+def create(user_id: UUID, project_id: UUID, *, max_bytes: int = 0, **values: Any) -> Prompt:
+    """Create a prompt, after the last one unless `position` is given. `max_bytes` is USER_MAX_BYTES.
 
-    Raises `NotFound`, and `Conflict` where the project is full: its row is locked, so that two at once cannot overfill
-    it nor take the same place.
+    Locks the project's row, so that concurrent calls cannot exceed the maximum or get the same position. Raises
+    `NotFound`, `StorageLimitReached`, and `Conflict` if the project has the maximum.
     """
     with transaction() as session:
+        check_limit(session.connection(), user_id, max_bytes)
         if projects.lock(session, user_id, project_id) is None:
             raise missing_project()
-        count, last = prompts.tally(session, user_id, project_id)
+        count, last = prompts.count_and_last(session, user_id, project_id)
         if count >= PROMPTS_PER_PROJECT:
             raise Conflict(f"A project has at most {PROMPTS_PER_PROJECT} prompts; delete or change one of them.")
-        after_the_last = 0 if last is None else min(last + 1, LAST_POSITION)
-        return prompts.add(session, user_id, project_id, {"position": after_the_last, **values})
+        next_position = 0 if last is None else min(last + 1, LAST_POSITION)
+        return prompts.add(session, user_id, project_id, {"position": next_position, **values})
 
 
 def get(user_id: UUID, project_id: UUID, prompt_id: UUID) -> Prompt:
-    """That prompt. Raises `NotFound`."""
-    with statements() as session:
-        found = prompts.get(session, user_id, project_id, prompt_id)
-    if found is None:
+    """Return a prompt. Raises `NotFound`."""
+    with autocommit_session() as session:
+        prompt = prompts.get(session, user_id, project_id, prompt_id)
+    if prompt is None:
         raise _missing()
-    return found
+    return prompt
 
 
 def change(user_id: UUID, project_id: UUID, prompt_id: UUID, **values: Any) -> Prompt:
-    """Set any of its fields. Raises `NotFound`."""
+    """Change the given fields of a prompt. Raises `NotFound`."""
     if not values:
         return get(user_id, project_id, prompt_id)
-    with statements() as session:
+    with autocommit_session() as session:
         changed = prompts.change(session, user_id, project_id, prompt_id, values)
     if changed is None:
         raise _missing()
@@ -64,8 +66,8 @@ def change(user_id: UUID, project_id: UUID, prompt_id: UUID, **values: Any) -> P
 
 
 def delete(user_id: UUID, project_id: UUID, prompt_id: UUID) -> None:
-    """Delete it. Raises `NotFound`."""
-    with statements() as session:
+    """Delete a prompt. Raises `NotFound`."""
+    with autocommit_session() as session:
         removed = prompts.remove(session, user_id, project_id, prompt_id)
     if removed is None:
         raise _missing()

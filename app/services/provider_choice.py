@@ -1,14 +1,14 @@
-"""Which provider answers where neither the request nor its project names one: the operator's choice, else AI_PROVIDER.
+"""The default provider, used if neither the request nor its project names one: the operator's choice, else AI_PROVIDER.
 
-The model that is chosen along with it belongs to it, as AI_MODEL belongs to AI_PROVIDER: it answers wherever that
-provider does and nobody names a model. A choice that this process cannot serve, because its settings lack what that
-provider needs, counts for nothing here, and is logged.
+The model that the operator chose belongs to that provider, as AI_MODEL belongs to AI_PROVIDER: the provider uses it
+unless the request names another. A choice that this process cannot serve, because its settings have no key or URL for
+that provider, is ignored and logged.
 """
 
 import logging
 from dataclasses import dataclass
 
-from app.providers.registry import ProviderRegistry
+from app.providers.configured import ConfiguredProviders
 from app.services.runtime_settings import Choice, RuntimeSettings
 
 KEY = "provider"
@@ -18,36 +18,36 @@ _log = logging.getLogger("parley.providers")
 
 @dataclass(frozen=True, slots=True)
 class ProviderChoice:
-    """`model` None means the one that the settings give it. `operators`: chosen at run time."""
+    """A default provider. `model` None means its model in the settings; `by_operator` means chosen at run time."""
 
     name: str
     model: str | None = None
-    operators: bool = False
+    by_operator: bool = False
 
 
 class ProviderChoices:
-    """What one process goes by."""
+    """The default provider of one process."""
 
-    def __init__(self, providers: ProviderRegistry, runtime: RuntimeSettings) -> None:
+    def __init__(self, providers: ConfiguredProviders, runtime: RuntimeSettings) -> None:
         self._providers, self._runtime = providers, runtime
         self._ignored: Choice | None = None
 
     def current(self) -> ProviderChoice:
-        """The one that holds now; see `RuntimeSettings.get` for how it is known. Never raises."""
-        return self.of(self._runtime.get(KEY))
+        """Return the current default, cached as by `RuntimeSettings.get`. Never raises."""
+        return self.resolve(self._runtime.get(KEY))
 
     def last(self) -> ProviderChoice:
-        """The one that this process went by last."""
-        return self.of(self._runtime.last(KEY))
+        """Return the default that this process used last, without a read."""
+        return self.resolve(self._runtime.last(KEY))
 
-    def of(self, choice: Choice | None) -> ProviderChoice:
-        """What this process goes by where an operator chose that, or nothing."""
+    def resolve(self, choice: Choice | None) -> ProviderChoice:
+        """Return the default provider for an operator's choice, or for none."""
         if choice is not None:
             value = choice.value if isinstance(choice.value, dict) else {}
             name, model = value.get("name"), value.get("model")
             if name in self._providers.names:
-                return ProviderChoice(name, model, operators=True)
+                return ProviderChoice(name, model, by_operator=True)
             if choice != self._ignored:
                 self._ignored = choice
-                _log.warning("the chosen provider %s is not configured in this process; it goes by AI_PROVIDER", name)
+                _log.warning("the chosen provider %s is not configured in this process, which uses AI_PROVIDER", name)
         return ProviderChoice(self._providers.default.name)

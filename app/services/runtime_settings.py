@@ -1,8 +1,8 @@
-"""The operator's choices that hold for every process, such as the provider in use: in the table `settings`.
+"""Settings that operators change at run time for all processes, such as the default provider: the table `settings`.
 
-A process reads them again while it uses them, every two seconds, beside its requests: those are told what it has, and
-wait only after a pause in which nobody asked. A choice is heard everywhere within five seconds. While the database is
-away, the last known one holds; one that was never read is none.
+A process that uses them reads them again every two seconds, in the background: requests get the cached values, and wait
+only after a pause without any use. A change is effective everywhere within five seconds. While the database is
+unavailable, the last values hold; without any, a setting counts as not set.
 """
 
 import time
@@ -16,16 +16,17 @@ import orjson
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database import autocommit_engine
 from app.errors import DatabaseUnavailable, ParleyError
 from app.repositories import runtime_settings as sql
-from app.services.caches import Ages, Cache
+from app.services.caches import Cache, CachePolicy
 
-AGES = Ages(fresh=2, usable=5, wait=1, retry=2)
+POLICY = CachePolicy(fresh_for=2, stale_for=5, max_wait=1, retry_after=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What an operator chose, when, and which account it was, if it was one."""
+    """A value that an operator set, its time, and the operator's user id, if there is one."""
 
     value: Any
     at: datetime
@@ -33,27 +34,27 @@ class Choice:
 
 
 class RuntimeSettings:
-    """Those that one process knows, by their keys. Thread-safe."""
+    """The settings of one process by key. Thread-safe."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = autocommit_engine(engine)
         self._cache: Cache[str, Mapping[str, Choice]] = Cache(
-            "runtime_settings", lambda _: self.read(), AGES, clock=clock
+            "runtime_settings", lambda _: self.read(), POLICY, clock=clock
         )
 
     def get(self, key: str) -> Choice | None:
-        """What is chosen for `key`, as known here; None if nothing is. Waits at most a second; never raises."""
+        """Return the cached value of `key`, or None if it is not set. Waits at most a second; never raises."""
         try:
             return self._cache.get("all").get(key)
         except ParleyError:
             return None
 
     def last(self, key: str) -> Choice | None:
-        """The same without looking or waiting."""
+        """Return the cached value of `key` without a read, or None."""
         return (self._cache.last("all") or {}).get(key)
 
     def read(self) -> dict[str, Choice]:
-        """All of them, from the database. Raises `DatabaseUnavailable`."""
+        """Return all settings from the database. Raises `DatabaseUnavailable`."""
         try:
             with self._engine.connect() as connection:
                 return {
@@ -63,13 +64,13 @@ class RuntimeSettings:
             raise DatabaseUnavailable(f"The runtime settings could not be read: {type(error).__name__}.") from None
 
     def put(self, key: str, value: Any, by: UUID | None) -> None:
-        """Choose; this process knows at once."""
+        """Set a value, effective in this process at once."""
         with self._engine.connect() as connection:
             sql.PUT.one(connection, {"key": key, "value": orjson.dumps(value).decode(), "by": by})
-        self._cache.forget("all")
+        self._cache.invalidate("all")
 
     def remove(self, key: str) -> None:
-        """Choose nothing any more."""
+        """Remove a value, effective in this process at once."""
         with self._engine.connect() as connection:
             sql.REMOVE.one(connection, {"key": key})
-        self._cache.forget("all")
+        self._cache.invalidate("all")

@@ -1,9 +1,9 @@
-"""Sessions: one per login, with its tokens. A token opens nothing once its session has ended.
+"""Sessions: one per login, with its tokens, which are invalid after the session's end.
 
-The access token is short and stored nowhere. The refresh token is made of nothing but the session's row, so it can be
-made again: two tabs that refresh with the same token at the same time both get the same new one. The row holds its
-SHA-256, which also tells by which key it was signed: another may sign by the time it is made again. Times come from
-this machine's clock and are exact to the microsecond, like the database's.
+The access token is short-lived and not stored. The refresh token is derived from the session's row only, so it can be
+reproduced: tabs that refresh with the same token at the same time all get the same new one. The row holds its
+SHA-256, which identifies the signing key as well: keys may rotate before the token is reproduced. Times are of this
+machine's clock, in microseconds, like those of the database.
 """
 
 import hashlib
@@ -17,14 +17,15 @@ from flask import current_app
 from flask_jwt_extended import create_access_token
 from sqlalchemy import Connection, Row
 
+from app.database import autocommit
 from app.errors import NotAuthenticated
-from app.extensions import db
-from app.models.columns import new_id
+from app.ids import new_id
+from app.metrics.credentials import record_session_refresh
 from app.repositories import sessions as sql
 from app.services.identity import Identity
 from app.services.signing_keys import SigningKey, signing_keys
 
-GRACE = timedelta(seconds=10)  # for which the token before the current one is honoured, once
+GRACE = timedelta(seconds=10)  # in which all uses of a token get the same answer
 
 _ENDED = "The session has ended; log in again."
 _REUSED = "This refresh token was used before, so its session has been ended; log in again."
@@ -32,7 +33,7 @@ _REUSED = "This refresh token was used before, so its session has been ended; lo
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a login comes from: its address and what its program calls itself."""
+    """The client of a login: its address and its User-Agent header."""
 
     address: str | None = None
     user_agent: str | None = None
@@ -40,7 +41,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a login or refresh gives. `expires_in` is the access token's life in seconds."""
+    """The tokens of a login or refresh. `expires_in` is the lifetime of the access token in seconds."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -48,18 +49,13 @@ class Tokens:
     token_type: str = "Bearer"  # noqa: S105  # the kind of token, not one
 
 
-def autocommit() -> Connection:
-    """A connection on which each statement is its own transaction, without BEGIN and COMMIT going over the wire."""
-    return db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-
-
 def open_session(connection: Connection, user_id: UUID, seen_hash: str, client: Client) -> Tokens:
-    """A new session of the active user whose password hash is still `seen_hash`; the caller commits.
+    """Open a session of the active user whose password hash is still `seen_hash`. Does not commit.
 
-    Raises `NotAuthenticated` when the account has changed since.
+    Raises `NotAuthenticated` if the user has changed since then.
     """
     identity, now = Identity(user_id, new_id()), datetime.now(UTC)
-    expires_at = now + _refresh_life()
+    expires_at = now + _refresh_lifetime()
     refresh_token = _refresh_token(identity, now, expires_at)
     parameters = {
         "user_id": user_id,
@@ -77,9 +73,10 @@ def open_session(connection: Connection, user_id: UUID, seen_hash: str, client: 
 
 
 def identify(identity: Identity) -> Identity:
-    """`identity` with its role, read in one statement.
+    """Return `identity` with its role, read in one statement.
 
-    Raises `NotAuthenticated` unless the session is the user's, neither revoked nor expired, and the user is active.
+    Raises `NotAuthenticated` unless the session belongs to the user, is neither revoked nor expired, and the user is
+    active.
     """
     with autocommit() as connection:
         row = sql.IDENTIFY.one(connection, {"user_id": identity.user_id, "session_id": identity.session_id})
@@ -89,14 +86,15 @@ def identify(identity: Identity) -> Identity:
 
 
 def refresh(identity: Identity, refresh_token: str) -> Tokens:
-    """New tokens for a verified `refresh_token`, whose claims are `identity`.
+    """Return new tokens for a verified `refresh_token`, whose claims are `identity`.
 
-    The session's current token rotates, and the session lasts its full life from now. The one before is honoured once
-    within `GRACE` of that, with the very token that it was replaced by. Any other ends the session. Raises
-    `NotAuthenticated`.
+    The session's current token rotates, and the session gets its full lifetime from now. Within `GRACE` of the rotation
+    the previous token gives the same new token, however often. Later it gives a second new token, provided that the
+    first one was never presented; both are valid until one of them is presented, and the other one counts as used then.
+    Any other token ends the session. Raises `NotAuthenticated`.
     """
     now = datetime.now(UTC)
-    expires_at = now + _refresh_life()
+    expires_at = now + _refresh_lifetime()
     parameters = {
         "user_id": identity.user_id,
         "session_id": identity.session_id,
@@ -109,34 +107,38 @@ def refresh(identity: Identity, refresh_token: str) -> Tokens:
     with autocommit() as connection:
         row = sql.REFRESH.one(connection, parameters)
     if row is None:
+        record_session_refresh("ended")
         raise NotAuthenticated(_ENDED)
     if row.revoked_at is not None:
+        record_session_refresh("reused")
         raise NotAuthenticated(_REUSED)
-    return _tokens(identity, _current_token(identity, row))
+    tokens = _tokens(identity, _current_token(identity, row))
+    record_session_refresh("succeeded")
+    return tokens
 
 
 def revoke(identity: Identity) -> None:
-    """End the session; its tokens fail from now on."""
+    """Revoke the session; its tokens are invalid at once."""
     with autocommit() as connection:
         sql.REVOKE.one(connection, {"user_id": identity.user_id, "session_id": identity.session_id})
 
 
 def revoke_all(connection: Connection, user_id: UUID) -> None:
-    """End all sessions of a user; the caller commits."""
+    """Revoke all sessions of a user. Does not commit."""
     sql.REVOKE_ALL.all(connection, {"user_id": user_id})
 
 
 def _tokens(identity: Identity, refresh_token: str) -> Tokens:
     access_token = create_access_token(str(identity.user_id), additional_claims={"sid": str(identity.session_id)})
-    life: timedelta = current_app.config["JWT_ACCESS_TOKEN_EXPIRES"]
-    return Tokens(access_token, refresh_token, int(life.total_seconds()))
+    lifetime: timedelta = current_app.config["JWT_ACCESS_TOKEN_EXPIRES"]
+    return Tokens(access_token, refresh_token, int(lifetime.total_seconds()))
 
 
 def _current_token(identity: Identity, row: Row[Any]) -> str:
-    """The session's current refresh token, made again with the key that it was made with.
+    """Reproduce the session's current refresh token, with the key that signed it.
 
-    Raises `NotAuthenticated` if that key is none of this process's. Nothing is given out that the row does not hold:
-    it would count as stolen the next time.
+    Raises `NotAuthenticated` if this process does not have that key. A token whose hash is not in the row must not be
+    returned, because its next use would count as reuse.
     """
     for key in signing_keys():
         token = _refresh_token(identity, row.rotated_at, row.expires_at, key)
@@ -148,10 +150,9 @@ def _current_token(identity: Identity, row: Row[Any]) -> str:
 def _refresh_token(
     identity: Identity, rotated_at: datetime, expires_at: datetime, key: SigningKey | None = None
 ) -> str:
-    """The same token for the same arguments, wherever it is made. Its times are whole seconds, its `jti` is exact.
+    """Return the refresh token of these arguments, the same one on each call. Times are in seconds, `jti` is exact.
 
-    Flask-JWT-Extended puts random claims into what it makes; what it verifies may do without them. `key` is the
-    current one where none is given.
+    Flask-JWT-Extended adds random claims to its tokens, but does not require them. `key` defaults to the current one.
     """
     assert identity.session_id is not None  # noqa: S101  # API keys have no refresh tokens
     config, key = current_app.config, key or signing_keys().current
@@ -168,15 +169,15 @@ def _refresh_token(
     return jwt.encode(claims, key.secret, config["JWT_ALGORITHM"], headers={"kid": key.id})
 
 
-def _refresh_life() -> timedelta:
-    life: timedelta = current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
-    return life
+def _refresh_lifetime() -> timedelta:
+    lifetime: timedelta = current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    return lifetime
 
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _cut(text: str | None, longest: int) -> str | None:
-    """What fits, and what PostgreSQL can store."""
-    return text.replace("\x00", "\ufffd")[:longest] if text else None
+def _cut(text: str | None, length: int) -> str | None:
+    """Return the first `length` characters without NUL, which PostgreSQL cannot store."""
+    return text.replace("\x00", "\ufffd")[:length] if text else None

@@ -1,4 +1,4 @@
-"""The database session of a use-case outside the turn: its connection is back in the pool before anything is dumped."""
+"""The ORM sessions of use cases outside a turn. Their connection is back in the pool before results are serialized."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,83 +8,84 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.database import autocommit_engine, current_engine, violated_constraint
 from app.errors import NotAuthenticated, NotFound, ParleyError
-from app.extensions import db
 
-_whole: ContextVar[Session | None] = ContextVar("whole", default=None)  # what `as_one` has begun around us
+# Ambient, because views of any signature run inside it (docs/adr/0021-ambient-values.md). Only `unit_of_work` sets it.
+_unit_of_work: ContextVar[Session | None] = ContextVar("unit_of_work", default=None)
 _JOINED = "parley.joined"  # in Session.info
 
 
 @contextmanager
-def statements() -> Iterator[Session]:
-    """A session each of whose statements is a transaction of its own: one round trip for one read or one write.
+def autocommit_session() -> Iterator[Session]:
+    """Yield a session in which each statement is a transaction of its own: one round trip for one read or write.
 
-    Raises `NotFound` where a project is named that is not there, `NotAuthenticated` where the account has just gone.
+    Raises `NotFound` for an unknown project, and `NotAuthenticated` if the user has just been deleted.
     """
-    if _whole.get() is not None:
+    if _unit_of_work.get() is not None:
         with transaction() as session:
             yield session
         return
-    with _session(db.engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
+    with _session(autocommit_engine(current_engine())) as session:
         yield session
 
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """A session whose statements stand or fall together; commits at the end. Raises as `statements` does."""
-    whole = _whole.get()
-    if whole is not None:
-        whole.info[_JOINED] = True
-        with _explained():
-            yield whole
+    """Yield a session whose statements are one transaction, committed at the end. Raises as `autocommit_session`."""
+    joined = _unit_of_work.get()
+    if joined is not None:
+        joined.info[_JOINED] = True
+        with _translated_errors():
+            yield joined
         return
-    with _session(db.engine) as session, session.begin():
+    with _session(current_engine()) as session, session.begin():
         yield session
 
 
 @contextmanager
-def as_one() -> Iterator[Session]:
-    """Everything that the block stores by `statements` and `transaction` stands or falls together, on one connection.
+def unit_of_work() -> Iterator[Session]:
+    """Join everything that the block stores by the functions above into one transaction on one connection.
 
-    What must follow the commit asks `whole` for the session. An error in one of them must end the block: PostgreSQL
-    takes nothing more in that transaction.
+    `current_unit_of_work` is for work that must follow the commit. An error in a statement must end the block, because
+    PostgreSQL accepts no more statements in that transaction.
     """
-    with _session(db.engine) as session, session.begin():
-        token = _whole.set(session)
+    with _session(current_engine()) as session, session.begin():
+        token = _unit_of_work.set(session)
         try:
             yield session
         finally:
-            _whole.reset(token)
+            _unit_of_work.reset(token)
 
 
-def whole() -> Session | None:
-    """The session of the `as_one` that we are in: what is stored is not committed before that ends."""
-    return _whole.get()
+def current_unit_of_work() -> Session | None:
+    """Return the session of the surrounding `unit_of_work`, which commits at its end, or None outside of one."""
+    return _unit_of_work.get()
 
 
-def was_joined(session: Session) -> bool:
-    """Whether anything went into the session of an `as_one`."""
+def took_part(session: Session) -> bool:
+    """Return whether anything was stored through the session of a `unit_of_work`."""
     return _JOINED in session.info
 
 
 @contextmanager
 def _session(engine: Engine) -> Iterator[Session]:
-    # What was read is dumped after the connection went home, so nothing may expire and want it back.
-    with _explained(), Session(engine, expire_on_commit=False) as session:
+    # Objects are serialized after the connection was returned, so they must not expire and load again.
+    with _translated_errors(), Session(engine, expire_on_commit=False) as session:
         yield session
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise _dangling(error) or error from None
+        raise _foreign_key_error(error) or error from None
 
 
-def _dangling(error: IntegrityError) -> ParleyError | None:
-    """What the caller got wrong, if a foreign key was violated: asking first would be a second read, and a race."""
-    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
+def _foreign_key_error(error: IntegrityError) -> ParleyError | None:
+    """Return the error for a violated foreign key. A check before the statement would be a second read, and a race."""
+    name = violated_constraint(error) or ""
     if name.startswith("fk_") and name.endswith("_projects"):
         return NotFound("There is no such project.")
     if name.startswith("fk_") and name.endswith("_users"):

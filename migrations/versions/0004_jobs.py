@@ -1,4 +1,4 @@
-"""The history of jobs, and the answers that a repeated request is told again.
+"""Recorded runs of jobs, and responses that are replayed for a repeated idempotency key.
 
 Locks: none that matter; every table here is new.
 """

@@ -1,6 +1,6 @@
 """API keys.
 
-Locks: none that matter; the table is new, and its foreign key holds up writes to users only while it is made.
+Locks: none that matter; the table is new, and its foreign key blocks writes to users only while it is created.
 """
 
 import sqlalchemy as sa

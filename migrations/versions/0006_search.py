@@ -1,7 +1,7 @@
-"""What conversations are found by.
+"""Search documents of conversations.
 
-Locks: none that matter; the table is new, and its foreign key holds up writes to conversations only while it is made.
-The documents of conversations that exist already are written by the sweep.
+Locks: none that matter; the table is new, and its foreign key blocks writes to conversations only while it is created.
+The sweep writes the documents of existing conversations.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""What streams said, so that any process can go on telling it.
+"""Events of streams, so that any process can replay them.
 
 Locks: `turns` exclusively for a moment; two columns whose defaults need no rewrite. The table is new.
 """

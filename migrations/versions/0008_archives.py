@@ -1,7 +1,7 @@
-"""Bundles of archived conversations, the runs that make them, and legal holds.
+"""Bundles of archived conversations, archival runs, and legal holds.
 
 Locks: `conversations` exclusively for a moment, to add a column without a default. The tables are new, and their
-foreign keys hold up writes to conversations only while they are made.
+foreign keys block writes to conversations only while they are created.
 """
 
 import sqlalchemy as sa
@@ -88,7 +88,7 @@ def downgrade() -> None:
 
 
 def _refuse_to_lose_messages() -> None:
-    """Going back with bundles in the table would throw away what is in them."""
+    """Raise an error if the table has bundles, because the downgrade would delete their messages."""
     if op.get_context().as_sql:
         return
     bundled = op.get_bind().execute(sa.text("SELECT count(*) FROM conversation_archives")).scalar_one()

@@ -1,11 +1,19 @@
-"""Who did what. Locks: none but that of a new table."""
+"""Audit events.
+
+Locks: none but that of a new table. The downgrade drops the audit, which needs PARLEY_DROP_AUDIT=yes.
+"""
+
+import os
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql
 
 revision = "0009"
 down_revision = "0008"
+
+ANY_ROW = "SELECT EXISTS (SELECT FROM audit_events)"
 
 
 def upgrade() -> None:
@@ -35,4 +43,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    refuse_to_drop_audit()
     op.drop_table("audit_events")
+
+
+def refuse_to_drop_audit() -> None:
+    """Raise `CommandError` if the table holds rows, unless PARLEY_DROP_AUDIT=yes says that they may be lost."""
+    if os.environ.get("PARLEY_DROP_AUDIT") == "yes":
+        return
+    if op.get_context().as_sql or op.get_bind().execute(sa.text(ANY_ROW)).scalar_one():
+        raise CommandError(
+            "The downgrade drops the table audit_events, and with it the audit. The database stays at revision 0009. "
+            "Create a backup (flask ops backup create), then run it again with PARLEY_DROP_AUDIT=yes."
+        )

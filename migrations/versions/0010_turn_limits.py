@@ -1,7 +1,7 @@
-"""How many turns a user may have running, and how many tokens a day.
+"""Limits of running turns and of daily tokens per user.
 
 Locks: `turns` and `users` exclusively for a moment; columns without a default need no rewrite, and the CHECK is not
-looked at for rows that cannot break it.
+validated for existing rows, which cannot violate it.
 """
 
 import sqlalchemy as sa

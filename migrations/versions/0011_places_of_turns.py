@@ -1,8 +1,8 @@
-"""Each place of a user's running turns once.
+"""A unique index on the slots of a user's running turns.
 
-Locks: none that hold up a turn. Few rows are in the index of running turns, and the old one serves until the new one is
-there. Turns that run meanwhile have no place, and are not counted. What a run that was broken off has left is removed
-first, so that it can be run again.
+Locks: none that block a turn. The index of running turns is small, and the old one is used until the new one is built.
+Turns that run during the migration have no slot and are not counted. An index that an interrupted run left is dropped
+first, so that the migration can be repeated.
 """
 
 import sqlalchemy as sa

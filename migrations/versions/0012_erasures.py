@@ -1,4 +1,4 @@
-"""Receipts for accounts that were erased. Locks: none but that of a new table."""
+"""Receipts of erased users. Locks: none but that of a new table."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What is gone already of accounts that are being erased. Locks: none but that of a new table."""
+"""Rows deleted so far by erasures in progress. Locks: none but that of a new table."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
-"""The turns of a day are found without reading all turns.
+"""An index that finds the turns of a day without reading all turns.
 
-Locks: none that hold up a turn; the index is built beside what is written. It is a few pages, and reads the table once.
-What a run that was broken off has left is removed first, so that it can be run again.
+Locks: none that block a turn; the index is built concurrently. It has a few pages, and the build reads the table once.
+An index that an interrupted run left is dropped first, so that the migration can be repeated.
 """
 
 from alembic import op

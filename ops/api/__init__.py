@@ -1,14 +1,16 @@
-"""The admin API: the functions of operations over HTTP. `wsgi.py` hands these blueprints to the application.
+"""The admin API: operations over HTTP. `wsgi.py` passes these blueprints to the application.
 
-An operator sees what there is of people's data, and never what it says.
+Operators see the metadata of users' data, never its content.
 """
 
 from app.api.blueprint import Blueprint
-from ops.api import archive, audit, backups, checks, database, erasures, indexes, jobs, keys, providers, users
+from ops.api import archive, audit, backups, checks, database, erasures, indexes, jobs, keys, mcp, providers, users
+from ops.api.refusals import record_refusals
 
-BLUEPRINTS: tuple[Blueprint, ...] = (
+_BLUEPRINTS: tuple[Blueprint, ...] = (
     jobs.blueprint,
     providers.blueprint,
+    mcp.blueprint,
     checks.blueprint,
     database.blueprint,
     archive.blueprint,
@@ -20,3 +22,4 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     erasures.blueprint,
     audit.blueprint,
 )
+BLUEPRINTS: tuple[Blueprint, ...] = tuple(map(record_refusals, _BLUEPRINTS))

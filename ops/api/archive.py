@@ -1,4 +1,4 @@
-"""The archive: what is bundled, and out again; legal holds."""
+"""The archive: plan, status, runs and restores; legal holds."""
 
 from typing import Any
 from uuid import UUID
@@ -8,88 +8,98 @@ from flask.views import MethodView
 from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.errors import ArchiveDamaged, InvalidInput, Unavailable
-from app.jobs import ask_for
-from ops.accounts import people
+from app.jobs import enqueue_confirmed
+from ops.api.protected_admins import (
+    refuse_change_of_admin,
+    refuse_change_of_admins_conversation,
+    refuse_change_of_admins_hold,
+)
 from ops.api.reports import schema_of
-from ops.api.requests import requester
+from ops.api.requests import current_actor
 from ops.api.schemas.archive import HOLDS, ArchiveRunsSchema, HoldCreation, HoldPage, HoldQuery
-from ops.api.schemas.jobs import AskedSchema
+from ops.api.schemas.jobs import EnqueuedSchema
 from ops.archive import holds as legal
 from ops.archive.plan import ArchivePlan, plan
-from ops.archive.restore import Restored, restore_conversation, restore_run, restore_user
+from ops.archive.restore import BundleRestoreReport, restore_conversation, restore_run, restore_user
 from ops.archive.status import ArchiveStatus, latest_runs, status
-from ops.audit import audited
-from ops.catalogue import RESTORE_ACCOUNT, UNDO_ARCHIVE
+from ops.catalogue.jobs import RESTORE_USER, UNDO_ARCHIVE
+from ops.runs.audit import audited
+from ops.users import users
 
-SECONDS = 10  # for counting
+COUNT_SECONDS = 10  # time limit for counting
 
 blueprint = Blueprint(
     "admin_archive",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/archive",
-    description="Idle conversations in bundles, and legal holds, for operators",
+    description="Archive and legal holds, for operators",
 )
 
 
 @blueprint.route("/plan")
-class ArchivePlanned(MethodView):
+class ArchivePreview(MethodView):
     @blueprint.response(200, schema_of(ArchivePlan))
     @blueprint.raises(InvalidInput)
     def get(self) -> ArchivePlan:
-        """What a run would archive, counted for ten seconds at most; `complete` says whether that was enough"""
-        return plan(seconds=SECONDS)
+        """Show what a run would archive.
+
+        Counting stops after ten seconds; `complete` is false then.
+        """
+        return plan(seconds=COUNT_SECONDS)
 
 
 @blueprint.route("/status")
-class ArchiveStands(MethodView):
+class ArchiveOverview(MethodView):
     @blueprint.response(200, schema_of(ArchiveStatus))
     def get(self) -> ArchiveStatus:
-        """What waits and for how long, what is bundled, and the latest runs"""
-        return status(seconds=SECONDS)
+        """Show the backlog, the archived conversations and the latest runs."""
+        return status(seconds=COUNT_SECONDS)
 
 
 @blueprint.route("/runs")
 class ArchiveRuns(MethodView):
     @blueprint.response(200, ArchiveRunsSchema)
     def get(self) -> dict[str, Any]:
-        """The latest runs, with what each has bundled; `POST /api/admin/jobs/archive.run/runs` begins one"""
+        """List the latest runs; `POST /api/admin/jobs/archive.run/runs` starts one."""
         return {"items": latest_runs(limit=100)}
 
 
 @blueprint.route("/runs/<uuid:run_id>/undo")
-class UndoingRun(MethodView):
-    @blueprint.response(202, AskedSchema)
+class ArchiveRunUndo(MethodView):
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(Unavailable)
     def post(self, run_id: UUID) -> dict[str, Any]:
-        """Take back what a run has bundled; a worker does it, and its report says what is restored"""
-        with audited(by=requester(), action="archive.ask_undo", on=str(run_id)) as notes:
+        """Enqueue the restore of all conversations that a run archived."""
+        with audited(actor=current_actor(), action="archive.request_undo", target=str(run_id)) as notes:
             planned = restore_run(run_id=run_id, dry_run=True)
-            message_id = ask_for(UNDO_ARCHIVE.name, run_id=str(run_id))
+            message_id = enqueue_confirmed(UNDO_ARCHIVE.name, run_id=str(run_id))
             notes["message_id"], notes["conversations"] = str(message_id), planned.restored
         return {"message_id": message_id}
 
 
 @blueprint.route("/conversations/<uuid:conversation_id>/restore")
-class RestoringConversation(MethodView):
-    @blueprint.response(200, schema_of(Restored))
+class ConversationRestore(MethodView):
+    @blueprint.response(200, schema_of(BundleRestoreReport))
     @blueprint.raises(ArchiveDamaged)
-    def post(self, conversation_id: UUID) -> Restored:
-        """Put a conversation's messages back into the live table"""
-        with audited(by=requester(), action="archive.restore", on=str(conversation_id)):
+    def post(self, conversation_id: UUID) -> BundleRestoreReport:
+        """Restore an archived conversation."""
+        with audited(actor=current_actor(), action="archive.restore", target=str(conversation_id)):
+            refuse_change_of_admins_conversation(conversation_id)
             return restore_conversation(conversation_id=conversation_id)
 
 
-@blueprint.route("/accounts/<uuid:account_id>/restore")
-class RestoringAccount(MethodView):
-    @blueprint.response(202, AskedSchema)
+@blueprint.route("/users/<uuid:user_id>/restore")
+class UserRestore(MethodView):
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(Unavailable)
-    def post(self, account_id: UUID) -> dict[str, Any]:
-        """Put all that an account has bundled back into the live table; a worker does it"""
-        with audited(by=requester(), action="archive.ask_restore", on=str(account_id)) as notes:
-            people.find(user_id=account_id)
-            planned = restore_user(user_id=account_id, dry_run=True)
-            message_id = ask_for(RESTORE_ACCOUNT.name, account_id=str(account_id))
+    def post(self, user_id: UUID) -> dict[str, Any]:
+        """Enqueue the restore of all archived conversations of a user."""
+        with audited(actor=current_actor(), action="archive.request_restore", target=str(user_id)) as notes:
+            users.get(user_id=user_id)
+            refuse_change_of_admin(user_id)
+            planned = restore_user(user_id=user_id, dry_run=True)
+            message_id = enqueue_confirmed(RESTORE_USER.name, user_id=str(user_id))
             notes["message_id"], notes["conversations"] = str(message_id), planned.restored
         return {"message_id": message_id}
 
@@ -99,32 +109,38 @@ class Holds(MethodView):
     @blueprint.arguments(HoldQuery, location="query")
     @blueprint.response(200, HoldPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """What is held, why, and who said so"""
+        """List the holds with their reasons and authors."""
         after = {"after": query["after"]} if query["after"] else {}
-        rows = legal.holds(user_id=query["account_id"], limit=query["limit"] + 1, **after)
+        rows = legal.list_holds(user_id=query["user_id"], limit=query["limit"] + 1, **after)
         return HOLDS.envelope(rows, query["limit"])
 
     @blueprint.arguments(HoldCreation)
-    @blueprint.response(201, schema_of(legal.Holding))
-    def post(self, body: dict[str, Any]) -> legal.Holding:
-        """Hold a conversation, or all that an account has now: it can be neither deleted nor archived"""
-        by, reason = requester(), body["reason"]
-        on = str(body["conversation_id"] or body["account_id"])
-        with audited(by=by, action="hold.add", on=on, details={"reason": reason}) as notes:
+    @blueprint.response(201, schema_of(legal.PlacedHolds))
+    def post(self, body: dict[str, Any]) -> legal.PlacedHolds:
+        """Hold a conversation, or all current conversations of a user.
+
+        Held conversations cannot be deleted or archived.
+        """
+        by, reason = current_actor(), body["reason"]
+        target = str(body["conversation_id"] or body["user_id"])
+        with audited(actor=by, action="hold.add", target=target, details={"reason": reason}) as notes:
             if body["conversation_id"]:
+                refuse_change_of_admins_conversation(body["conversation_id"])
                 held = legal.hold_conversation(conversation_id=body["conversation_id"], reason=reason, by=by.name)
             else:
-                held = legal.hold_user(user_id=body["account_id"], reason=reason, by=by.name)
+                refuse_change_of_admin(body["user_id"])
+                held = legal.hold_user(user_id=body["user_id"], reason=reason, by=by.name)
             notes["held"] = held.held
             return held
 
 
 @blueprint.route("/holds/<uuid:hold_id>")
-class OneHold(MethodView):
-    @blueprint.response(200, schema_of(legal.Lifted))
-    def delete(self, hold_id: UUID) -> legal.Lifted:
-        """Lift a hold"""
-        with audited(by=requester(), action="hold.remove", on=str(hold_id)) as notes:
-            lifted = legal.lift(hold_id=hold_id)
+class Hold(MethodView):
+    @blueprint.response(200, schema_of(legal.LiftedHold))
+    def delete(self, hold_id: UUID) -> legal.LiftedHold:
+        """Lift a hold."""
+        with audited(actor=current_actor(), action="hold.remove", target=str(hold_id)) as notes:
+            refuse_change_of_admins_hold(hold_id)
+            lifted = legal.lift_hold(hold_id=hold_id)
             notes["conversation"] = str(lifted.conversation_id)
             return lifted

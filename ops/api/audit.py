@@ -1,4 +1,4 @@
-"""The audit: who did what, on whom, from where, with which result."""
+"""The recorded actions of operators."""
 
 from typing import Any
 
@@ -6,24 +6,26 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
-from ops.api.schemas.audit import ACTS, ActPage, ActQuery
-from ops.audit import acts
+from ops.api.refusals import refusal_counter
+from ops.api.schemas.audit import ENTRIES, AuditPage, AuditQuery
+from ops.runs.audit import audit_entries
 
 blueprint = Blueprint(
     "admin_audit",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/audit",
-    description="What operators did, for operators",
+    description="Actions of operators, for operators",
 )
 
 
 @blueprint.route("")
 class Audit(MethodView):
-    @blueprint.arguments(ActQuery, location="query")
-    @blueprint.response(200, ActPage)
+    @blueprint.arguments(AuditQuery, location="query")
+    @blueprint.response(200, AuditPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """What operators did, the newest first"""
+        """List the recorded actions of operators, newest first."""
+        refusal_counter().flush()
         after = query.pop("after")
-        rows = acts(**{**query, "after": after[0] if after else None, "limit": query["limit"] + 1})
-        return ACTS.envelope(rows, query["limit"])
+        rows = audit_entries(**{**query, "after": after[0] if after else None, "limit": query["limit"] + 1})
+        return ENTRIES.envelope(rows, query["limit"])

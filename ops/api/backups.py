@@ -1,4 +1,4 @@
-"""Backups: which there are, and what is known of them. They are taken, read and proven by jobs."""
+"""Backups: the list, and requests to verify, drill and prune, which jobs carry out."""
 
 from typing import Any
 
@@ -6,85 +6,99 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
+from app.container import current_settings
 from app.errors import Conflict, NotFound, Unavailable
-from app.jobs import ask_for
-from app.services.container import services
+from app.jobs import enqueue_confirmed
+from app.storage.errors import StorageUnavailable
 from ops.api.reports import schema_of
-from ops.api.requests import requester
-from ops.api.schemas.backups import DrillSchema, PruningSchema, VerifyingSchema
-from ops.api.schemas.jobs import AskedSchema
-from ops.audit import audited
-from ops.backup.errors import NoSuchBackup, NotSetUp, StoreFailed
+from ops.api.requests import current_actor
+from ops.api.schemas.backups import DrillSchema, PruneSchema, VerificationSchema
+from ops.api.schemas.jobs import EnqueuedSchema
+from ops.backup.errors import BackupsNotConfigured, NoSuchBackup
 from ops.backup.inventory import Inventory
-from ops.backup.listing import Listing, listing
-from ops.backup.stores.opening import open_store
-from ops.catalogue import DRILL, PRUNE_BACKUPS, VERIFY_BACKUPS
-from ops.declarations import Job
+from ops.backup.listing import BackupList, list_configured_backups
+from ops.backup.status import BackupOverview, backup_status
+from ops.backup.store import open_backup_store
+from ops.catalogue.declarations import Job
+from ops.catalogue.jobs import DRILL, PRUNE_BACKUPS, VERIFY_BACKUPS
+from ops.runs.audit import audited
 
 blueprint = Blueprint(
     "admin_backups",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/backups",
-    description="Backups and what was found about them, for operators",
+    description="Backups, for operators",
 )
 
 
 @blueprint.route("")
 class Backups(MethodView):
-    @blueprint.response(200, schema_of(Listing))
+    @blueprint.response(200, schema_of(BackupList))
     @blueprint.raises(Unavailable)
-    def get(self) -> Listing:
-        """Every backup in the store; `POST /api/admin/jobs/backups.daily/runs` takes one now"""
+    def get(self) -> BackupList:
+        """List all backups of the store; `POST /api/admin/jobs/backups.daily/runs` creates one."""
         try:
-            return listing(services().settings)
-        except StoreFailed as error:
+            return list_configured_backups(current_settings())
+        except StorageUnavailable as error:
+            raise Unavailable(error.detail) from error
+
+
+@blueprint.route("/status")
+class BackupState(MethodView):
+    @blueprint.response(200, schema_of(BackupOverview))
+    @blueprint.raises(Unavailable)
+    def get(self) -> BackupOverview:
+        """Get the newest backup, the last drill, what a loss would cost now, and unfinished restores."""
+        try:
+            return backup_status(current_settings(), quick=True)
+        except StorageUnavailable as error:
             raise Unavailable(error.detail) from error
 
 
 @blueprint.route("/verify")
-class Verifying(MethodView):
-    @blueprint.arguments(VerifyingSchema)
-    @blueprint.response(202, AskedSchema)
+class BackupVerification(MethodView):
+    @blueprint.arguments(VerificationSchema)
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(NotFound, Conflict, Unavailable)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Read a backup, or all, and compare with the manifest; a worker does it, and restores nothing"""
-        return _ask(VERIFY_BACKUPS, "backup.ask_verify", body)
+        """Enqueue the verification of a backup, or of all, against its manifest."""
+        return _enqueue(VERIFY_BACKUPS, "backup.request_verify", body)
 
 
 @blueprint.route("/drill")
-class Drilling(MethodView):
+class BackupDrill(MethodView):
     @blueprint.arguments(DrillSchema)
-    @blueprint.response(202, AskedSchema)
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(NotFound, Conflict, Unavailable)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Prove a backup: restore it into a scratch database and compare; a worker does it"""
-        return _ask(DRILL, "backup.ask_drill", body)
+        """Enqueue a drill: restore a backup into a scratch database and compare all tables."""
+        return _enqueue(DRILL, "backup.request_drill", body)
 
 
 @blueprint.route("/prune")
-class Pruning(MethodView):
-    @blueprint.arguments(PruningSchema)
-    @blueprint.response(202, AskedSchema)
+class BackupPrune(MethodView):
+    @blueprint.arguments(PruneSchema)
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(Conflict, Unavailable)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Remove the backups that need not be kept, or only say which; a worker does it"""
-        return _ask(PRUNE_BACKUPS, "backup.ask_prune", body)
+        """Enqueue the deletion of backups that need not be kept, or a dry run of it."""
+        return _enqueue(PRUNE_BACKUPS, "backup.request_prune", body)
 
 
-def _ask(job: Job, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Have it done. What no run could do is refused at once: without a place, without that store, or that backup."""
-    with audited(by=requester(), action=action, on=arguments.get("name"), details=arguments) as notes:
+def _enqueue(job: Job, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Enqueue the job, unless backups are not configured, the store is unavailable, or the backup does not exist."""
+    with audited(actor=current_actor(), action=action, target=arguments.get("name"), details=arguments) as notes:
         try:
-            store = open_store(services().settings, hasty=True)
+            store = open_backup_store(current_settings(), quick=True)
             if arguments.get("name"):
-                Inventory.of(store).find(arguments["name"])
-        except NotSetUp as error:
+                Inventory.load(store).find(arguments["name"])
+        except BackupsNotConfigured as error:
             raise Conflict(error.detail) from None
         except NoSuchBackup as error:
             raise NotFound(error.detail) from None
-        except StoreFailed as error:
+        except StorageUnavailable as error:
             raise Unavailable(error.detail) from error
-        message_id = ask_for(job.name, **arguments)
+        message_id = enqueue_confirmed(job.name, **arguments)
         notes["message_id"] = str(message_id)
     return {"message_id": message_id}

@@ -1,4 +1,4 @@
-"""The database as it is just now, and what took its time: metadata only, statements by name and never by text."""
+"""Statements, sizes, growth, locks and connections of the database. Statements appear by name, never by text."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +11,24 @@ from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.errors import Conflict
 from ops.api.reports import schema_of
-from ops.api.schemas.database import GrowthQuery, SlowQuery
-from ops.checks.pool import PoolReport, read_pool
-from ops.checks.probe import Probe
-from ops.checks.sessions import LockReport, read_locks
-from ops.doctor import probing
-from ops.figures.growth import GrowthReport, growth
-from ops.figures.slow import SlowReport, slow
-from ops.findings import CannotJudge
+from ops.api.requests import current_actor
+from ops.api.schemas.database import GrowthQuery, SessionEndSchema, SlowQuery
+from ops.checks.context import CheckContext, open_check_context
+from ops.doctor.checks.pool import PoolReport, read_pool
+from ops.doctor.session_end import EndedSession, end_session, find_session_to_end
+from ops.doctor.sessions import LockReport, read_locks
+from ops.errors import UnknownState
+from ops.runs.audit import audited
+from ops.stats.growth import GrowthReport, table_growth
+from ops.stats.sizes import SizesReport, read_sizes
+from ops.stats.slow import SlowReport, slow_statements
 
 blueprint = Blueprint(
     "admin_database",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/database",
-    description="The database, for operators",
+    description="State of the database, for operators",
 )
 
 
@@ -35,10 +38,10 @@ class Slow(MethodView):
     @blueprint.response(200, schema_of(SlowReport))
     @blueprint.raises(Conflict)
     def get(self, query: dict[str, Any]) -> SlowReport:
-        """What took the database's time, by the names of Parley's statements"""
-        with _probe() as probe:
-            now = probe.now
-            return slow(probe.connection, since=now - timedelta(hours=query["hours"]), until=now)
+        """List the statements that take the most time."""
+        with _context() as context:
+            now = context.now
+            return slow_statements(context.connection, since=now - timedelta(hours=query["hours"]), until=now)
 
 
 @blueprint.route("/growth")
@@ -47,10 +50,20 @@ class Growth(MethodView):
     @blueprint.response(200, schema_of(GrowthReport))
     @blueprint.raises(Conflict)
     def get(self, query: dict[str, Any]) -> GrowthReport:
-        """How much each table grew"""
-        with _probe() as probe:
-            now = probe.now
-            return growth(probe.connection, since=now - timedelta(weeks=query["weeks"]), now=now)
+        """Show the growth of tables."""
+        with _context() as context:
+            now = context.now
+            return table_growth(context.connection, since=now - timedelta(weeks=query["weeks"]), now=now)
+
+
+@blueprint.route("/sizes")
+class Sizes(MethodView):
+    @blueprint.response(200, schema_of(SizesReport))
+    @blueprint.raises(Conflict)
+    def get(self) -> SizesReport:
+        """Show the present sizes of tables and indexes."""
+        with _context() as context:
+            return read_sizes(context.connection)
 
 
 @blueprint.route("/locks")
@@ -58,9 +71,29 @@ class Locks(MethodView):
     @blueprint.response(200, schema_of(LockReport))
     @blueprint.raises(Conflict)
     def get(self) -> LockReport:
-        """Who waits for a lock, and for whom"""
-        with _probe() as probe:
-            return read_locks(probe)
+        """List the sessions that wait for locks, and their blockers."""
+        with _context() as context:
+            return read_locks(context)
+
+
+@blueprint.route("/sessions/end")
+class SessionEnd(MethodView):
+    @blueprint.arguments(SessionEndSchema)
+    @blueprint.response(200, schema_of(EndedSession))
+    @blueprint.raises(Conflict)
+    def post(self, body: dict[str, Any]) -> EndedSession:
+        """End a session of the database; its open transaction is rolled back.
+
+        Sessions of other databases, of superusers and of the server itself are refused.
+        """
+        pid = body["pid"]
+        with audited(actor=current_actor(), action="session.end", target=str(pid)) as notes:
+            found = find_session_to_end(pid)
+            notes["application"], notes["role"] = found.session.application, found.session.role
+            notes["statement"] = found.session.statement
+            ended = end_session(found)
+            notes["ended"] = ended.ended
+        return ended
 
 
 @blueprint.route("/pool")
@@ -68,16 +101,16 @@ class Pool(MethodView):
     @blueprint.response(200, schema_of(PoolReport))
     @blueprint.raises(Conflict)
     def get(self) -> PoolReport:
-        """Who is connected, how many there may be, and how many the settings allow"""
-        with _probe() as probe:
-            return read_pool(probe)
+        """List the connections by application, with the limits."""
+        with _context() as context:
+            return read_pool(context)
 
 
 @contextmanager
-def _probe() -> Iterator[Probe]:
-    """What cannot be known is told as such."""
+def _context() -> Iterator[CheckContext]:
+    """Open a check context; an unknown state becomes a `Conflict`."""
     try:
-        with probing() as probe:
-            yield probe
-    except CannotJudge as error:
+        with open_check_context() as context:
+            yield context
+    except UnknownState as error:
         raise Conflict(error.reason + (f" {error.remedy}" if error.remedy else "")) from None

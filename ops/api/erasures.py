@@ -1,4 +1,4 @@
-"""The receipts of accounts that were erased."""
+"""Receipts of erased users."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from flask.views import MethodView
 
 from app.api.access import Access
 from app.api.blueprint import Blueprint
-from ops.accounts.erasure import erasures
 from ops.api.schemas.users import RECEIPTS, ReceiptPage, ReceiptQuery
+from ops.users.receipts import list_receipts
 
 blueprint = Blueprint(
     "admin_erasures",
@@ -23,7 +23,7 @@ class Erasures(MethodView):
     @blueprint.arguments(ReceiptQuery, location="query")
     @blueprint.response(200, ReceiptPage)
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """The receipts, the newest first: what went of whom, and which backups still have it"""
+        """List the receipts, newest first: the erased rows, and the backups that still contain them."""
         after = query.pop("after")
-        rows = erasures(after=after[0] if after else None, limit=query["limit"] + 1)
+        rows = list_receipts(after=after[0] if after else None, limit=query["limit"] + 1)
         return RECEIPTS.envelope(rows, query["limit"])

@@ -1,4 +1,4 @@
-"""Indexes: the last plan of what would mend them, and its application by a worker."""
+"""Repair of indexes: the last plan, and a request to apply it."""
 
 from typing import Any
 
@@ -7,42 +7,44 @@ from flask.views import MethodView
 from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.errors import NotFound, Unavailable
-from app.jobs import ask_for
+from app.jobs import enqueue_confirmed
 from ops.api.reports import schema_of
-from ops.api.requests import requester
-from ops.api.schemas.indexes import ApplyingSchema
-from ops.api.schemas.jobs import AskedSchema
-from ops.audit import audited
-from ops.indexes import asked
+from ops.api.requests import current_actor
+from ops.api.schemas.indexes import ApplyIndexPlanSchema
+from ops.api.schemas.jobs import EnqueuedSchema
+from ops.indexes import plan_jobs
+from ops.runs.audit import audited
 
 blueprint = Blueprint(
     "admin_indexes",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/indexes",
-    description="What would mend the indexes, for operators",
+    description="Repair of indexes, for operators",
 )
 
 
 @blueprint.route("/plan")
 class IndexPlan(MethodView):
-    @blueprint.response(200, schema_of(asked.Planned))
+    @blueprint.response(200, schema_of(plan_jobs.Planned))
     @blueprint.raises(NotFound)
-    def get(self) -> asked.Planned:
-        """The last plan; `POST /api/admin/jobs/indexes.plan/runs` asks for a new one"""
-        return asked.last_plan()
+    def get(self) -> plan_jobs.Planned:
+        """Get the last plan; `POST /api/admin/jobs/indexes.plan/runs` requests a new one."""
+        return plan_jobs.last_plan()
 
 
 @blueprint.route("/apply")
-class ApplyingIndexPlan(MethodView):
-    @blueprint.arguments(ApplyingSchema)
-    @blueprint.response(202, AskedSchema)
+class IndexPlanApplication(MethodView):
+    @blueprint.arguments(ApplyIndexPlanSchema)
+    @blueprint.response(202, EnqueuedSchema)
     @blueprint.raises(NotFound, Unavailable)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Apply a plan that you have read; a worker does it, and its report says what became of each step"""
-        planned = asked.planned_by(body["run_id"])
+        """Enqueue the application of a reviewed plan; the report has the result of each step."""
+        planned = plan_jobs.planned_by(body["run_id"])
         arguments = {**body, "run_id": str(planned.run_id)}
-        with audited(by=requester(), action="index.ask_apply", on=str(planned.run_id), details=arguments) as notes:
-            message_id = ask_for(asked.APPLY, **arguments)
+        with audited(
+            actor=current_actor(), action="index.request_apply", target=str(planned.run_id), details=arguments
+        ) as notes:
+            message_id = enqueue_confirmed(plan_jobs.APPLY, **arguments)
             notes["message_id"] = str(message_id)
         return {"message_id": message_id}

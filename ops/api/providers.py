@@ -1,4 +1,4 @@
-"""The AI providers: which answers, from now on, and whether it does."""
+"""The AI providers: list, choice and test."""
 
 from typing import Any
 
@@ -8,30 +8,30 @@ from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.errors import Conflict, InvalidInput
 from ops import providers
-from ops.api.requests import requester
+from ops.api.requests import current_actor
 from ops.api.schemas.providers import (
     ProviderChoiceSchema,
     ProvidersSchema,
     ProviderSwitchedSchema,
     ProviderTestedSchema,
 )
-from ops.audit import audited
 from ops.providers import Providers, ProviderSwitched, ProviderTested
+from ops.runs.audit import audited
 
 blueprint = Blueprint(
     "admin_providers",
     __name__,
     access=Access.OPERATOR,
     url_prefix="/api/admin/providers",
-    description="The AI providers, for operators",
+    description="AI providers, for operators",
 )
 
 
 @blueprint.route("")
-class AllProviders(MethodView):
+class ProviderList(MethodView):
     @blueprint.response(200, ProvidersSchema)
     def get(self) -> Providers:
-        """Every provider: whether it is configured, what it lacks, and which one answers by default"""
+        """List all providers with their configuration and the default."""
         return providers.list_providers()
 
 
@@ -41,19 +41,19 @@ class ProviderChoice(MethodView):
     @blueprint.response(200, ProviderSwitchedSchema)
     @blueprint.raises(Conflict)
     def put(self, body: dict[str, Any]) -> ProviderSwitched:
-        """Let a provider answer from now on where neither request nor project names another; on every server"""
+        """Make a provider the default of all servers; requests and projects that name a provider keep it."""
         name, model = body["provider"], body["model"]
-        with audited(by=requester(), action="provider.use", on=name, details={"model": model}) as notes:
-            switched = providers.use_provider(name=name, model=model, by=requester())
-            notes["before"] = switched.before
+        with audited(actor=current_actor(), action="provider.use", target=name, details={"model": model}) as notes:
+            switched = providers.use_provider(name=name, model=model, by=current_actor())
+            notes["previous"] = switched.previous
         return switched
 
     @blueprint.response(200, ProviderSwitchedSchema)
     def delete(self) -> ProviderSwitched:
-        """Take the choice back: what the settings say holds again"""
-        with audited(by=requester(), action="provider.reset") as notes:
-            switched = providers.reset_provider(by=requester())
-            notes["before"] = switched.before
+        """Remove the choice, so that the settings apply again."""
+        with audited(actor=current_actor(), action="provider.reset") as notes:
+            switched = providers.reset_provider(by=current_actor())
+            notes["previous"] = switched.previous
         return switched
 
 
@@ -62,5 +62,8 @@ class ProviderTest(MethodView):
     @blueprint.response(200, ProviderTestedSchema)
     @blueprint.raises(Conflict, InvalidInput)
     def post(self, provider: str) -> ProviderTested:
-        """Put a short question to a provider, and say how long its answer took or what is wrong"""
-        return providers.test_provider(provider)
+        """Send a short request to a provider; report its duration or the error."""
+        with audited(actor=current_actor(), action="provider.test", target=provider) as notes:
+            tested = providers.test_provider(provider)
+            notes.update(ok=tested.ok, model=tested.model)
+        return tested

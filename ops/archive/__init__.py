@@ -1,5 +1,5 @@
-"""The archival: idle conversations go into bundles, run by run, and come back by conversation, by user or by run.
+"""The archival: bundling of idle conversations in runs, and restoring by conversation, user or run.
 
-`app/services/archives.py` knows one bundle. Here is who is to be archived (`candidates`), how a few of them are
-(`batch`), how a run goes through all (`run`) and who it lets go first (`load`).
+`app/services/archives.py` handles one bundle. Here, `candidates` selects conversations, `batch` bundles a few of them,
+`run` goes through all of them, and `throttle` gives way to chats.
 """

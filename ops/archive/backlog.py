@@ -1,4 +1,4 @@
-"""What there is to archive, and for how long it has been waiting: the archival's service level."""
+"""The backlog of the archival: due conversations, and how long the oldest has waited."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -6,75 +6,64 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.errors import InvalidInput
-from app.metrics.archive import record_archive_backlog
 from app.repositories import archive_runs as runs
-from app.services.container import services
-from ops.archive.candidates import FIRST, Key
+from ops.archive.candidates import FIRST_KEY, Key
 from ops.archive.reports import Backlog
-from ops.care.batches import TimeBox, autocommit
 from ops.levels import Level
+from ops.runs.batches import TimeBudget
 
-PAGE = 20_000  # conversations looked at by one statement
-MEASURE_SECONDS = 240
-CRITICAL_LATE = timedelta(days=7)  # beyond what is late
+PAGE = 20_000  # conversations read by one statement
+CRITICAL_LATE = timedelta(days=7)  # after the time when it is late
 
 
-def cutoff_of(connection: Connection, after_days: int) -> datetime:
-    """The moment before which a last sign of life must be, by the database's clock. Raises `InvalidInput` for 0."""
+def read_cutoff(connection: Connection, after_days: int) -> datetime:
+    """Return the time `after_days` ago, by the database's clock. Raises `InvalidInput` for 0 days: archival is off."""
     if after_days == 0:
         raise InvalidInput("Archival is switched off: ARCHIVE_AFTER_DAYS is 0.")
     row: Any = runs.NOW.one(connection, {"days": after_days})
-    found: datetime = row.cutoff
-    return found
+    cutoff: datetime = row.cutoff
+    return cutoff
 
 
-def backlog(connection: Connection, cutoff: datetime, *, after: Key = FIRST, time_box: TimeBox) -> Backlog:
-    """Count what is idle since before `cutoff`, beyond the key `after`; each statement looks at a bounded number."""
-    seen = conversations = messages = 0
-    oldest, looked_at, complete = None, None, True
+def count_backlog(connection: Connection, cutoff: datetime, *, after: Key = FIRST_KEY, budget: TimeBudget) -> Backlog:
+    """Count the conversations after the key `after` that are idle since before `cutoff`, page by page."""
+    examined = conversations = messages = 0
+    oldest, measured_at, complete = None, None, True
     while True:
         parameters = {"cutoff": cutoff, "after_user": after[0], "after_id": after[1], "page": PAGE}
         page: Any = runs.BACKLOG.one(connection, parameters)
-        seen, conversations, messages = seen + page.seen, conversations + page.conversations, messages + page.messages
+        examined, conversations, messages = (
+            examined + page.examined,
+            conversations + page.conversations,
+            messages + page.messages,
+        )
         oldest = min(filter(None, (oldest, page.oldest)), default=None)
-        looked_at = page.looked_at
-        if page.seen < PAGE:
+        measured_at = page.measured_at
+        if page.examined < PAGE:
             break
-        if time_box.over:
+        if budget.expired:
             complete = False
             break
         after = (page.last_user, page.last_id)
     return Backlog(
         cutoff=cutoff,
-        seen=seen,
+        examined=examined,
         conversations=conversations,
         messages=messages,
         oldest=oldest,
-        oldest_seconds=(looked_at - oldest).total_seconds() if oldest else None,
+        oldest_seconds=(measured_at - oldest).total_seconds() if oldest else None,
         complete=complete,
     )
 
 
-def measure() -> Backlog | None:
-    """Count the backlog and show it as metrics; None while archival is switched off."""
-    days = services().settings.archive.after_days
-    if days == 0:
-        record_archive_backlog(0, 0.0)
-        return None
-    with autocommit() as connection:
-        found = backlog(connection, cutoff_of(connection, days), time_box=TimeBox(MEASURE_SECONDS))
-    record_archive_backlog(found.conversations, found.oldest_seconds or 0.0)
-    return found
-
-
 def late_after(after_days: int) -> timedelta:
-    """How old the oldest idle conversation may become: its own days, and two for the daily run to come round."""
+    """Return the age from which an idle conversation is late: `after_days`, and two days for the daily run."""
     return timedelta(days=after_days + 2)
 
 
 def lateness(oldest: timedelta | None, after_days: int) -> Level:
-    """How bad it is that the conversation that has waited longest is so old; None if none waits."""
-    late = late_after(after_days)
-    if oldest is None or oldest <= late:
+    """Return the level for the age of the oldest due conversation; None if no conversation is due."""
+    limit = late_after(after_days)
+    if oldest is None or oldest <= limit:
         return Level.OK
-    return Level.CRITICAL if oldest > late + CRITICAL_LATE else Level.WARNING
+    return Level.CRITICAL if oldest > limit + CRITICAL_LATE else Level.WARNING

@@ -1,4 +1,4 @@
-"""A few conversations into their bundles, in one short transaction that proves itself before it commits."""
+"""Bundling of a batch of conversations, in one short transaction that is verified before the commit."""
 
 import logging
 from collections import Counter
@@ -18,118 +18,120 @@ from app.services.archives import copy, ids_of
 from app.services.bundles import Bundle
 from ops.archive.candidates import Batch
 
-LARGEST = 64 * 1024 * 1024  # bytes of a bundle, which is a million messages: whoever reads it holds all of it
-DELETED_AT_ONCE = 10_000  # messages of each conversation
+MAX_BUNDLE_BYTES = 64 * 1024 * 1024  # about a million messages; a reader holds the whole bundle in memory
+DELETE_STEP = 10_000  # positions of each conversation per statement
 
 _log = logging.getLogger("parley.archives")
 
 
-class NotProven(Exception):
-    """What was written is not what was read, or what was deleted not what was written: nothing of it was committed."""
+class BundleCheckFailed(Exception):
+    """The stored bundles or the deleted messages do not match what was read. Nothing was committed."""
 
 
 class RunClosed(Exception):
-    """Somebody else has closed the run; nothing more is counted for it, nor done."""
+    """Another process has closed the run, so this one stops. Nothing was committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archived:
-    """What became of a batch. `passed_over` were in use; `unfit` cannot be archived, and the log says why."""
+class BatchResult:
+    """Counts of a bundled batch. `skipped` conversations were in use; `rejected` ones cannot be bundled (see log)."""
 
     conversations: int = 0
     messages: int = 0
     plain_bytes: int = 0
     bundle_bytes: int = 0
-    passed_over: int = 0
-    unfit: int = 0
+    skipped: int = 0
+    rejected: int = 0
 
 
-def archive(connection: Connection, run_id: UUID, batch: Batch, cutoff: datetime) -> Archived:
-    """Archive those of the batch that are still idle, and move the run's cursor behind it; all of it or nothing.
+def bundle_batch(connection: Connection, run_id: UUID, batch: Batch, cutoff: datetime) -> BatchResult:
+    """Bundle the conversations of the batch that are still idle, and advance the run's cursor, in one transaction.
 
-    `connection` is in AUTOCOMMIT. Raises `NotProven`, `RunClosed`, and what the database does.
+    `connection` is in AUTOCOMMIT. Raises `BundleCheckFailed`, `RunClosed` and `DBAPIError`.
     """
     with atomically(connection):
-        taken = runs.TAKE.all(connection, {**ids_of(batch.conversations), "cutoff": cutoff})
-        found = [(row.user_id, row.id, row.message_count) for row in taken]
-        made = [bundle for bundle, each in zip(copy(connection, found), found, strict=True) if _fit(bundle, each[2])]
-        if made:
-            _store(connection, run_id, made)
-            _delete(connection, made, max(row.next_position for row in taken))
-        archived = Archived(
-            conversations=len(made),
-            messages=sum(bundle.message_count for bundle in made),
-            plain_bytes=sum(bundle.plain_bytes for bundle in made),
-            bundle_bytes=sum(len(bundle.data) for bundle in made),
-            passed_over=len(batch.conversations) - len(found),
-            unfit=len(found) - len(made),
+        rows = runs.LOCK_IDLE.all(connection, {**ids_of(batch.conversations), "cutoff": cutoff})
+        idle = [(row.user_id, row.id, row.message_count) for row in rows]
+        copies = zip(copy(connection, idle), idle, strict=True)
+        new_bundles = [bundle for bundle, (_, _, count) in copies if _accepts(bundle, count)]
+        if new_bundles:
+            _store(connection, run_id, new_bundles)
+            _delete(connection, new_bundles, max(row.next_position for row in rows))
+        result = BatchResult(
+            conversations=len(new_bundles),
+            messages=sum(bundle.message_count for bundle in new_bundles),
+            plain_bytes=sum(bundle.plain_bytes for bundle in new_bundles),
+            bundle_bytes=sum(len(bundle.data) for bundle in new_bundles),
+            skipped=len(batch.conversations) - len(idle),
+            rejected=len(idle) - len(new_bundles),
         )
-        advance(connection, run_id, batch, archived)
-    return archived
+        advance_cursor(connection, run_id, batch, result)
+    return result
 
 
-def advance(connection: Connection, run_id: UUID, batch: Batch, archived: Archived) -> None:
-    """Count, and move the cursor. Raises `RunClosed`."""
-    counts = {name: getattr(archived, name) for name in Archived.__dataclass_fields__}
-    cursor = {"cursor_user": batch.end[0], "cursor_id": batch.end[1], "seen": batch.seen}
+def advance_cursor(connection: Connection, run_id: UUID, batch: Batch, result: BatchResult) -> None:
+    """Add the counts to the run and move its cursor to the end of the batch. Raises `RunClosed`."""
+    counts = {name: getattr(result, name) for name in BatchResult.__dataclass_fields__}
+    cursor = {"cursor_user": batch.end[0], "cursor_id": batch.end[1], "examined": batch.examined}
     if runs.ADVANCE.run(connection, {"run_id": run_id, **cursor, **counts}) != 1:
-        raise RunClosed("the run has been closed by somebody else")
+        raise RunClosed("another process has closed the run")
 
 
-def _fit(bundle: Bundle, expected: int) -> bool:
+def _accepts(bundle: Bundle, expected: int) -> bool:
+    """Return whether the bundle may replace its `expected` messages; the reason against it is logged."""
     reason = None
     if bundle.message_count != expected:
-        reason = f"it has {bundle.message_count} messages and says that it has {expected}"
-    elif len(bundle.data) > LARGEST:
-        reason = f"its bundle would have {len(bundle.data)} bytes, and {LARGEST} is the most"
+        reason = f"it has {bundle.message_count} messages, but its row counts {expected}"
+    elif len(bundle.data) > MAX_BUNDLE_BYTES:
+        reason = f"its bundle has {len(bundle.data)} bytes; the limit is {MAX_BUNDLE_BYTES}"
     if reason is not None:
-        log_unfit(bundle.conversation_id, reason)
+        log_rejection(bundle.conversation_id, reason)
     return reason is None
 
 
-def log_unfit(conversation_id: UUID, reason: str) -> None:
-    """Say why a conversation is left alone."""
-    _log.warning("not archived: %s", reason, extra={"conversation_id": str(conversation_id)})
+def log_rejection(conversation_id: UUID, reason: str) -> None:
+    """Log why a conversation was not bundled."""
+    _log.warning("conversation not bundled: %s", reason, extra={"conversation_id": str(conversation_id)})
 
 
-def _store(connection: Connection, run_id: UUID, made: Sequence[Bundle]) -> None:
-    """Write the bundles, read them back, and see that they are the ones that were made."""
+def _store(connection: Connection, run_id: UUID, new_bundles: Sequence[Bundle]) -> None:
+    """Store the bundles, read them back and compare them. Raises `BundleCheckFailed`."""
     sql.STORE.run(
         connection,
         {
-            **_ids(made),
+            **_ids(new_bundles),
             "run_id": run_id,
-            "counts": [bundle.message_count for bundle in made],
-            "plain_bytes": [bundle.plain_bytes for bundle in made],
-            "hashes": [bundle.sha256 for bundle in made],
-            "bundles": [bundle.data for bundle in made],
+            "counts": [bundle.message_count for bundle in new_bundles],
+            "plain_bytes": [bundle.plain_bytes for bundle in new_bundles],
+            "hashes": [bundle.sha256 for bundle in new_bundles],
+            "bundles": [bundle.data for bundle in new_bundles],
         },
     )
-    expected = {(bundle.user_id, bundle.conversation_id): bundle.sha256 for bundle in made}
-    for row in sql.READ_BACK.all(connection, _ids(made)):
-        stored = bundles.stored(row)
+    expected = {(bundle.user_id, bundle.conversation_id): bundle.sha256 for bundle in new_bundles}
+    for row in sql.READ_BACK.all(connection, _ids(new_bundles)):
+        stored = bundles.from_row(row)
         try:
             bundles.verify(stored)
         except ArchiveDamaged as error:
-            raise NotProven(f"a bundle was damaged on its way: {error.why}") from None
+            raise BundleCheckFailed(f"a stored bundle is damaged: {error.reason}") from None
         if expected.pop((stored.user_id, stored.conversation_id), None) != stored.sha256:
-            raise NotProven("a bundle is not the one that was written")
+            raise BundleCheckFailed("a stored bundle differs from the one that was written")
     if expected:
-        raise NotProven(f"{len(expected)} bundles were not stored")
+        raise BundleCheckFailed(f"{len(expected)} bundles were not stored")
 
 
-def _delete(connection: Connection, made: Sequence[Bundle], end: int) -> None:
-    """Delete what was bundled, in steps, and see that it was neither more nor less."""
-    expected = {(bundle.user_id, bundle.conversation_id): bundle.message_count for bundle in made}
+def _delete(connection: Connection, new_bundles: Sequence[Bundle], end: int) -> None:
+    """Delete the bundled messages in steps and compare their number. Raises `BundleCheckFailed`."""
+    expected = {(bundle.user_id, bundle.conversation_id): bundle.message_count for bundle in new_bundles}
     deleted: Counter[tuple[UUID, UUID]] = Counter()
-    for up_to in range(DELETED_AT_ONCE, end + DELETED_AT_ONCE, DELETED_AT_ONCE):
-        for row in sql.DELETE_MESSAGES.all(connection, {**_ids(made), "up_to": up_to}):
+    for up_to in range(DELETE_STEP, end + DELETE_STEP, DELETE_STEP):
+        for row in sql.DELETE_MESSAGES.all(connection, {**_ids(new_bundles), "up_to": up_to}):
             deleted[row.user_id, row.conversation_id] += row.messages
     if any(deleted[key] != count for key, count in expected.items()):
-        raise NotProven(f"{sum(expected.values())} messages were copied and {deleted.total()} deleted")
-    if sql.CLOSE.run(connection, _ids(made)) != len(made):
-        raise NotProven("a conversation has changed although its row is locked")
+        raise BundleCheckFailed(f"{sum(expected.values())} messages were copied, but {deleted.total()} deleted")
+    if sql.CLOSE.run(connection, _ids(new_bundles)) != len(new_bundles):
+        raise BundleCheckFailed("a conversation changed although its row is locked")
 
 
-def _ids(made: Sequence[Bundle]) -> dict[str, list[UUID]]:
-    return ids_of([(bundle.user_id, bundle.conversation_id, bundle.message_count) for bundle in made])
+def _ids(new_bundles: Sequence[Bundle]) -> dict[str, list[UUID]]:
+    return ids_of([(bundle.user_id, bundle.conversation_id, bundle.message_count) for bundle in new_bundles])

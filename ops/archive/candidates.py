@@ -1,4 +1,4 @@
-"""Which conversations to archive next, in portions of about so many messages."""
+"""Selection of idle conversations for the archival, in batches of a limited number of messages."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,36 +10,39 @@ from sqlalchemy import Connection
 
 from app.repositories import archive_runs as runs
 
-PAGE = 2_000  # conversations looked at by one statement
-MOST = 200  # conversations in a batch, however short
-FIRST = (UUID(int=0), UUID(int=0))
+PAGE = 2_000  # conversations read by one statement
+MAX_CONVERSATIONS = 200  # per batch
+FIRST_KEY = (UUID(int=0), UUID(int=0))
 
-Key = tuple[UUID, UUID]  # of a conversation: its user's id and its own
+Key = tuple[UUID, UUID]  # of a conversation: user id, conversation id
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Conversations as (user, conversation, messages); dealing with them deals with `seen` more, up to `end`.
+    """Idle conversations, as (user id, conversation id, number of messages).
 
-    `unsearchable` ones have no search document, or one that is behind.
+    `end` is the key up to which all conversations are handled with this batch, `examined` their number. `unsearchable`
+    conversations have no current search document.
     """
 
     conversations: list[tuple[UUID, UUID, int]]
     unsearchable: frozenset[Key]
     end: Key
-    seen: int
+    examined: int
 
-    def singly(self) -> Iterator["Batch"]:
-        """The same as batches of one conversation each; the last only moves the cursor to the end."""
-        for each in self.conversations:
-            yield Batch([each], self.unsearchable, each[:2], 0)
-        yield Batch([], self.unsearchable, self.end, self.seen)
+    def split(self) -> Iterator["Batch"]:
+        """Yield batches of one conversation each, and an empty one that moves the cursor to the end."""
+        for conversation in self.conversations:
+            yield Batch([conversation], self.unsearchable, conversation[:2], 0)
+        yield Batch([], self.unsearchable, self.end, self.examined)
 
 
-def batches(connection: Connection, cutoff: datetime, after: Key, messages: Callable[[], int]) -> Iterator[Batch]:
-    """All that is idle since before `cutoff`, beyond the key `after`.
+def iter_batches(
+    connection: Connection, cutoff: datetime, after: Key, max_messages: Callable[[], int]
+) -> Iterator[Batch]:
+    """Yield batches of the conversations after the key `after` that are idle since before `cutoff`.
 
-    `messages` is asked before each batch how many it may have, unless a single conversation has more. A batch without
+    `max_messages` is called before each batch; only a batch of one conversation can have more. A batch without
     conversations only moves the cursor.
     """
     while True:
@@ -48,17 +51,17 @@ def batches(connection: Connection, cutoff: datetime, after: Key, messages: Call
         )
         if not page:
             return
-        yield from _portions(page, messages)
+        yield from _split_page(page, max_messages)
         after = (page[-1].user_id, page[-1].id)
 
 
-def _portions(page: list[Any], messages: Callable[[], int]) -> Iterator[Batch]:
-    start = done = 0
+def _split_page(page: list[Any], max_messages: Callable[[], int]) -> Iterator[Batch]:
+    start = handled = 0
     while start < len(page):
-        end, size, most = start, 0, messages()
-        while end < len(page) and end - start < MOST:
+        end, size, limit = start, 0, max_messages()
+        while end < len(page) and end - start < MAX_CONVERSATIONS:
             size += page[end].message_count if page[end].idle else 0
-            if size > most and end > start:
+            if size > limit and end > start:
                 break
             end += 1
         rows = page[start:end]
@@ -66,6 +69,6 @@ def _portions(page: list[Any], messages: Callable[[], int]) -> Iterator[Batch]:
             [(row.user_id, row.id, row.message_count) for row in rows if row.idle],
             frozenset((row.user_id, row.id) for row in rows if row.idle and row.unsearchable),
             (rows[-1].user_id, rows[-1].id),
-            rows[-1].place - done,
+            rows[-1].ordinal - handled,
         )
-        start, done = end, rows[-1].place
+        start, handled = end, rows[-1].ordinal

@@ -1,93 +1,98 @@
-"""Legal holds: who wants what kept, and why. A held conversation can be neither deleted nor archived."""
+"""Legal holds with their reasons. A held conversation can be neither deleted nor bundled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from app.errors import InvalidInput, NotFound
-from app.models.columns import new_id
-from app.models.legal_hold import HOLD_REASON_LIMIT
+from app.database import autocommit
+from app.errors import NotFound
+from app.ids import new_id
 from app.repositories import archives
 from app.repositories import legal_holds as sql
 from app.repositories.atomic import atomically
-from ops.archive.candidates import FIRST
-from ops.care.batches import autocommit
+from ops.archive.candidates import FIRST_KEY
+from ops.runs.reasons import checked_reason
 
 BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One hold."""
+    """A legal hold on a conversation."""
 
-    id: UUID
-    user_id: UUID
-    conversation_id: UUID
-    reason: str
-    placed_by: str
-    placed_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """Conversations that are `held` by as many new holds, with the ids of some of these."""
-
-    held: int
-    holds: tuple[UUID, ...] = ()
+    id: Annotated[UUID, "Id of the hold."]
+    user_id: Annotated[UUID, "Owner of the conversation."]
+    conversation_id: Annotated[UUID, "The conversation that is held."]
+    reason: Annotated[str, "Why it is held."]
+    placed_by: Annotated[str, "Who placed the hold."]
+    placed_at: Annotated[datetime, "When it was placed."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lifted:
-    """A hold that is no more; `still_held` by others."""
+class PlacedHolds:
+    """New holds, one per conversation."""
 
-    hold_id: UUID
-    conversation_id: UUID
-    still_held: bool
+    held: Annotated[int, "Number of new holds."]
+    holds: Annotated[tuple[UUID, ...], "Ids of the first 20 of them."] = ()
 
 
-def hold_conversation(*, conversation_id: UUID, reason: str, by: str) -> Holding:
-    """Hold one conversation. Raises `NotFound`, and `InvalidInput` for no reason or a long one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftedHold:
+    """A lifted hold."""
+
+    hold_id: Annotated[UUID, "Id of the hold."]
+    conversation_id: Annotated[UUID, "The conversation that was held."]
+    still_held: Annotated[bool, "Whether the conversation has other holds."]
+
+
+def hold_conversation(*, conversation_id: UUID, reason: str, by: str) -> PlacedHolds:
+    """Hold one conversation. Raises `NotFound`, and `InvalidInput` for a reason out of bounds."""
     with autocommit() as connection:
         owner = archives.OWNER.one(connection, {"conversation_id": conversation_id})
-        hold = owner and _lay(connection, owner.user_id, conversation_id, _reason(reason), by)
+        hold = owner and _place(connection, owner.user_id, conversation_id, checked_reason(reason), by)
         if not hold:
             raise NotFound(f"There is no conversation {conversation_id}.")
-    return Holding(held=1, holds=(hold,))
+    return PlacedHolds(held=1, holds=(hold,))
 
 
-def hold_user(*, user_id: UUID, reason: str, by: str) -> Holding:
-    """Hold every conversation that the user has now; later ones are not held. Raises as `hold_conversation` does."""
-    reason = _reason(reason)
+def hold_user(*, user_id: UUID, reason: str, by: str) -> PlacedHolds:
+    """Hold every current conversation of the user; later ones are not held. Raises as `hold_conversation` does."""
+    reason = checked_reason(reason)
     with autocommit() as connection:
-        laid = [_lay(connection, user_id, each, reason, by) for each in _conversations(connection, user_id)]
-    holds = tuple(filter(None, laid))
+        placed = [
+            _place(connection, user_id, conversation_id, reason, by)
+            for conversation_id in _conversations(connection, user_id)
+        ]
+    holds = tuple(filter(None, placed))
     if not holds:
         raise NotFound(f"There is no user {user_id}, or no conversation of theirs.")
-    return Holding(held=len(holds), holds=holds[:20])
+    return PlacedHolds(held=len(holds), holds=holds[:20])
 
 
-def lift(*, hold_id: UUID) -> Lifted:
-    """End a hold; its conversation is free once nobody else holds it. Raises `NotFound`."""
+def lift_hold(*, hold_id: UUID) -> LiftedHold:
+    """Delete a hold. Its conversation stays held while it has other holds. Raises `NotFound`."""
     with autocommit() as connection, atomically(connection):
         held = sql.LOCK.one(connection, {"hold_id": hold_id})
         if held is None or sql.LIFT.one(connection, {"user_id": held.user_id, "hold_id": hold_id}) is None:
             raise NotFound(f"There is no hold {hold_id}.")
-        freed = sql.LET_GO.one(connection, {"user_id": held.user_id, "conversation_id": held.id})
-    return Lifted(hold_id=hold_id, conversation_id=held.id, still_held=bool(freed and freed.legal_hold))
+        conversation = sql.UPDATE_FLAG.one(connection, {"user_id": held.user_id, "conversation_id": held.id})
+    still_held = bool(conversation and conversation.legal_hold)
+    return LiftedHold(hold_id=hold_id, conversation_id=held.id, still_held=still_held)
 
 
-def holds(*, user_id: UUID | None = None, after: tuple[UUID, UUID] = FIRST, limit: int = 100) -> list[Hold]:
-    """Up to `limit` holds, of one user if one is named, by the keys (user, hold) behind `after`."""
+def list_holds(*, user_id: UUID | None = None, after: tuple[UUID, UUID] = FIRST_KEY, limit: int = 100) -> list[Hold]:
+    """Return up to `limit` holds, of all users or one, sorted by (user id, hold id) from behind `after`."""
     parameters = {"owner_id": user_id, "after_user": after[0], "after_id": after[1], "limit": limit}
     with autocommit() as connection:
         return [Hold(**row._mapping) for row in sql.PAGE.all(connection, parameters)]
 
 
-def _lay(connection: Connection, user_id: UUID, conversation_id: UUID, reason: str, by: str) -> UUID | None:
-    row = sql.LAY.one(
+def _place(connection: Connection, user_id: UUID, conversation_id: UUID, reason: str, by: str) -> UUID | None:
+    row = sql.PLACE.one(
         connection,
         {
             "user_id": user_id,
@@ -101,14 +106,7 @@ def _lay(connection: Connection, user_id: UUID, conversation_id: UUID, reason: s
 
 
 def _conversations(connection: Connection, user_id: UUID) -> Iterator[UUID]:
-    after = FIRST[1]
+    after = FIRST_KEY[1]
     while page := sql.CONVERSATIONS.all(connection, {"user_id": user_id, "after": after, "batch": BATCH}):
         yield from (row.id for row in page)
         after = page[-1].id
-
-
-def _reason(reason: str) -> str:
-    reason = reason.strip()
-    if not 1 <= len(reason) <= HOLD_REASON_LIMIT or "\x00" in reason:
-        raise InvalidInput(f"A hold needs a reason of 1 to {HOLD_REASON_LIMIT} characters.")
-    return reason

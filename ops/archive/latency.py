@@ -1,7 +1,7 @@
-"""How long chats' statements take just now: of the slowest 5%, about.
+"""Estimates of the current 95th percentile of the chats' statement times.
 
-Where pg_stat_statements is to be had, from what has been added to the turns' two statements since the last look.
-Otherwise from reads of our own, of the kind that a turn begins with.
+The source is pg_stat_statements if available: the statements of turns since the last sample. Otherwise it is sample
+reads like the first one of a turn.
 """
 
 import math
@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from app.repositories.statement import Statement
 
-_IDS_KNOWN = 60.0  # seconds; then statements that have come since are found as well
-_FEWEST = 10  # calls that say something
-_READS = 40  # of our own, in mind
-_NORMAL_95 = 1.645  # standard deviations below which 95% of a normal distribution are
+_IDS_TTL = 60.0  # seconds; new statements are found after it
+_MIN_CALLS = 10  # fewer say too little
+_MAX_READS = 40  # sample reads that are remembered
+_NORMAL_95 = 1.645  # standard deviations from the mean to the 95th percentile of a normal distribution
 
 _IDS = Statement(
     "archive.statement_ids",
@@ -35,9 +35,9 @@ SELECT coalesce(sum(calls), 0)::bigint AS calls, coalesce(sum(total_exec_time), 
        coalesce(sum(calls * (stddev_exec_time ^ 2 + mean_exec_time ^ 2)), 0) AS squares
   FROM pg_stat_statements(false) WHERE queryid = ANY (%(ids)s)""",
 )
-# The last messages of some conversation, found by the primary key as a turn finds them.
+# The last messages of a conversation, read by the primary key as a turn reads them.
 _READ = Statement(
-    "archive.read_of_our_own",
+    "archive.sample_read",
     """
 SELECT count(content) FROM (
     SELECT content FROM messages
@@ -55,71 +55,71 @@ SELECT (SELECT user_id FROM messages ORDER BY user_id LIMIT 1) AS first,
 )
 
 
-class Latency(Protocol):
-    """A way to know it. `quiet`: nobody has chatted between the last two looks; False where that is not known."""
+class LatencySource(Protocol):
+    """A source of latency samples. `chats_idle`: no turn ran between the last two samples; False if unknown."""
 
-    quiet: bool
+    chats_idle: bool
 
-    def look(self) -> float | None:
-        """Milliseconds that 95% of the statements since the last look, or lately, stayed below; None if unknown."""
+    def sample(self) -> float | None:
+        """Return the 95th percentile in milliseconds, since the last call or of recent reads; None if unknown."""
 
 
-def latency(connection: Connection) -> Latency:
-    """The best way that this database offers."""
-    found = StatementTimes(connection)
-    return found if found.works else OwnReads(connection)
+def choose_latency_source(connection: Connection) -> LatencySource:
+    """Return the best source that this database supports."""
+    source = StatementTimes(connection)
+    return source if source.works else SampleReads(connection)
 
 
 class StatementTimes:
-    """From pg_stat_statements."""
+    """Latency from pg_stat_statements."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._ids: list[int] = []
-        self._ids_known = -math.inf
-        self._before: Any = None
-        self.quiet = False
+        self._ids_read_at = -math.inf
+        self._previous: Any = None
+        self.chats_idle = False
         self.works = True
-        self.look()
+        self.sample()
 
-    def look(self) -> float | None:
-        """See `Latency`. The distribution is taken for a normal one: mean and deviation are all that is kept of it."""
+    def sample(self) -> float | None:
+        """Return the 95th percentile of a normal distribution, because only mean and deviation are recorded."""
         try:
-            if time.monotonic() - self._ids_known > _IDS_KNOWN:
+            if time.monotonic() - self._ids_read_at > _IDS_TTL:
                 self._ids = [row.queryid for row in _IDS.all(self._connection, {})]
-                self._ids_known, self._before = time.monotonic(), None
-            now = _TIMES.one(self._connection, {"ids": self._ids})
+                self._ids_read_at, self._previous = time.monotonic(), None
+            current = _TIMES.one(self._connection, {"ids": self._ids})
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            self.works = False  # no such extension, or not for us
+            self.works = False  # the extension is missing, or this role may not read it
             return None
-        before, self._before = self._before, now
-        self.quiet = before is not None and now is not None and now.calls == before.calls
-        if before is None or now is None or now.calls - before.calls < _FEWEST:
+        previous, self._previous = self._previous, current
+        self.chats_idle = previous is not None and current is not None and current.calls == previous.calls
+        if previous is None or current is None or current.calls - previous.calls < _MIN_CALLS:
             return None
-        calls = now.calls - before.calls
-        mean = (now.total - before.total) / calls
-        variance = max(0.0, (now.squares - before.squares) / calls - mean**2)
+        calls = current.calls - previous.calls
+        mean = (current.total - previous.total) / calls
+        variance = max(0.0, (current.squares - previous.squares) / calls - mean**2)
         return float(mean + _NORMAL_95 * math.sqrt(variance))
 
 
-class OwnReads:
-    """From reads of our own, the way there and back included."""
+class SampleReads:
+    """Latency of sample reads, including the round trip."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         ends = _ENDS.one(connection, {})
         self._users = (ends.first.int, ends.last.int) if ends is not None and ends.first else (0, 0)
-        self._took: deque[float] = deque(maxlen=_READS)
-        self.quiet = False
+        self._milliseconds: deque[float] = deque(maxlen=_MAX_READS)
+        self.chats_idle = False
 
-    def look(self) -> float | None:
-        """See `Latency`."""
-        somebody = UUID(int=random.randint(*self._users))  # noqa: S311  # anybody will do
-        begun = time.perf_counter()
-        _READ.one(self._connection, {"user_id": somebody})
-        self._took.append((time.perf_counter() - begun) * 1000)
-        if len(self._took) < _FEWEST:
+    def sample(self) -> float | None:
+        """Read a random conversation's messages; return the 95th percentile of the last 40 reads."""
+        user_id = UUID(int=random.randint(*self._users))  # noqa: S311  # not for security
+        started = time.perf_counter()
+        _READ.one(self._connection, {"user_id": user_id})
+        self._milliseconds.append((time.perf_counter() - started) * 1000)
+        if len(self._milliseconds) < _MIN_CALLS:
             return None
-        return sorted(self._took)[math.ceil(len(self._took) * 0.95) - 1]
+        return sorted(self._milliseconds)[math.ceil(len(self._milliseconds) * 0.95) - 1]

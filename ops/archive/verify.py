@@ -1,7 +1,6 @@
-"""Whether the bundles still are what was stored, and every conversation's messages in exactly one place.
+"""Verification of bundles, and of the rule that messages are either live or bundled, never both or neither.
 
-Reads all of it where time allows, and else as much as it allows from a place drawn by lot, so that every bundle has its
-turn.
+If the time is too short for all bundles, it starts at a random one, so that repeated runs cover every bundle.
 """
 
 from collections.abc import Iterator
@@ -11,32 +10,34 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from app.database import autocommit
 from app.errors import ArchiveDamaged
 from app.metrics.archive import record_archive_bundles
 from app.repositories import archives as sql
 from app.services import bundles
-from ops.archive.candidates import FIRST, Key
-from ops.care.batches import TimeBox, autocommit
-from ops.progress import progress
+from ops.archive.candidates import FIRST_KEY, Key
+from ops.runs.batches import TimeBudget
+from ops.runs.progress import progress
 
 BATCH, BATCH_BYTES = 500, 16_000_000
-PAGE = 5_000  # conversations looked at by one statement
-SHOWN = 20
+PAGE = 5_000  # conversations read by one statement
+MAX_DAMAGES = 20  # in a report
 DAILY_SECONDS = 540
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """What is the matter with the archive of one conversation."""
+    """A damaged archive of a conversation."""
 
     conversation_id: UUID
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """`verified` of `bundles` were read whole; `damaged` things are wrong, some of them `damages`. `complete` is false
-    where time was up before everything had been read.
+class BundleVerifyReport:
+    """The result of a verification: `verified` of all `bundles` were read. `damages` are the first 20 of `damaged`.
+
+    `complete` is false if the time was too short to read everything.
     """
 
     bundles: int
@@ -46,56 +47,55 @@ class Verified:
     complete: bool = True
 
 
-def verify_daily() -> Verified:
-    """As the clock asks for it: for a quarter of an hour at most, and shown as metrics."""
-    found = verify(seconds=DAILY_SECONDS)
-    record_archive_bundles(found.bundles, found.damaged)
-    return found
+def run_daily_verification() -> BundleVerifyReport:
+    """Verify for up to nine minutes and record the metrics."""
+    report = verify(seconds=DAILY_SECONDS)
+    record_archive_bundles(report.bundles, report.damaged)
+    return report
 
 
-def verify(*, seconds: float | None = None) -> Verified:
-    """Read the bundles, and look where every conversation's messages are."""
+def verify(*, seconds: float | None = None) -> BundleVerifyReport:
+    """Verify all bundles and the location of every conversation's messages, or as many as the time allows."""
     with autocommit() as connection:
-        return verify_on(connection, seconds=seconds)
+        return verify_with(connection, seconds=seconds)
 
 
-def verify_on(connection: Connection, *, seconds: float | None = None) -> Verified:
-    """The same on a connection in AUTOCOMMIT, half of the time for either."""
+def verify_with(connection: Connection, *, seconds: float | None = None) -> BundleVerifyReport:
+    """Verify as `verify` does, on a connection in AUTOCOMMIT. Half of the time is for the locations."""
     count: Any = sql.COUNT_BUNDLED.one(connection, {"run_id": None, "owner_id": None, "conversation_id": None})
     damages: list[Damage] = []
     half = None if seconds is None else seconds / 2
-    looked = _misplaced(connection, damages, TimeBox(half))
-    verified, complete = 0, looked
+    verified, complete = 0, _find_misplaced(connection, damages, TimeBudget(half))
     with progress("Verifying", total=count.conversations, unit="bundles") as bar:
-        time_box = TimeBox(half)
-        for row in _all(connection, count.conversations):
+        budget = TimeBudget(half)
+        for row in _iter_bundles(connection, count.conversations):
             try:
-                bundles.verify(bundles.stored(row))
+                bundles.verify(bundles.from_row(row))
             except ArchiveDamaged as error:
-                damages.append(Damage(conversation_id=row.conversation_id, why=error.why))
+                damages.append(Damage(conversation_id=row.conversation_id, reason=error.reason))
             verified += 1
             bar.advance(note=f"{len(damages)} damaged" if damages else None)
-            if time_box.over:
+            if budget.expired:
                 complete = False
                 break
-    return Verified(
+    return BundleVerifyReport(
         bundles=count.conversations,
         verified=verified,
         damaged=len(damages),
-        damages=tuple(damages[:SHOWN]),
+        damages=tuple(damages[:MAX_DAMAGES]),
         complete=complete,
     )
 
 
-def _all(connection: Connection, count: int) -> Iterator[Any]:
-    """Every bundle once, from somewhere on and round to there again."""
-    start = _somewhere(connection, count)
-    yield from _from(connection, start, None)
-    if start != FIRST:
-        yield from _from(connection, FIRST, start)
+def _iter_bundles(connection: Connection, count: int) -> Iterator[Any]:
+    """Yield every bundle once, from a random one to the last, then from the first."""
+    start = _random_start(connection, count)
+    yield from _iter_range(connection, start, None)
+    if start != FIRST_KEY:
+        yield from _iter_range(connection, FIRST_KEY, start)
 
 
-def _from(connection: Connection, after: Key, end: Key | None) -> Iterator[Any]:
+def _iter_range(connection: Connection, after: Key, end: Key | None) -> Iterator[Any]:
     while True:
         keys = {"after_user": after[0], "after_id": after[1]}
         page = sql.NEXT.all(connection, {**keys, "batch": BATCH, "bytes": BATCH_BYTES})
@@ -108,28 +108,29 @@ def _from(connection: Connection, after: Key, end: Key | None) -> Iterator[Any]:
         after = (page[-1].user_id, page[-1].conversation_id)
 
 
-def _somewhere(connection: Connection, count: int) -> Key:
+def _random_start(connection: Connection, count: int) -> Key:
     if count <= BATCH:
-        return FIRST
-    row = sql.SOMEWHERE.one(connection, {"percent": min(100.0, 100 * 50 / count)})
-    return (row.user_id, row.conversation_id) if row is not None else FIRST
+        return FIRST_KEY
+    row = sql.RANDOM_START.one(connection, {"percent": min(100.0, 100 * 50 / count)})
+    return (row.user_id, row.conversation_id) if row is not None else FIRST_KEY
 
 
-def _misplaced(connection: Connection, damages: list[Damage], time_box: TimeBox) -> bool:
-    """Conversations that are in two places, or in none; whether all were looked at."""
-    after = FIRST
+def _find_misplaced(connection: Connection, damages: list[Damage], budget: TimeBudget) -> bool:
+    """Add the conversations whose messages are both live and bundled, or neither. Returns whether all were checked."""
+    after = FIRST_KEY
     while True:
         keys = {"after_user": after[0], "after_id": after[1], "batch": PAGE}
         page: Any = sql.MISPLACED.all(connection, keys)
-        damages += [Damage(conversation_id=row.conversation_id, why=_why(row)) for row in page if row.conversation_id]
-        if page[0].seen < PAGE:
+        misplaced = [row for row in page if row.conversation_id]
+        damages += [Damage(conversation_id=row.conversation_id, reason=_describe(row)) for row in misplaced]
+        if page[0].examined < PAGE:
             return True
-        if time_box.over:
+        if budget.expired:
             return False
         after = (page[0].last_user, page[0].last_id)
 
 
-def _why(row: Any) -> str:
+def _describe(row: Any) -> str:
     if row.storage == "live":
-        return "its messages are live, and there is a bundle as well"
-    return "it is bundled, and there are live messages as well" if row.live else "it is bundled, and has no bundle"
+        return "its messages are live, but it also has a bundle"
+    return "it is bundled, but also has live messages" if row.live else "it is bundled, but has no bundle"

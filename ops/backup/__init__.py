@@ -1,5 +1,5 @@
-"""Backups that are proven: from one snapshot, with a manifest of what was in it, read back, restored and compared.
+"""Verified backups: one snapshot, a manifest of its contents, reading back, and restore drills.
 
-A backup is a dump and its manifest, which is written last: without one there is no backup. What later looks at it found
-(a verification, a drill) lies beside it as a report.
+A backup is a dump and its manifest. The manifest is written last, so a dump without one is not a backup. Results of
+later verifications and drills are stored beside the backup as reports.
 """

@@ -1,8 +1,8 @@
-"""Taking a backup: a dump and a manifest of one snapshot, stored whole, read back, and only then called a backup."""
+"""Creation of a backup: dump and contents from one snapshot, stored, read back, and completed by the manifest."""
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,34 +10,34 @@ from datetime import datetime
 
 from sqlalchemy.exc import DBAPIError
 
-from app.database import said
-from app.services.container import services
+from app.container import current_settings
+from app.database import driver_message
+from app.storage.base import Store
+from app.storage.errors import FileNotFoundInStorage, StoredFileChanged
 from ops.backup import manifest as manifests
 from ops.backup.contents import read_origin
-from ops.backup.errors import Damaged, DumpFailed
-from ops.backup.locks import WRITING, alone
-from ops.backup.manifest import Contents, Dump, Manifest
-from ops.backup.names import DUMP, MANIFEST, new_name, own_prefix, source_of
+from ops.backup.errors import BackupDamaged, DumpFailed
+from ops.backup.locks import CREATE_LOCK, backup_lock
+from ops.backup.manifest import Contents, Dump, Encryption, Manifest
+from ops.backup.names import DUMP, ENCRYPTED_DUMP, MANIFEST, new_name, source_id, source_prefix
+from ops.backup.processes import run_pg_dump
 from ops.backup.programs import Programs, find_programs
-from ops.backup.running import dump
-from ops.backup.snapshot import Snapshot, exported
-from ops.backup.stores.base import Store
-from ops.backup.stores.opening import open_store
+from ops.backup.snapshot import Snapshot, export_snapshot
+from ops.backup.store import open_backup_store
 from ops.backup.target import Target
-from ops.progress import progress
-
-READ_BACK = "Reading it back"
+from ops.runs.progress import progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Created:
-    """A backup that is in the store, was read back, and has its manifest. `seconds` is what that took in all.
+class BackupReport:
+    """A new backup, after it was read back and its manifest was stored. `store` is the store's URL.
 
-    `tidied`: unfinished files of runs that had been cut off were removed before.
+    `seconds` is the total duration. `unfinished_deleted` counts the unfinished files of aborted runs that were deleted
+    before. `encrypted_for` has the public keys for which the dump is encrypted.
     """
 
     name: str
-    place: str
+    store: str
     taken_at: datetime
     bytes: int
     sha256: str
@@ -45,24 +45,28 @@ class Created:
     rows: int
     newest_message_at: datetime | None
     pg_dump: str
+    encrypted_for: tuple[str, ...] = ()
     seconds: float
-    tidied: int
+    unfinished_deleted: int
 
 
-def create() -> Created:
-    """Back the database up. Raises `BackupError`, `AnotherRunIsUnderWay` or `DBAPIError`; then there is no backup."""
-    settings, started = services().settings, time.monotonic()
-    store = open_store(settings)
-    with alone(WRITING, "Another backup") as connection:
+def create() -> BackupReport:
+    """Back up the database.
+
+    Raises `BackupError`, `StorageError`, `AlreadyRunning` or `DBAPIError`; then no backup was created.
+    """
+    settings, started = current_settings(), time.monotonic()
+    store = open_backup_store(settings)
+    with backup_lock(CREATE_LOCK, "Another backup") as connection:
         origin = read_origin(connection)
-        target = Target.of(connection)
+        target = Target.from_connection(connection)
         programs = find_programs(target, chosen=settings.backups.programs)
-        source = source_of(origin.system_identifier, origin.database)
-        tidied = store.tidy(own_prefix(source), (DUMP, MANIFEST))
-        manifest = _take(store, target, programs, source)
-    return Created(
+        source = source_id(origin.system_identifier, origin.database)
+        unfinished_deleted = store.delete_unfinished(source_prefix(source), (DUMP, ENCRYPTED_DUMP, MANIFEST))
+        manifest = _store_backup(store, target, programs, source, settings.backups.age_recipients)
+    return BackupReport(
         name=manifest.name,
-        place=store.place,
+        store=store.url,
         taken_at=manifest.origin.taken_at,
         bytes=manifest.dump.bytes,
         sha256=manifest.dump.sha256,
@@ -70,70 +74,100 @@ def create() -> Created:
         rows=manifest.rows,
         newest_message_at=manifest.contents.newest_message_at,
         pg_dump=programs.version,
+        encrypted_for=manifest.dump.encryption.recipients if manifest.dump.encryption else (),
         seconds=round(time.monotonic() - started, 3),
-        tidied=tidied,
+        unfinished_deleted=unfinished_deleted,
     )
 
 
-def checked(store: Store, name: str, dump: Dump, *, title: str = READ_BACK) -> Iterator[bytes]:
-    """The dump piece by piece; at its end, raises `Damaged` if it was not what its manifest says."""
+def read_dump(store: Store, name: str, dump: Dump, *, title: str = "Reading back") -> Iterator[bytes]:
+    """Yield the dump in chunks and verify its size and checksum.
+
+    Raises `BackupDamaged` at the end if they differ from the manifest, or if the file is missing or changes.
+    """
     digest, size = hashlib.sha256(), 0
     with progress(title, total=dump.bytes, unit="bytes") as bar:
-        for piece in store.reading(name):
-            digest.update(piece)
-            size += len(piece)
-            bar.advance(len(piece))
-            yield piece
+        try:
+            for chunk in store.read(name):
+                digest.update(chunk)
+                size += len(chunk)
+                bar.advance(len(chunk))
+                yield chunk
+        except (FileNotFoundInStorage, StoredFileChanged) as error:
+            raise BackupDamaged(error.detail) from None
     if size != dump.bytes:
-        raise Damaged(f"{name} in {store.place} has {size:,} bytes; its manifest says {dump.bytes:,}.")
+        raise BackupDamaged(f"{name} in {store.url} has {size:,} bytes; its manifest says {dump.bytes:,}.")
     if digest.hexdigest() != dump.sha256:
-        raise Damaged(f"{name} in {store.place} is damaged: its SHA-256 is not the one in its manifest.")
+        raise BackupDamaged(f"{name} in {store.url} is damaged: its SHA-256 is not the one in its manifest.")
 
 
-def _take(store: Store, target: Target, programs: Programs, source: str) -> Manifest:
-    with exported(target) as snapshot:
+def _store_backup(store: Store, target: Target, programs: Programs, source: str, recipients: Sequence[str]) -> Manifest:
+    with export_snapshot(target) as snapshot:
         name = new_name(source, snapshot.origin.taken_at).text
-        written = _store_dump(store, f"{name}{DUMP}", target, programs, snapshot)
+        file_name = f"{name}{ENCRYPTED_DUMP if recipients else DUMP}"
+        stored_dump = _store_dump(store, file_name, target, programs, snapshot, recipients)
         contents, origin = snapshot.contents.result(), snapshot.origin
-    manifest = Manifest(name=name, origin=origin, contents=contents, dump=written)
+    manifest = Manifest(name=name, origin=origin, contents=contents, dump=stored_dump)
     try:
-        for _ in checked(store, f"{name}{DUMP}", written):
+        for _ in read_dump(store, file_name, stored_dump):
             pass
-        with store.writing(f"{name}{MANIFEST}") as file:
-            file.write(manifests.written(manifest))
+        with store.create(f"{name}{MANIFEST}") as file:
+            file.write(manifests.serialize(manifest))
     except BaseException:
-        store.remove(f"{name}{DUMP}")
+        store.delete(file_name)
         raise
     return manifest
 
 
-def _store_dump(store: Store, name: str, target: Target, programs: Programs, snapshot: Snapshot) -> Dump:
+def _store_dump(
+    store: Store, name: str, target: Target, programs: Programs, snapshot: Snapshot, recipients: Sequence[str]
+) -> Dump:
     digest, size = hashlib.sha256(), 0
-    with store.writing(name) as file, progress("Dumping", unit="bytes") as bar:
+    with store.create(name) as file, progress("Dumping", unit="bytes") as bar:
+
+        def write(chunk: bytes) -> None:
+            nonlocal size
+            digest.update(chunk)
+            file.write(chunk)
+            size += len(chunk)
+            bar.advance(len(chunk))
+
         try:
-            with closing(dump(programs, target, snapshot=snapshot.id)) as pieces:
-                for piece in pieces:
-                    _complain(snapshot.contents)
-                    if not piece:
-                        continue
-                    snapshot.taken.set()
-                    digest.update(piece)
-                    file.write(piece)
-                    size += len(piece)
-                    bar.advance(len(piece))
+            with closing(run_pg_dump(programs, target, snapshot=snapshot.id)) as chunks:
+                if recipients:
+                    _encrypt(_checked(chunks, snapshot), write, recipients)
+                else:
+                    for chunk in _checked(chunks, snapshot):
+                        write(chunk)
         except DumpFailed:
-            _complain(snapshot.contents)  # with whose transaction the snapshot ended: then that is the cause
+            _check_contents(snapshot.contents)  # its transaction exports the snapshot: if it failed, that is the cause
             raise
         bar.advance(0, note="comparing counts and hashes")
-        _complain(snapshot.contents, wait=True)
-    return Dump(bytes=size, sha256=digest.hexdigest(), pg_dump=programs.version)
+        _check_contents(snapshot.contents, wait=True)
+    encryption = Encryption("age", tuple(recipients)) if recipients else None
+    return Dump(bytes=size, sha256=digest.hexdigest(), pg_dump=programs.version, encryption=encryption)
 
 
-def _complain(contents: "Future[Contents]", *, wait: bool = False) -> None:
-    """Raise `DumpFailed` if the reading of the contents has failed; what it reads is needed for the manifest."""
+def _encrypt(chunks: Iterator[bytes], write: Callable[[bytes], None], recipients: Sequence[str]) -> None:
+    from ops.backup.encryption import encrypt  # only where dumps are encrypted
+
+    encrypt(chunks, write, recipients)
+
+
+def _checked(chunks: Iterator[bytes], snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the chunks with data, as long as the thread that reads the contents has not failed."""
+    for chunk in chunks:
+        _check_contents(snapshot.contents)
+        if chunk:
+            snapshot.imported.set()
+            yield chunk
+
+
+def _check_contents(contents: "Future[Contents]", *, wait: bool = False) -> None:
+    """Raise `DumpFailed` if the thread that reads the contents for the manifest has failed."""
     if not wait and not contents.done():
         return
     try:
         contents.result()
     except DBAPIError as error:
-        raise DumpFailed(f"The tables could not be read for the manifest: {said(error)}") from error
+        raise DumpFailed(f"The tables could not be read for the manifest: {driver_message(error)}") from error

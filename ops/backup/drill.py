@@ -1,36 +1,35 @@
-"""The restore drill: the only proof. A backup is restored into a scratch database and compared with its manifest."""
+"""The restore drill: a backup is restored into a scratch database and compared with its manifest."""
 
 import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any
 
 from app.config import Settings
-from app.services.container import services
-from ops.backup.comparing import differences
-from ops.backup.contents import read_contents, read_origin
-from ops.backup.create import checked
-from ops.backup.errors import Damaged, DrillBrokenOff, RestoreFailed
+from app.container import current_settings
+from ops.backup.comparison import find_differences, without_skipped
+from ops.backup.contents import OUTPUT_SETTINGS, read_contents, read_origin
+from ops.backup.create import read_dump
+from ops.backup.errors import BackupDamaged, BackupKeyUnusable, DrillAborted, RestoreFailed
+from ops.backup.integrity import find_broken_indexes, find_orphan_rows
 from ops.backup.inventory import Backup, Inventory
-from ops.backup.locks import KEEPING, alone
+from ops.backup.locks import STORE_LOCK, backup_lock
 from ops.backup.manifest import Manifest, Origin
-from ops.backup.names import source_of
+from ops.backup.names import source_id
+from ops.backup.plain_dumps import copy_plain, identities_of
 from ops.backup.programs import find_programs
-from ops.backup.reports import keep_report, told
-from ops.backup.retention import AHEAD
-from ops.backup.running import restore
-from ops.backup.scratch import SIZE, drop_leftovers, refuse_crowded, scratch_database, server_for_drills
-from ops.backup.soundness import broken_indexes, orphans
-from ops.backup.stores.opening import open_store
+from ops.backup.restoring import Skipped, restore_dump
+from ops.backup.retention import CLOCK_TOLERANCE
+from ops.backup.scratch import SIZE, check_disk_space, drill_server, drop_leftovers, scratch_database
+from ops.backup.store import open_backup_store
+from ops.backup.stored_reports import limit_problems, store_report
 from ops.backup.target import Target
-from ops.backup.verify import look_into
+from ops.backup.verify import check_dump
 
-Result = TypeVar("Result")
-
-# What pg_restore says where the server is at fault and no backup: it went away, stopped the session, or has no room.
-_SERVERS = re.compile(
+# Errors of pg_restore that the server causes, not the backup: it stopped, ended the session, or its disk is full.
+_SERVER_ERRORS = re.compile(
     r"closed the connection|terminating connection|connection to (?:the )?server|database system is|could not (?:send|"
     r"receive) data|No space left|could not extend file|canceling statement|ended by the signal"
 )
@@ -38,7 +37,7 @@ _SERVERS = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One part of a drill; `result` is `ok`, `failed`, or why it could not be judged."""
+    """A step of a drill. `result` is `ok`, `failed`, or the reason why it could not be checked."""
 
     step: str
     result: str
@@ -46,15 +45,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drilled:
-    """What came of a drill; `ok` if there are no `problems`.
+class DrillReport:
+    """The result of a drill. `ok`: no problems.
 
-    `rto_seconds` is what it took until the data were back and compared. `rpo_seconds` is the age of the newest message
-    that was restored, None if there is none; `snapshot_age_seconds` is how much is lost at most.
+    `rto_seconds` is the time to restore and compare the data. `rpo_seconds` is the age of the newest restored message,
+    or null without messages; `snapshot_age_seconds` is the largest possible data loss. `skipped` names the
+    objects that the role could not create on the server of the drill.
     """
 
     name: str
-    place: str
+    store: str
     ok: bool
     problems: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -67,116 +67,125 @@ class Drilled:
     alembic: tuple[str, ...]
     restored_on: str
     leftovers_dropped: int
+    skipped: tuple[str, ...] = ()
 
 
-def drill(*, name: str | None = None) -> Drilled:
-    """Restore the newest backup of this database, or the one of that `name`, and compare it. The result is kept.
+def drill(*, name: str | None = None) -> DrillReport:
+    """Restore the newest backup of this database, or the named one, and compare it; store the result beside it.
 
-    Raises `BackupError` where nothing can be said of the backup: no store, no programs, no scratch database, or the
-    server went away (`DrillBrokenOff`); then nothing is kept, and what was known of it still holds.
+    Raises `BackupError` if the drill cannot run: no store, no programs, no scratch database, or a failed server
+    (`DrillAborted`). Then nothing is stored, and earlier results remain valid.
     """
-    settings = services().settings
-    store = open_store(settings)
-    with alone(KEEPING, "Another drill or pruning") as connection:
-        here, own = read_origin(connection), Target.of(connection)
-        source = source_of(here.system_identifier, here.database)
-        inventory = Inventory.of(store)
-        backup = inventory.find(name, source=source, until=here.taken_at + AHEAD)
-        with server_for_drills(settings.backups.drill_url, own, settings.server.home) as server:
+    settings = current_settings()
+    store = open_backup_store(settings)
+    with backup_lock(STORE_LOCK, "Another drill or pruning") as connection:
+        origin = read_origin(connection)
+        own = None if settings.backups.drill_url else Target.from_connection(connection)
+        source = source_id(origin.system_identifier, origin.database)
+        inventory = Inventory.load(store)
+        backup = inventory.find(name, source=source, until=origin.taken_at + CLOCK_TOLERANCE)
+        with drill_server(settings.backups.drill_url, own, settings.server.home) as server:
             leftovers = drop_leftovers(server, source)
             size = SIZE.one(connection, {})
-            refuse_crowded(server, size.bytes if size else 0)
-            found = _Drill(settings, inventory, backup, here).on(server, source, len(leftovers))
-    keep_report(store, found.name, "drill", ok=found.ok, at=found.began_at, details=asdict(found))
-    return found
+            check_disk_space(server, size.bytes if size else 0)
+            report = _Drill(settings, inventory, backup, origin).run(server, source, len(leftovers))
+    store_report(store, report.name, "drill", ok=report.ok, at=report.began_at, details=asdict(report))
+    return report
 
 
 @dataclass
 class _Drill:
-    """One drill under way: the steps until one fails, and what they found."""
+    """A running drill: its steps so far, up to the first that fails, and their problems."""
 
     settings: Settings
     inventory: Inventory
     backup: Backup
-    here: Origin
+    origin: Origin  # of the live database
     problems: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    skipped: tuple[Skipped, ...] = ()
     started: float = field(default_factory=time.monotonic)
 
-    def on(self, server: Target, source: str, leftovers: int) -> Drilled:
-        manifest = self._whole()
+    def run(self, server: Target, source: str, leftovers: int) -> DrillReport:
+        manifest = self._check_backup()
         if manifest is not None:
             self._restore(manifest, server, source)
         newest = manifest.contents.newest_message_at if manifest else None
-        return Drilled(
+        return DrillReport(
             name=self.backup.name.text,
-            place=self.inventory.store.place,
+            store=self.inventory.store.url,
             ok=not self.problems,
-            problems=told(self.problems),
+            problems=limit_problems(self.problems),
             steps=tuple(self.steps),
-            began_at=self.here.taken_at,
+            began_at=self.origin.taken_at,
             rto_seconds=round(sum(step.seconds for step in self.steps), 3),
-            rpo_seconds=(self.here.taken_at - newest).total_seconds() if newest else None,
-            snapshot_age_seconds=(self.here.taken_at - self.backup.name.taken_at).total_seconds(),
+            rpo_seconds=(self.origin.taken_at - newest).total_seconds() if newest else None,
+            snapshot_age_seconds=(self.origin.taken_at - self.backup.name.taken_at).total_seconds(),
             tables=len(manifest.contents.tables) if manifest else 0,
             rows=manifest.rows if manifest else 0,
             alembic=manifest.contents.alembic if manifest else (),
             restored_on=f"{server.parameters['host']}:{server.parameters['port']}, PostgreSQL {server.version}",
             leftovers_dropped=leftovers,
+            skipped=tuple(map(str, self.skipped)),
         )
 
-    def _whole(self) -> Manifest | None:
-        """The manifest, if it and the dump are what they were."""
-        self._step("checksums", lambda: look_into(self.inventory, self.backup))
+    def _check_backup(self) -> Manifest | None:
+        """Verify the manifest and the dump. Returns the manifest, or None if one of them is damaged."""
+        self._step("checksums", lambda: check_dump(self.inventory, self.backup))
         return None if self.problems else self.inventory.manifest(self.backup)
 
     def _restore(self, manifest: Manifest, server: Target, source: str) -> None:
         if server.version < manifest.origin.major:
             raise RestoreFailed(
-                f"{self.backup.name} is of PostgreSQL {manifest.origin.major}, and the server for drills is "
-                f"{server.version}: set DRILL_DATABASE_URL to one that is not older"
+                f"{self.backup.name} is of PostgreSQL {manifest.origin.major}, but the server for drills is "
+                f"{server.version}: set DRILL_DATABASE_URL to a server that is not older"
             )
+        try:
+            identities = identities_of(self.inventory, self.backup, self.settings)
+        except BackupKeyUnusable as error:
+            raise DrillAborted(f"The drill of {self.backup.name} was aborted: {error.detail}") from error
         programs = find_programs(server, chosen=self.settings.backups.programs, written_by=manifest.dump.major)
-        assert self.backup.dump is not None  # noqa: S101  # its checksum fits
+        assert self.backup.dump is not None  # noqa: S101  # check_dump found it
         dump = self.backup.dump.name
         with scratch_database(server, source, manifest.origin.encoding) as scratch:
 
-            def restored() -> list[str]:
+            def copy(write: Callable[[bytes], Any]) -> None:
+                copy_plain(read_dump(self.inventory.store, dump, manifest.dump, title="Restoring"), write, identities)
+
+            def restore() -> list[str]:
                 try:
-                    restore(
-                        programs, scratch.target, checked(self.inventory.store, dump, manifest.dump, title="Restoring")
-                    )
+                    self.skipped = restore_dump(programs, scratch.target, copy)
                 except RestoreFailed as error:
-                    if _SERVERS.search(error.detail):
-                        raise DrillBrokenOff(
-                            f"The drill of {self.backup.name} was broken off, and says nothing of it: {error.detail}"
+                    if _SERVER_ERRORS.search(error.detail):
+                        raise DrillAborted(
+                            f"The drill of {self.backup.name} was aborted; the backup was not checked: {error.detail}"
                         ) from error
                     return [error.detail]
-                except Damaged as error:
+                except BackupDamaged as error:
                     return [error.detail]
                 return []
 
-            if self._step("restore", restored):
+            if self._step("restore", restore):
                 self._compare(manifest, scratch.target)
-        if scratch.left:
+        if scratch.drop_failed:
             self.problems.append(f"The scratch database {scratch.target.database} could not be dropped.")
 
     def _compare(self, manifest: Manifest, target: Target) -> None:
-        def compared() -> list[str]:
-            with target.connected() as reader:  # of its own: it has its output settings changed
-                return list(differences(manifest.contents, read_contents(reader)))
+        def compare() -> list[str]:
+            with target.connected(OUTPUT_SETTINGS) as reader:
+                return list(find_differences(without_skipped(manifest.contents, self.skipped), read_contents(reader)))
 
-        self._step("comparison with the manifest", compared)
+        self._step("comparison with the manifest", compare)
         with target.connected() as connection:
-            self._step("foreign keys", lambda: orphans(connection))
-            self._step("indexes", lambda: broken_indexes(connection))
+            self._step("foreign keys", lambda: find_orphan_rows(connection))
+            self._step("indexes", lambda: find_broken_indexes(connection))
 
-    def _step(self, name: str, look: Callable[[], list[str] | str]) -> bool:
-        """Whether `look` found nothing wrong. It gives a list of problems, or a word on why it could not judge."""
+    def _step(self, name: str, check: Callable[[], list[str] | str]) -> bool:
+        """Run and record a step. `check` returns problems, or why it could not run. Returns whether it was ok."""
         started = time.monotonic()
-        found = look()
-        result = found if isinstance(found, str) else "failed" if found else "ok"
+        outcome = check()
+        result = outcome if isinstance(outcome, str) else "failed" if outcome else "ok"
         self.steps.append(Step(step=name, result=result, seconds=round(time.monotonic() - started, 3)))
-        if not isinstance(found, str):
-            self.problems += found
+        if not isinstance(outcome, str):
+            self.problems += outcome
         return result == "ok"

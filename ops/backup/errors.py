@@ -1,44 +1,44 @@
-"""What can go wrong with backups.
+"""Backup errors.
 
 BackupError
-├── NotSetUp         no place to keep them was named
-├── StoreFailed      that place cannot be reached, or refuses
-├── NoSuchBackup     there is none of that name, or none at all
-├── Damaged          what the store holds is not what the manifest says
-├── ProgramsMissing  no pg_dump or pg_restore that fits the server
-├── DumpFailed       pg_dump or the reading of the snapshot came to no good end
-├── RestoreFailed    pg_restore did not, or the database to restore into will not do
-└── DrillBrokenOff   the server for the drill went away or had no room: nothing was learned of the backup
+├── BackupsNotConfigured  no store is set
+├── NoSuchBackup          no backup has that name, or there is none at all
+├── BackupDamaged         a manifest or dump is missing, damaged or changed
+├── BackupKeyUnusable     no private key decrypts the dump, or its file cannot be read
+├── ProgramsMissing       no pg_dump and pg_restore match the server
+├── DumpFailed            pg_dump or the reading of the snapshot failed
+├── RestoreFailed         pg_restore failed, or the target database is not suitable
+└── DrillAborted          the drill's server failed or is full, or the key is missing; nothing is known about the backup
 """
 
 from app.errors import ParleyError
 
 
 class BackupError(ParleyError):
-    """`detail` is one line for a person at a terminal: what, where, and what to do."""
+    """A failed backup operation. `detail` is one line for an operator: what failed, where, and what to do."""
 
     code = "backup_failed"
     default_detail = "The backup failed."
 
 
-class NotSetUp(BackupError):
+class BackupsNotConfigured(BackupError):
     code = "backups_not_set_up"
     default_detail = (
-        "No place for backups is set: set BACKUP_URL to file:///folder or s3://bucket/prefix, on another disk than the "
+        "No store for backups is set. Set BACKUP_URL to file:///folder or s3://bucket/prefix, on another disk than the "
         "database's."
     )
-
-
-class StoreFailed(BackupError):
-    code = "backup_store_failed"
 
 
 class NoSuchBackup(BackupError):
     code = "no_such_backup"
 
 
-class Damaged(BackupError):
+class BackupDamaged(BackupError):
     code = "backup_damaged"
+
+
+class BackupKeyUnusable(BackupError):
+    code = "backup_key_unusable"
 
 
 class ProgramsMissing(BackupError):
@@ -53,5 +53,5 @@ class RestoreFailed(BackupError):
     code = "restore_failed"
 
 
-class DrillBrokenOff(BackupError):
+class DrillAborted(BackupError):
     code = "drill_broken_off"

@@ -1,136 +1,160 @@
-"""What a store holds, sorted out: backups with their dumps, their manifests and what was found about them since."""
+"""The backups in a store: each with its dump, its manifest and its reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ops.backup.errors import Damaged, NoSuchBackup
-from ops.backup.manifest import LIMIT, Manifest, read
-from ops.backup.names import DUMP, MANIFEST, BackupName, parse_report_name
-from ops.backup.reports import Report, read_report
-from ops.backup.stores.base import Entry, Store
+from app.storage.base import Store, StoredFile
+from app.storage.errors import FileNotFoundInStorage, StoredFileChanged
+from ops.backup.errors import BackupDamaged, NoSuchBackup
+from ops.backup.manifest import MAX_BYTES, Manifest, parse
+from ops.backup.names import DUMP, ENCRYPTED_DUMP, MANIFEST, BackupName, parse_dump_name, parse_report_name
+from ops.backup.stored_reports import Report, load_report
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """One that has a manifest. `dump` is None where somebody removed it."""
+    """A manifest and its files. `dump` is None if the dump is missing."""
 
     name: BackupName
-    manifest: Entry
-    dump: Entry | None
-    reports: tuple[Entry, ...] = ()
+    manifest: StoredFile
+    dump: StoredFile | None
+    reports: tuple[StoredFile, ...] = ()
 
     @property
     def files(self) -> list[str]:
-        """The manifest first: without it there is no backup."""
-        return [self.manifest.name, *([self.dump.name] if self.dump else []), *(each.name for each in self.reports)]
+        """Names of all files. The manifest is first, so that an interrupted deletion leaves no damaged backup."""
+        return [
+            self.manifest.name,
+            *([self.dump.name] if self.dump else []),
+            *(report.name for report in self.reports),
+        ]
 
     @property
     def size(self) -> int:
-        return self.manifest.size + (self.dump.size if self.dump else 0) + sum(each.size for each in self.reports)
+        return self.manifest.size + (self.dump.size if self.dump else 0) + sum(report.size for report in self.reports)
 
 
 @dataclass
 class Inventory:
-    """`backups` by age, the newest first; `strays` are dumps and reports without a manifest: of runs cut off."""
+    """The contents of a store. `backups` are sorted newest first.
+
+    `orphans` are dumps and reports without a manifest, left by aborted runs.
+    """
 
     store: Store
     backups: tuple[Backup, ...]
-    strays: tuple[Entry, ...]
+    orphans: tuple[StoredFile, ...]
     _manifests: dict[str, Manifest] = field(default_factory=dict)
     _reports: dict[str, Report | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, store: Store) -> "Inventory":
-        """Lists the store; reads no file yet. Raises `StoreFailed`."""
-        return cls(store, *_sorted_out(store.entries()))
+    def load(cls, store: Store) -> "Inventory":
+        """List the store without reading any file. Raises `StorageUnavailable`."""
+        return cls(store, *_group_files(store.list_files()))
+
+    @property
+    def orphan_dumps(self) -> list[tuple[BackupName, StoredFile]]:
+        """The dumps without a manifest, with their names."""
+        named = [(parse_dump_name(file.name), file) for file in self.orphans]
+        return [(name, file) for name, file in named if name is not None]
+
+    def changed_since_proof(self, backup: Backup) -> bool:
+        """Return whether the dump was written after its manifest and after the last report that found it good."""
+        proofs = [report.stored_at for report in self.reports([backup]) if report.ok]
+        return backup.dump is not None and backup.dump.stored_at > max([backup.manifest.stored_at, *proofs])
 
     def find(self, name: str | None, *, source: str | None = None, until: datetime | None = None) -> Backup:
-        """The backup of that name, or the newest (of `source`), if possible of those taken by `until`.
+        """Return the backup with this name, or the newest one of `source`, if possible one taken by `until`.
 
         Raises `NoSuchBackup`.
         """
         if name is not None:
-            wanted = name.removesuffix(MANIFEST).removesuffix(DUMP)
-            if found := [backup for backup in self.backups if backup.name.text == wanted]:
-                return found[0]
-            raise NoSuchBackup(f"{self.store.place} holds no backup called {name}; `flask ops backup list` shows all.")
-        own = [backup for backup in self.backups if source in (None, backup.name.source)]
-        past = [backup for backup in own if until is None or backup.name.taken_at <= until]
-        if own:
-            return (past or own)[0]
-        raise NoSuchBackup(f"{self.store.place} holds no backup of this database; `flask ops backup create` takes one.")
+            stem = name.removesuffix(MANIFEST).removesuffix(ENCRYPTED_DUMP).removesuffix(DUMP)
+            for backup in self.backups:
+                if backup.name.text == stem:
+                    return backup
+            raise NoSuchBackup(f"{self.store.url} holds no backup called {name}; `flask ops backup list` shows all.")
+        candidates = [backup for backup in self.backups if source in (None, backup.name.source)]
+        past = [backup for backup in candidates if until is None or backup.name.taken_at <= until]
+        if candidates:
+            return (past or candidates)[0]
+        raise NoSuchBackup(f"{self.store.url} holds no backup of this database; `flask ops backup create` takes one.")
 
     def manifest(self, backup: Backup) -> Manifest:
-        """Raises `Damaged`."""
+        """Return the manifest, cached. Raises `BackupDamaged` if it is missing or damaged."""
         name = backup.name.text
         if name not in self._manifests:
-            if backup.manifest.size > LIMIT:
-                raise Damaged(f"The manifest of {name} is no manifest: it has {backup.manifest.size:,} bytes.")
-            self._manifests[name] = read(b"".join(self.store.reading(backup.manifest.name)), name)
+            if backup.manifest.size > MAX_BYTES:
+                raise BackupDamaged(f"The manifest of {name} is not valid: it has {backup.manifest.size:,} bytes.")
+            try:
+                text = b"".join(self.store.read(backup.manifest.name))
+            except (FileNotFoundInStorage, StoredFileChanged) as error:
+                raise BackupDamaged(error.detail) from None
+            self._manifests[name] = parse(text, name)
         return self._manifests[name]
 
     def last_report(self, backup: Backup) -> Report | None:
-        """What was found last about it; None if nobody looked."""
+        """Return the latest report on the backup, or None."""
         return max(self.reports([backup]), key=lambda report: report.stored_at, default=None)
 
     def reports(self, backups: Iterable[Backup], kind: str | None = None) -> list[Report]:
-        """The last report of each kind on each of `backups`; those that cannot be understood are left out."""
+        """Return the latest report of each kind, `drill` and `verify`, on each backup. Invalid reports are left out."""
         return [
             report
             for backup in backups
-            for wanted in ((kind,) if kind else ("drill", "verify"))
-            if (report := self._last(backup, wanted)) is not None
+            for report_kind in ((kind,) if kind else ("drill", "verify"))
+            if (report := self._latest_report(backup, report_kind)) is not None
         ]
 
-    def trouble(self, backup: Backup) -> str | None:
-        """What is known to be wrong with it, without reading the dump; None if nothing is."""
+    def problem(self, backup: Backup) -> str | None:
+        """Return the known problem of the backup, without reading its dump, or None."""
         if backup.dump is None:
-            return "its dump is gone"
+            return "its dump is missing"
         try:
             expected = self.manifest(backup).dump.bytes
-        except Damaged as error:
+        except BackupDamaged as error:
             return error.detail
         if backup.dump.size != expected:
             return f"its dump has {backup.dump.size:,} bytes instead of {expected:,}"
         report = self.last_report(backup)
         if report is not None and not report.ok:
-            return f"a {report.kind} found: {'; '.join(report.problems) or 'that it is not good'}"
+            return f"a {report.kind} found: {'; '.join(report.problems) or 'an unknown problem'}"
         return None
 
     def newest_good(self, source: str, *, until: datetime) -> Backup | None:
-        """The newest backup with which nothing is known to be wrong, of those taken by then."""
+        """Return the newest backup of `source` without a known problem that was taken by `until`, or None."""
         for backup in self.backups:
-            if backup.name.source == source and backup.name.taken_at <= until and self.trouble(backup) is None:
+            if backup.name.source == source and backup.name.taken_at <= until and self.problem(backup) is None:
                 return backup
         return None
 
-    def _last(self, backup: Backup, kind: str) -> Report | None:
-        entries = [each for each in backup.reports if (parse_report_name(each.name) or ("", ""))[1] == kind]
-        if not entries:
+    def _latest_report(self, backup: Backup, kind: str) -> Report | None:
+        files = [file for file in backup.reports if (parse_report_name(file.name) or ("", ""))[1] == kind]
+        if not files:
             return None
-        newest = max(entries, key=lambda each: each.stored_at)
+        newest = max(files, key=lambda file: file.stored_at)
         if newest.name not in self._reports:
-            self._reports[newest.name] = read_report(self.store, newest, kind)
+            self._reports[newest.name] = load_report(self.store, newest, kind)
         return self._reports[newest.name]
 
 
-def _sorted_out(entries: list[Entry]) -> tuple[tuple[Backup, ...], tuple[Entry, ...]]:
-    """Files that are not named like ours are nobody's business here."""
-    manifests: dict[str, Entry] = {}
-    dumps: dict[str, Entry] = {}
-    reports: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if (found := parse_report_name(entry.name)) is not None:
-            reports.setdefault(found[0], []).append(entry)
-        elif entry.name.endswith(MANIFEST) and BackupName.parse(stem := entry.name.removesuffix(MANIFEST)):
-            manifests[stem] = entry
-        elif entry.name.endswith(DUMP) and BackupName.parse(stem := entry.name.removesuffix(DUMP)):
-            dumps[stem] = entry
+def _group_files(files: list[StoredFile]) -> tuple[tuple[Backup, ...], tuple[StoredFile, ...]]:
+    """Return the backups and the orphans among `files`. Files with other names are ignored."""
+    manifests: dict[str, StoredFile] = {}
+    dumps: dict[str, StoredFile] = {}
+    reports: dict[str, list[StoredFile]] = {}
+    for file in files:
+        if (report_name := parse_report_name(file.name)) is not None:
+            reports.setdefault(report_name[0], []).append(file)
+        elif file.name.endswith(MANIFEST) and BackupName.parse(stem := file.name.removesuffix(MANIFEST)):
+            manifests[stem] = file
+        elif (dump_name := parse_dump_name(file.name)) is not None:
+            dumps[dump_name.text] = file
     names = sorted(filter(None, map(BackupName.parse, manifests)), reverse=True)
     backups = tuple(
         Backup(name, manifests[name.text], dumps.get(name.text), tuple(reports.get(name.text, ()))) for name in names
     )
-    strays = [entry for stem, entry in dumps.items() if stem not in manifests]
-    strays += [entry for stem, left in reports.items() if stem not in manifests for entry in left]
-    return backups, tuple(strays)
+    orphans = [file for stem, file in dumps.items() if stem not in manifests]
+    orphans += [file for stem, group in reports.items() if stem not in manifests for file in group]
+    return backups, tuple(orphans)

@@ -1,82 +1,85 @@
-"""The backups there are, as people look at them."""
+"""The list of backups, for the command line and the admin API."""
 
 from dataclasses import dataclass
 from datetime import datetime
-
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import Annotated
 
 from app.config import Settings
-from app.errors import InvalidInput
-from ops.backup.errors import Damaged, NotSetUp
+from app.storage.base import Store, StoredFile
+from ops.backup.errors import BackupDamaged, BackupsNotConfigured
 from ops.backup.inventory import Backup, Inventory
-from ops.backup.stores.base import Store
-from ops.backup.stores.opening import open_store
+from ops.backup.names import ENCRYPTED_DUMP, BackupName
+from ops.backup.store import open_backup_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One backup. `state` is `good` as far as is known, or what is wrong; `drilled` what a drill last found, and when.
+class BackupSummary:
+    """A backup. The properties of its contents are null if the manifest cannot be read."""
 
-    `database` is None where the manifest cannot be read.
-    """
-
-    name: str
-    taken_at: datetime
-    database: str | None
-    server_version: str | None
-    rows: int | None
-    bytes: int
-    alembic: tuple[str, ...]
-    state: str
-    drilled: str | None
+    name: Annotated[str, "Name of the backup."]
+    taken_at: Annotated[datetime, "When it was taken."]
+    database: Annotated[str | None, "Name of the database."]
+    server_version: Annotated[str | None, "Version of the PostgreSQL server."]
+    rows: Annotated[int | None, "Number of rows."]
+    bytes: Annotated[int, "Size of its files."]
+    alembic: Annotated[tuple[str, ...], "Revisions of the schema."]
+    encryption: Annotated[str | None, "`age` for an encrypted backup; null otherwise."]
+    state: Annotated[str, "`good`, the known problem, or `orphan` for a dump without a manifest."]
+    drilled: Annotated[str | None, "Result and time of the last drill; null without one."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """Every backup in the store at `place`, the newest first. Where no place is set, `reason` says what to set."""
+class BackupList:
+    """All backups of the store."""
 
-    place: str | None
-    items: tuple[Listed, ...]
-    reason: str | None = None
+    store: Annotated[str | None, "URL of the store; null if none is set."]
+    items: Annotated[tuple[BackupSummary, ...], "The backups, newest first."]
+    reason: Annotated[str | None, "What to set if no store is set; null otherwise."] = None
 
 
-def listing(settings: Settings) -> Listing:
-    """What there is, for whoever has no time to wait for a slow store. Raises `StoreFailed`."""
+def list_configured_backups(settings: Settings) -> BackupList:
+    """Return all backups, with the short timeouts of a web request. Raises `StorageUnavailable`."""
     try:
-        store = open_store(settings, hasty=True)
-    except NotSetUp as error:
-        return Listing(place=None, items=(), reason=error.detail)
-    return Listing(place=store.place, items=tuple(backups(store=store)))
+        store = open_backup_store(settings, quick=True)
+    except BackupsNotConfigured as error:
+        return BackupList(store=None, items=(), reason=error.detail)
+    return BackupList(store=store.url, items=tuple(list_backups(store=store)))
 
 
-def backups(*, store: Store) -> list[Listed]:
-    """All backups in the store, the newest first, whoever's they are. Raises `StoreFailed`."""
-    inventory = Inventory.of(store)
-    return [_listed(inventory, backup) for backup in inventory.backups]
+def list_backups(*, store: Store) -> list[BackupSummary]:
+    """Return all backups in the store, of every database, newest first, and dumps without a manifest.
+
+    Raises `StorageUnavailable`.
+    """
+    inventory = Inventory.load(store)
+    found = [_summarize(inventory, backup) for backup in inventory.backups]
+    found += [_summarize_orphan(name, file) for name, file in inventory.orphan_dumps]
+    return sorted(found, key=lambda summary: (summary.taken_at, summary.name), reverse=True)
 
 
-def database_url(text: str) -> URL:
-    """A PostgreSQL URL as this process drives it. Raises `InvalidInput` without telling what was given."""
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg2"):
-        try:
-            url = make_url(f"postgresql+psycopg2://{rest}")
-        except (ArgumentError, ValueError):
-            url = None
-        if url is not None and url.database:
-            return url
-    raise InvalidInput("The URL must look like postgresql://user@host:port/database.")
+def _summarize_orphan(name: BackupName, file: StoredFile) -> BackupSummary:
+    return BackupSummary(
+        name=name.text,
+        taken_at=name.taken_at,
+        database=None,
+        server_version=None,
+        rows=None,
+        bytes=file.size,
+        alembic=(),
+        encryption="age" if file.name.endswith(ENCRYPTED_DUMP) else None,
+        state="orphan: it has no manifest",
+        drilled=None,
+    )
 
 
-def _listed(inventory: Inventory, backup: Backup) -> Listed:
+def _summarize(inventory: Inventory, backup: Backup) -> BackupSummary:
     try:
         manifest = inventory.manifest(backup)
-    except Damaged:
+    except BackupDamaged:
         manifest = None
     drills = inventory.reports([backup], "drill")
     drilled = f"{'ok' if drills[0].ok else 'failed'}, {drills[0].at:%Y-%m-%d %H:%M}" if drills else None
-    return Listed(
+    return BackupSummary(
         name=backup.name.text,
         taken_at=backup.name.taken_at,
         database=manifest.origin.database if manifest else None,
@@ -84,6 +87,7 @@ def _listed(inventory: Inventory, backup: Backup) -> Listed:
         rows=manifest.rows if manifest else None,
         bytes=backup.dump.size if backup.dump else 0,
         alembic=manifest.contents.alembic if manifest else (),
-        state=inventory.trouble(backup) or "good",
+        encryption=manifest.dump.encryption.format if manifest and manifest.dump.encryption else None,
+        state=inventory.problem(backup) or "good",
         drilled=drilled,
     )

@@ -1,22 +1,23 @@
-"""Once at a time: advisory locks of the database that the backups are of."""
+"""Exclusive execution of backup operations, by advisory locks in the database that is backed up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from ops import locks
-from ops.backup.target import unhurried
+from ops.runs.locks import exclusive_lock
 
-WRITING, KEEPING = "backup.create", "backup.keep"  # one writes a backup; one reads or removes those there are
+# CREATE_LOCK: writing a new backup. STORE_LOCK: reading (drill) or deleting (prune) existing ones.
+CREATE_LOCK, STORE_LOCK = "backup.create", "backup.keep"
 
 
 @contextmanager
-def alone(lock: str, doing: str) -> Iterator[Connection]:
-    """A connection past any pooler that holds `lock` for as long as the block lasts, however long that is.
+def backup_lock(lock: str, holder: str) -> Iterator[Connection]:
+    """Hold `lock` during the block; yield its connection.
 
-    Raises `AnotherRunIsUnderWay` if somebody holds it: "`doing` is under way".
+    Raises `OwnSessionRequired` behind a pooler, and `AlreadyRunning` if the lock is held; `holder` begins its message,
+    such as "Another backup".
     """
-    with locks.alone(lock, f"{doing} is under way elsewhere; wait for its end. Nothing was done.") as connection:
-        unhurried(connection)
+    message = f"{holder} is running. Nothing was done; wait until it ends."
+    with exclusive_lock(lock, message) as connection:
         yield connection

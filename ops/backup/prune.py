@@ -1,96 +1,104 @@
-"""Removing the backups that need not be kept any more, and what runs that were cut off left behind."""
+"""Pruning of backups: those that no retention rule keeps, and files that aborted runs left."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.services.container import services
+from app.container import current_settings
+from app.storage.base import StoredFile
 from ops.backup.contents import read_origin
 from ops.backup.inventory import Backup, Inventory
-from ops.backup.locks import KEEPING, alone
-from ops.backup.names import BackupName, own_prefix, source_of
+from ops.backup.locks import STORE_LOCK, backup_lock
+from ops.backup.names import BackupName, source_id, source_prefix
 from ops.backup.retention import Candidate, Decision, decide
-from ops.backup.stores.base import Entry
-from ops.backup.stores.opening import open_store
-from ops.progress import progress
+from ops.backup.store import open_backup_store
+from ops.runs.progress import progress
 
-STRAYS_KEPT = timedelta(days=2)  # longer than any dump takes, before one without a manifest counts as left behind
+# Longer than any dump takes: a younger dump without a manifest can belong to a running backup.
+ORPHANS_KEPT = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One backup, and what was decided about it. `bytes` is all that it takes up."""
+class RetentionDecision:
+    """The decision on a backup and its reason. `bytes` is the size of all its files."""
 
     name: str
     taken_at: datetime
     keep: bool
-    why: str
+    reason: str
     bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
-    """`removed` backups are gone, or would be (`dry_run`), and with them `strays`; `freed` bytes in all."""
+class PruneReport:
+    """The result of pruning: numbers of backups, and `orphans`, the files without a manifest that were deleted too.
 
-    place: str
-    removed: int
+    With `dry_run`, nothing was deleted. `freed_bytes` counts backups and orphans.
+    """
+
+    store: str
+    deleted: int
     kept: int
-    freed: int
-    backups: tuple[Judged, ...]
-    strays: tuple[str, ...]
+    freed_bytes: int
+    backups: tuple[RetentionDecision, ...]
+    orphans: tuple[str, ...]
     dry_run: bool
 
 
-def prune(*, dry_run: bool = False) -> Pruned:
-    """Keep what BACKUP_KEEP_... says, the newest good backup and the last one that a drill proved; remove the rest.
+def prune(*, dry_run: bool = False) -> PruneReport:
+    """Delete this database's backups, except those that BACKUP_KEEP_* keeps, the newest good and the last drilled one.
 
-    Only of this database: others may share the store. Raises `StoreFailed`, `AnotherRunIsUnderWay`.
+    Backups of other databases in the store are not touched. Raises `StorageUnavailable`, `AlreadyRunning`.
     """
-    settings = services().settings
-    store = open_store(settings)
-    with alone(KEEPING, "A drill or another pruning") as connection:
-        here = read_origin(connection)
-        source = source_of(here.system_identifier, here.database)
-        inventory = Inventory.of(store)
+    settings = current_settings()
+    store = open_backup_store(settings)
+    with backup_lock(STORE_LOCK, "A drill or another pruning") as connection:
+        origin = read_origin(connection)
+        source = source_id(origin.system_identifier, origin.database)
+        inventory = Inventory.load(store)
         own = {backup.name: backup for backup in inventory.backups if backup.name.source == source}
-        decisions = decide((_candidate(inventory, each) for each in own.values()), settings.backups, here.taken_at)
-        strays = [each for each in inventory.strays if _left_behind(each, source, here.taken_at)]
-        doomed = [name for each in decisions if not each.keep for name in own[each.name].files]
-        doomed += [stray.name for stray in strays]
+        candidates = (_candidate(inventory, backup) for backup in own.values())
+        decisions = decide(candidates, settings.backups, origin.taken_at)
+        orphans = [file for file in inventory.orphans if _is_abandoned(file, source, origin.taken_at)]
+        names = [name for decision in decisions if not decision.keep for name in own[decision.name].files]
+        names += [orphan.name for orphan in orphans]
         if not dry_run:
-            with progress("Pruning", total=len(doomed)) as bar:
-                for name in doomed:
-                    store.remove(name)
+            with progress("Pruning", total=len(names)) as bar:
+                for name in names:
+                    store.delete(name)
                     bar.advance(note=name)
-    return _report(store.place, decisions, own, strays, dry_run)
+    return _report(store.url, decisions, own, orphans, dry_run)
 
 
 def _candidate(inventory: Inventory, backup: Backup) -> Candidate:
     drills = [report for report in inventory.reports([backup], "drill") if report.ok]
     drilled_at = max((report.stored_at for report in drills), default=None)
-    return Candidate(backup.name, inventory.trouble(backup), drilled_at)
+    return Candidate(backup.name, inventory.problem(backup), drilled_at)
 
 
-def _left_behind(entry: Entry, source: str, now: datetime) -> bool:
-    return entry.name.startswith(own_prefix(source)) and now - entry.stored_at > STRAYS_KEPT
+def _is_abandoned(file: StoredFile, source: str, now: datetime) -> bool:
+    return file.name.startswith(source_prefix(source)) and now - file.stored_at > ORPHANS_KEPT
 
 
 def _report(
-    place: str, decisions: list[Decision], own: Mapping[BackupName, Backup], strays: list[Entry], dry_run: bool
-) -> Pruned:
-    gone = [decision for decision in decisions if not decision.keep]
-    judged = [
-        Judged(
-            name=each.name.text, taken_at=each.name.taken_at, keep=each.keep, why=each.why, bytes=own[each.name].size
-        )
-        for each in decisions
-    ]
-    return Pruned(
-        place=place,
-        removed=len(gone),
-        kept=len(decisions) - len(gone),
-        freed=sum(own[each.name].size for each in gone) + sum(stray.size for stray in strays),
-        backups=tuple(judged),
-        strays=tuple(stray.name for stray in strays),
+    store: str, decisions: list[Decision], own: Mapping[BackupName, Backup], orphans: list[StoredFile], dry_run: bool
+) -> PruneReport:
+    deleted = [decision for decision in decisions if not decision.keep]
+    return PruneReport(
+        store=store,
+        deleted=len(deleted),
+        kept=len(decisions) - len(deleted),
+        freed_bytes=sum(own[decision.name].size for decision in deleted) + sum(orphan.size for orphan in orphans),
+        backups=tuple(
+            RetentionDecision(
+                name=decision.name.text,
+                taken_at=decision.name.taken_at,
+                keep=decision.keep,
+                reason=decision.reason,
+                bytes=own[decision.name].size,
+            )
+            for decision in decisions
+        ),
+        orphans=tuple(orphan.name for orphan in orphans),
         dry_run=dry_run,
     )

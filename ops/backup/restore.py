@@ -1,33 +1,41 @@
-"""Restoring for real: a backup into an empty database, compared with its manifest afterwards like in a drill."""
+"""Restore of a backup into an empty database, followed by a comparison with its manifest."""
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from app.database import direct_connection, said
-from app.services.container import services
+from app.container import current_settings
+from app.database import direct_connection, driver_message
+from app.errors import InvalidInput, OwnSessionRequired
 from app.services.health import expected_revision
-from ops.backup.comparing import differences
-from ops.backup.contents import TABLES, read_contents
-from ops.backup.create import checked
-from ops.backup.errors import Damaged, RestoreFailed
+from ops.backup.comparison import find_differences, without_skipped
+from ops.backup.contents import OUTPUT_SETTINGS, TABLE_NAMES, read_contents, read_origin
+from ops.backup.create import read_dump
+from ops.backup.errors import BackupDamaged, RestoreFailed
 from ops.backup.inventory import Backup, Inventory
+from ops.backup.marks import BEGUN, COMPLETE, set_mark
+from ops.backup.plain_dumps import copy_plain, identities_of
 from ops.backup.programs import find_programs
-from ops.backup.reports import told
-from ops.backup.running import restore as run_restore
-from ops.backup.scratch import reached
-from ops.backup.stores.opening import open_store
+from ops.backup.restoring import restore_dump
+from ops.backup.scratch import connect_target
+from ops.backup.store import open_backup_store
+from ops.backup.stored_reports import limit_problems
 from ops.backup.target import Target
-from ops.backup.verify import look_into
+from ops.backup.verify import check_dump
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
-    """What is in the database now; `ok` if it is what the manifest says. `next_step` is what is left to do."""
+class RestoreReport:
+    """The result of a restore into the database `into`. `ok`: its contents match the manifest.
+
+    `skipped` names the objects that the role could not create there. `next_step` says what to do now.
+    """
 
     name: str
     into: str
@@ -36,96 +44,169 @@ class Restored:
     tables: int
     rows: int
     alembic: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
     seconds: float
     next_step: str
 
 
-def restore(*, name: str, to: str | None = None, into: str | None = None) -> Restored:
-    """Restore that backup into the empty database at the URL `to`, or into a new one called `into` on the present
-    server: all of it or nothing.
+def restore(*, name: str, to: str | None = None, into: str | None = None) -> RestoreReport:
+    """Restore a backup into the empty database at the URL `to`, or into a new database `into` on this server.
 
-    Raises `RestoreFailed` for a database that holds tables or exists already, and `Damaged` for a backup that is not
-    whole; then nothing was changed.
+    Runs in one transaction. The database is marked as begun, and as complete once its contents match the manifest.
+    Raises `NoSuchBackup`, `BackupDamaged`, `ProgramsMissing`, and `RestoreFailed`, such as for a database that is not
+    empty or exists; then nothing was changed.
     """
-    inventory = Inventory.of(open_store(services().settings))
+    started = time.monotonic()
+    inventory = Inventory.load(open_backup_store(current_settings()))
     backup = inventory.find(name)
     if to is not None:
-        target = reached(to)
-        _refuse_filled(target)
-        return _restored(inventory, backup, target)
-    with _new_database(into or "", inventory.manifest(backup).origin.encoding) as target:
-        return _restored(inventory, backup, target)
+        target = connect_target(to)
+        _refuse_tables(target)
+        _check_backup(inventory, backup, target)
+        return _restore_into(inventory, backup, target, started)
+    _check_name(into or "")
+    server = _current_server()
+    _check_backup(inventory, backup, server)
+    with _new_database(server, into or "", inventory.manifest(backup).origin.encoding) as target:
+        return _restore_into(inventory, backup, target, started)
+
+
+def parse_database_url(text: str) -> URL:
+    """Parse a PostgreSQL URL for psycopg2. Raises `InvalidInput`, without repeating the URL and its password."""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg2"):
+        try:
+            url = make_url(f"postgresql+psycopg2://{rest}")
+        except (ArgumentError, ValueError):
+            url = None
+        if url is not None and url.database:
+            return url
+    raise InvalidInput("The URL must look like postgresql://user@host:port/database.")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name):
+        raise RestoreFailed(
+            f"{name!r} cannot be the name of a new database: use lower-case letters, digits and _, at most 63."
+        )
+
+
+def _current_server() -> Target:
+    with direct_connection() as connection:
+        return Target.from_connection(connection)
 
 
 @contextmanager
-def _new_database(name: str, encoding: str) -> Iterator[Target]:
-    """A new database on the server of this one; gone again if the block raises."""
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) or not re.fullmatch(r"\w{1,20}", encoding):
-        raise RestoreFailed(f"{name!r} is no name for a new database: small letters, digits and _, at most 63 of them.")
-    with direct_connection() as connection:
-        here = Target.of(connection)
-    with here.connected() as admin:
+def _new_database(server: Target, name: str, encoding: str) -> Iterator[Target]:
+    """Create a database on the server; drop it if the block raises."""
+    if not re.fullmatch(r"\w{1,20}", encoding):
+        raise RestoreFailed(f"{encoding!r} is not the name of an encoding.")
+    with server.connected() as admin:
         try:
             admin.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'")
         except DBAPIError as error:
             raise RestoreFailed(
-                f"The database {name} could not be made: {said(error)}. Nothing was changed."
+                f"The database {name} could not be created: {driver_message(error)}. Nothing was changed."
             ) from error
-        try:
-            yield here.on(name)
-        except BaseException:
-            with suppress(DBAPIError):
-                admin.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")  # which was made just now
-            raise
+    try:
+        yield server.on(name)
+    except BaseException:
+        with suppress(DBAPIError), server.connected() as admin:
+            admin.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        raise
 
 
-def _restored(inventory: Inventory, backup: Backup, target: Target) -> Restored:
-    settings, started, name = services().settings, time.monotonic(), backup.name
+def _check_backup(inventory: Inventory, backup: Backup, server: Target) -> None:
+    """Read the whole backup before anything is created. Raises `RestoreFailed` and `BackupDamaged`."""
     manifest = inventory.manifest(backup)
-    if target.version < manifest.origin.major:
+    if server.version < manifest.origin.major:
         raise RestoreFailed(
-            f"{name} is of PostgreSQL {manifest.origin.major}, and {_where(target)} is {target.version}: a server must "
-            "not be older than what is restored into it"
+            f"{backup.name} is of PostgreSQL {manifest.origin.major}, but {_address(server)} is {server.version}: "
+            "restore into a server that is not older"
         )
-    if problems := look_into(inventory, backup):
-        raise Damaged(problems[0])
-    assert backup.dump is not None  # noqa: S101  # its checksum fits
-    programs = find_programs(target, chosen=settings.backups.programs, written_by=manifest.dump.major)
-    run_restore(programs, target, checked(inventory.store, backup.dump.name, manifest.dump, title="Restoring"))
-    with target.connected() as connection:
-        found = list(differences(manifest.contents, read_contents(connection)))
-    return Restored(
+    if problems := check_dump(inventory, backup):
+        raise BackupDamaged(problems[0])
+    identities_of(inventory, backup, current_settings())
+
+
+def _restore_into(inventory: Inventory, backup: Backup, target: Target, started: float) -> RestoreReport:
+    manifest = inventory.manifest(backup)
+    assert backup.dump is not None  # noqa: S101  # check_dump found it
+    dump = backup.dump.name
+    programs = find_programs(target, chosen=current_settings().backups.programs, written_by=manifest.dump.major)
+
+    identities = identities_of(inventory, backup, current_settings())
+
+    def copy(write: Callable[[bytes], Any]) -> None:
+        copy_plain(read_dump(inventory.store, dump, manifest.dump, title="Restoring"), write, identities)
+
+    with target.connected():  # as long as it lasts, the restore counts as running
+        set_mark(target, BEGUN, backup.name.text)
+        skipped = restore_dump(programs, target, copy)
+        with target.connected(OUTPUT_SETTINGS) as connection:
+            problems = list(find_differences(without_skipped(manifest.contents, skipped), read_contents(connection)))
+        if not problems:
+            with target.connected() as connection:
+                connection.exec_driver_sql("ANALYZE")  # a dump has no statistics of the planner
+            set_mark(target, COMPLETE, backup.name.text)
+    return RestoreReport(
         name=backup.name.text,
-        into=_where(target),
-        ok=not found,
-        problems=told(found),
+        into=_address(target),
+        ok=not problems,
+        problems=limit_problems(problems),
         tables=len(manifest.contents.tables),
         rows=manifest.rows,
         alembic=manifest.contents.alembic,
+        skipped=tuple(map(str, skipped)),
         seconds=round(time.monotonic() - started, 3),
-        next_step=_next_step(manifest.contents.alembic),
+        next_step=_next_step(target, manifest.contents.alembic) if not problems else _after_problems(target),
     )
 
 
-def _next_step(alembic: tuple[str, ...]) -> str:
-    """Revisions are numbered, so that an older one sorts before a newer."""
+def _after_problems(target: Target) -> str:
+    return f"do not use {target.database}; drop it, and restore another backup"
+
+
+def _next_step(target: Target, alembic: tuple[str, ...]) -> str:
+    """Compare the migration revisions, which are numbered, so that an older one sorts before a newer one."""
     head = expected_revision()
-    if alembic == (head,):
-        return "set DATABASE_URL to it and start Parley"
     if max(alembic, default="") > head:
-        return "start it with the version of Parley that it is of, which is newer than this one"
-    return "run `flask db upgrade` with DATABASE_URL set to it: it is of an older version of Parley"
+        return "install the newer version of Parley that the backup was taken with, then follow docs/restore.md"
+    if _is_on_current_server(target):
+        use = f"stop Parley, then run `flask ops backup switch {target.database}`"
+    else:
+        use = "stop Parley, and set DATABASE_URL and DATABASE_DIRECT_URL to the restored database"
+    if alembic == (head,):
+        return f"{use}, and start Parley"
+    return f"{use}, then run `flask db upgrade`, because the backup is of an older version of Parley"
 
 
-def _refuse_filled(target: Target) -> None:
+def _is_on_current_server(target: Target) -> bool:
+    """Return whether Parley's own database is on the server of `target`; False if it cannot be reached."""
+    try:
+        with direct_connection() as connection, target.connected() as restored:
+            own, there = read_origin(connection), read_origin(restored)
+            current = Target.from_connection(connection)
+    except (SQLAlchemyError, OwnSessionRequired):
+        return False
+    if own.system_identifier and there.system_identifier:
+        return own.system_identifier == there.system_identifier
+    return _server(current) == _server(target)
+
+
+def _server(target: Target) -> tuple[str, str]:
+    return target.parameters["host"], target.parameters["port"]
+
+
+def _refuse_tables(target: Target) -> None:
     with target.connected() as connection:
-        tables = [row.name for row in TABLES.all(connection, {})]
+        tables = [row.name for row in TABLE_NAMES.all(connection, {})]
     if tables:
         raise RestoreFailed(
-            f"{_where(target)} is not empty: it holds {len(tables)} tables, such as {tables[0]}. Make a new database "
-            "(CREATE DATABASE ... TEMPLATE template0) and restore into that. Nothing was changed."
+            f"{_address(target)} is not empty: it holds {len(tables)} tables, such as {tables[0]}. Create a new "
+            "database (CREATE DATABASE ... TEMPLATE template0) and restore into it. Nothing was changed."
         )
 
 
-def _where(target: Target) -> str:
+def _address(target: Target) -> str:
     return f"{target.parameters['host']}:{target.parameters['port']}/{target.database}"

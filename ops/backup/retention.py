@@ -1,37 +1,39 @@
-"""Which backups are kept: the last one of each of so many days, weeks and months, and whatever must never go.
+"""Retention rules: the last backup of each of the last N days, weeks and months is kept, and a few others.
 
-Days without a backup do not count, so a clock that jumps, or a month without backups, costs none of the old ones.
+Periods without a backup do not count, so a clock that jumps, or a month without backups, deletes no older ones.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.config_keeping import Backups
+from app.config.storage import Backups
 from ops.backup.names import BackupName
 
-AHEAD = timedelta(minutes=5)  # that two clocks may differ; what is dated later was taken by a wrong clock
-EVIDENCE = timedelta(days=7)  # for which a backup that is not good is kept, so that somebody can look into it
+CLOCK_TOLERANCE = timedelta(minutes=5)  # tolerated difference of two clocks; a later date means a wrong clock
+DAMAGED_KEPT = timedelta(days=7)  # a damaged backup is kept this long, for an analysis
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`trouble` is what is wrong with it, None if nothing is known to be."""
+    """A backup with its known `problem`, or None, and the time of its last successful drill."""
 
     name: BackupName
-    trouble: str | None = None
-    drilled_at: datetime | None = None  # when a drill of it last went well
+    problem: str | None = None
+    drilled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """The decision on a backup and its reason."""
+
     name: BackupName
     keep: bool
-    why: str
+    reason: str
 
 
 def decide(candidates: Iterable[Candidate], keep: Backups, now: datetime) -> list[Decision]:
-    """What to do with each backup, the newest first; those of each source by themselves."""
+    """Return one decision per backup, newest first. The rules apply to each source separately."""
     by_source: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         by_source.setdefault(candidate.name.source, []).append(candidate)
@@ -39,10 +41,10 @@ def decide(candidates: Iterable[Candidate], keep: Backups, now: datetime) -> lis
     return sorted(decisions, key=lambda decision: decision.name, reverse=True)
 
 
-def kept_until(taken_at: datetime, keep: Backups) -> datetime:
-    """The latest moment at which a backup taken then is pruned, as long as one is taken every day and drills go on.
+def latest_expiry(taken_at: datetime, keep: Backups) -> datetime:
+    """Return the latest time at which a backup taken at `taken_at` is pruned, if daily backups and drills continue.
 
-    (The newest good one and the last one that a drill proved stay until there is another.)
+    Without them it is kept longer: the newest good backup and the last drilled one are never pruned.
     """
     spans = (
         timedelta(days=keep.keep_daily),
@@ -53,52 +55,52 @@ def kept_until(taken_at: datetime, keep: Backups) -> datetime:
 
 
 def _decide(candidates: Sequence[Candidate], keep: Backups, now: datetime) -> list[Decision]:
-    past = sorted((each for each in candidates if each.name.taken_at <= now + AHEAD), key=_name, reverse=True)
-    good = [each for each in past if each.trouble is None]
-    why = _slots(good, keep)
+    past = [candidate for candidate in candidates if candidate.name.taken_at <= now + CLOCK_TOLERANCE]
+    good = sorted((candidate for candidate in past if candidate.problem is None), key=_name, reverse=True)
+    reasons = _period_reasons(good, keep)
     if good:
-        why.setdefault(good[0].name, "the newest good one")
-    drilled = max((each for each in candidates if each.drilled_at), key=_drilled_at, default=None)
+        reasons.setdefault(good[0].name, "the newest good backup")
+    drilled = max((candidate for candidate in candidates if candidate.drilled_at), key=_drilled_at, default=None)
     if drilled is not None:
-        why.setdefault(drilled.name, "the last one that a drill proved")
-    return [_judged(each, why.get(each.name), bool(good), now) for each in candidates]
+        reasons.setdefault(drilled.name, "the last successfully drilled backup")
+    return [_decide_one(candidate, reasons.get(candidate.name), bool(good), now) for candidate in candidates]
 
 
-def _judged(candidate: Candidate, why: str | None, others: bool, now: datetime) -> Decision:
+def _decide_one(candidate: Candidate, reason: str | None, good_exists: bool, now: datetime) -> Decision:
     name = candidate.name
-    if why is not None:
-        return Decision(name, True, why)
-    if name.taken_at > now + AHEAD:
-        return Decision(name, True, "dated in the future, so its age is not known")
-    if candidate.trouble is None:
-        return Decision(name, False, "no day, week or month needs it")
-    if not others:
-        return Decision(name, True, f"not good ({candidate.trouble}), but there is no good one")
-    if now - name.taken_at < EVIDENCE:
-        return Decision(name, True, f"not good ({candidate.trouble}); kept for a week to be looked into")
-    return Decision(name, False, f"not good: {candidate.trouble}")
+    if reason is not None:
+        return Decision(name, True, reason)
+    if name.taken_at > now + CLOCK_TOLERANCE:
+        return Decision(name, True, "dated in the future, so its age is unknown")
+    if candidate.problem is None:
+        return Decision(name, False, "not the last backup of a day, week or month that is kept")
+    if not good_exists:
+        return Decision(name, True, f"damaged ({candidate.problem}), but no backup is good")
+    if now - name.taken_at < DAMAGED_KEPT:
+        return Decision(name, True, f"damaged ({candidate.problem}); kept for a week for an analysis")
+    return Decision(name, False, f"damaged: {candidate.problem}")
 
 
-def _slots(good: Sequence[Candidate], keep: Backups) -> dict[BackupName, str]:
-    """Of those, newest first: the ones that stand for a day, week or month, and for which."""
-    why: dict[BackupName, str] = {}
-    for count, period, said in (
+def _period_reasons(good: Sequence[Candidate], keep: Backups) -> dict[BackupName, str]:
+    """Return the last backup of each kept day, week and month, with that reason. `good` is sorted newest first."""
+    reasons: dict[BackupName, str] = {}
+    for count, period, label in (
         (keep.keep_daily, lambda moment: f"{moment:%Y-%m-%d}", "of the day"),
         (keep.keep_weekly, lambda moment: f"{moment:%G-W%V}", "of the week"),
         (keep.keep_monthly, lambda moment: f"{moment:%Y-%m}", "of the month"),
     ):
-        for name, which in _last_of_each(good, period, count):
-            why[name] = f"{why[name]}, {said} {which}" if name in why else f"the last {said} {which}"
-    return why
+        for name, value in _last_of_periods(good, period, count):
+            reasons[name] = f"{reasons[name]}, {label} {value}" if name in reasons else f"the last {label} {value}"
+    return reasons
 
 
-def _last_of_each(
+def _last_of_periods(
     good: Sequence[Candidate], period: Callable[[datetime], str], count: int
 ) -> list[tuple[BackupName, str]]:
-    seen: dict[str, BackupName] = {}
-    for each in good:
-        seen.setdefault(period(each.name.taken_at.astimezone(UTC)), each.name)
-    return [(name, which) for which, name in list(seen.items())[:count]]
+    last: dict[str, BackupName] = {}
+    for candidate in good:
+        last.setdefault(period(candidate.name.taken_at.astimezone(UTC)), candidate.name)
+    return [(name, value) for value, name in list(last.items())[:count]]
 
 
 def _name(candidate: Candidate) -> BackupName:
@@ -106,5 +108,5 @@ def _name(candidate: Candidate) -> BackupName:
 
 
 def _drilled_at(candidate: Candidate) -> datetime:
-    assert candidate.drilled_at is not None  # noqa: S101  # only such are asked
+    assert candidate.drilled_at is not None  # noqa: S101  # the caller filters
     return candidate.drilled_at

@@ -1,48 +1,52 @@
-"""Backups as the clock asks for them: what does not end well is a failed run, with the reason."""
+"""The backup jobs. A bad result raises an error, so that the run is recorded as failed with the reason."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.container import current_settings
 from app.database import direct_connection
 from app.metrics.backups import LastDrill, record_backups
-from app.services.container import services
+from app.storage.errors import StorageError
 from ops.backup.contents import read_origin
-from ops.backup.create import Created, create
-from ops.backup.drill import Drilled, drill
-from ops.backup.errors import BackupError, NotSetUp
+from ops.backup.create import BackupReport, create
+from ops.backup.drill import DrillReport, drill
+from ops.backup.errors import BackupError, BackupsNotConfigured
 from ops.backup.inventory import Inventory
-from ops.backup.names import source_of
-from ops.backup.prune import Pruned, prune
-from ops.backup.reports import Report
-from ops.backup.retention import AHEAD
-from ops.backup.stores.opening import open_store
-from ops.backup.verify import Verified, verify
-from ops.errors import AnotherRunIsUnderWay
+from ops.backup.names import source_id
+from ops.backup.prune import PruneReport, prune
+from ops.backup.retention import CLOCK_TOLERANCE
+from ops.backup.store import open_backup_store
+from ops.backup.stored_reports import Report
+from ops.backup.verify import VerifyReport, verify
+from ops.errors import AlreadyRunning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Daily:
-    """The backup that was taken, and how many went afterwards; none where `not_pruned` says why."""
+class DailyReport:
+    """The new backup and the result of pruning. `prune_skipped` says why nothing was pruned."""
 
-    created: Created
-    removed: int = 0
+    created: BackupReport
+    deleted: int = 0
     kept: int | None = None
-    freed: int = 0
-    not_pruned: str | None = None
+    freed_bytes: int = 0
+    prune_skipped: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """The backups that were read, each as its manifest says."""
+class VerifyAllReport:
+    """The verified backups, all without a problem."""
 
-    backups: tuple[Verified, ...]
+    backups: tuple[VerifyReport, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What the store holds of this database. `newest` is the newest good backup, `drilled_at` the last drill's time."""
+class BackupStatus:
+    """The backups of this database in the store. `newest` is the newest good backup, taken at `taken_at`.
 
-    place: str | None
+    `drilled_at` and `drill_ok` are of the last drill. Without a store, `store` is null.
+    """
+
+    store: str | None
     backups: int
     newest: str | None
     taken_at: datetime | None
@@ -50,58 +54,55 @@ class Observed:
     drill_ok: bool | None
 
 
-def daily() -> Daily:
-    """Take a backup, then remove those that need not be kept, unless a drill reads them just now: tomorrow will do.
+def create_and_prune() -> DailyReport:
+    """Create a backup, then prune, unless a drill is running: the next daily run prunes then.
 
-    Raises `BackupError`, which says whether a backup was taken, and `AnotherRunIsUnderWay` where somebody takes one.
+    Raises `BackupError`, which says whether a backup was created, and `AlreadyRunning` if another one is running.
     """
     created = create()
     try:
-        pruned: Pruned = prune()
-    except AnotherRunIsUnderWay:
-        return Daily(created=created, not_pruned="a drill was under way; the next backup prunes")
-    except BackupError as error:
-        raise BackupError(f"{created.name} was taken, but the old ones could not be pruned: {error.detail}") from error
-    return Daily(created=created, removed=pruned.removed, kept=pruned.kept, freed=pruned.freed)
+        pruned: PruneReport = prune()
+    except AlreadyRunning:
+        return DailyReport(created=created, prune_skipped="a drill was running; the next daily backup prunes")
+    except (BackupError, StorageError) as error:
+        raise BackupError(f"{created.name} was created, but pruning failed: {error.detail}") from error
+    return DailyReport(created=created, deleted=pruned.deleted, kept=pruned.kept, freed_bytes=pruned.freed_bytes)
 
 
-def weekly_drill(*, name: str | None = None) -> Drilled:
-    """Prove the newest backup, or the one of that `name`.
-
-    Raises `BackupError` where the drill found something wrong, or could not be done.
-    """
-    found = drill(name=name)
-    if not found.ok:
-        raise BackupError(f"The drill of {found.name} found: {'; '.join(found.problems)}")
-    return found
+def drill_or_fail(*, name: str | None = None) -> DrillReport:
+    """Drill the newest backup, or the named one. Raises `BackupError` if it finds a problem or cannot run."""
+    report = drill(name=name)
+    if not report.ok:
+        raise BackupError(f"The drill of {report.name} failed: {'; '.join(report.problems)}")
+    return report
 
 
-def verify_asked(*, name: str | None = None, everything: bool = False) -> Looked:
-    """Read the newest backup, the one of that `name`, or all. Raises `BackupError` where something is wrong."""
-    found = verify(store=open_store(services().settings), name=name, everything=everything)
-    if bad := [each for each in found if not each.ok]:
-        told = "; ".join(f"{each.name}: {' '.join(each.problems)}" for each in bad)
-        raise BackupError(f"The verify found {len(bad)} of {len(found)} backups not as they were taken. {told}")
-    return Looked(backups=tuple(found))
+def verify_or_fail(*, name: str | None = None, everything: bool = False) -> VerifyAllReport:
+    """Verify the newest backup, the named one, or all. Raises `BackupError` if one is damaged."""
+    reports = verify(store=open_backup_store(current_settings()), name=name, everything=everything)
+    if damaged := [report for report in reports if not report.ok]:
+        problems = "; ".join(f"{report.name}: {' '.join(report.problems)}" for report in damaged)
+        raise BackupError(f"{len(damaged)} of {len(reports)} verified backups are damaged. {problems}")
+    return VerifyAllReport(backups=tuple(reports))
 
 
-def observe() -> Observed:
-    """Read from the store what there is, for the metrics. Raises `StoreFailed`; the metrics then stay as they were."""
+def measure_backups() -> BackupStatus:
+    """List the store and record the metrics. Raises `StorageUnavailable`; the metrics then keep their values."""
     try:
-        store = open_store(services().settings)
-    except NotSetUp:
-        return Observed(place=None, backups=0, newest=None, taken_at=None, drilled_at=None, drill_ok=None)
+        store = open_backup_store(current_settings())
+    except BackupsNotConfigured:
+        return BackupStatus(store=None, backups=0, newest=None, taken_at=None, drilled_at=None, drill_ok=None)
     with direct_connection() as connection:
-        here = read_origin(connection)
-    source = source_of(here.system_identifier, here.database)
-    inventory = Inventory.of(store)
+        origin = read_origin(connection)
+    source = source_id(origin.system_identifier, origin.database)
+    inventory = Inventory.load(store)
     own = [backup for backup in inventory.backups if backup.name.source == source]
-    newest = inventory.newest_good(source, until=here.taken_at + AHEAD)
+    newest = inventory.newest_good(source, until=origin.taken_at + CLOCK_TOLERANCE)
     last = max(inventory.reports(own, "drill"), key=lambda report: report.stored_at, default=None)
     taken_at, size = (newest.name.taken_at, newest.dump.size) if newest and newest.dump else (None, 0)
     record_backups(taken_at.timestamp() if taken_at else 0.0, size, _as_metric(last))
-    return Observed(
-        place=store.place,
+    return BackupStatus(
+        store=store.url,
         backups=len(own),
         newest=newest.name.text if newest else None,
         taken_at=taken_at,

@@ -1,4 +1,4 @@
-"""One snapshot of the database that several connections look through: pg_dump's and ours."""
+"""An exported snapshot of the database, shared by pg_dump and the connection that reads the contents."""
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -12,63 +12,63 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.repositories.statement import Statement
-from ops.backup.contents import read_contents, read_origin
+from ops.backup.contents import OUTPUT_SETTINGS, read_contents, read_origin
 from ops.backup.manifest import Contents, Origin
 from ops.backup.target import Target
 
-CANCEL_EVERY = 0.2  # seconds
+CANCEL_INTERVAL = 0.2  # seconds
 
 EXPORT = Statement("backup.export", "SELECT pg_catalog.pg_export_snapshot() AS id")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`contents` is being read by a thread of its own, beside the dump.
+    """An exported snapshot. A separate thread reads `contents` while pg_dump runs.
 
-    Others can only look through a snapshot while the transaction that exported it lasts. It ends as soon as the
-    contents are read and `taken` says that nobody else needs it any more: an old snapshot keeps vacuum from its work.
+    A snapshot can be imported only while the exporting transaction is open. That transaction ends as soon as the
+    contents are read and the caller has set `imported`, because an old snapshot blocks vacuum.
     """
 
     id: str
     origin: Origin
     contents: "Future[Contents]"
-    taken: Event
+    imported: Event
 
 
 @contextmanager
-def exported(target: Target) -> Iterator[Snapshot]:
-    """Export a snapshot and begin to read the contents. At the end of the block, or if it raises, all of that ends."""
-    with target.connected() as connection, ThreadPoolExecutor(1, "backup-contents") as threads:
+def export_snapshot(target: Target) -> Iterator[Snapshot]:
+    """Export a snapshot and start to read the contents. Both end with the block."""
+    with target.connected(OUTPUT_SETTINGS) as connection, ThreadPoolExecutor(1, "backup-contents") as threads:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = EXPORT.one(connection, {})
         assert row is not None  # noqa: S101  # it selects one value
-        origin, taken, given_up = read_origin(connection), Event(), Event()
-        contents = threads.submit(_read, connection, taken, given_up)
-        driver = connection.connection.dbapi_connection  # not to be had from a connection that has broken
+        origin, imported, cancelled = read_origin(connection), Event(), Event()
+        contents = threads.submit(_read, connection, imported, cancelled)
+        driver = connection.connection.dbapi_connection  # a broken connection would not return it later
         try:
-            yield Snapshot(row.id, origin, contents, taken)
+            yield Snapshot(row.id, origin, contents, imported)
         finally:
-            given_up.set()
-            taken.set()
-            _end(driver, contents)
+            cancelled.set()
+            imported.set()
+            _cancel(driver, contents)
 
 
-def _read(connection: Connection, taken: Event, given_up: Event) -> Contents:
-    def go_on(table: str) -> None:
-        if given_up.is_set():
+def _read(connection: Connection, imported: Event, cancelled: Event) -> Contents:
+    def check_cancelled(table: str) -> None:
+        if cancelled.is_set():
             raise CancelledError(f"before {table}")
 
-    contents = read_contents(connection, each=go_on)
-    taken.wait()
-    with suppress(SQLAlchemyError):  # who looks through the snapshot by now does so without us
+    contents = read_contents(connection, before_table=check_cancelled)
+    imported.wait()
+    with suppress(SQLAlchemyError):  # pg_dump has imported the snapshot and no longer needs this transaction
         connection.exec_driver_sql("COMMIT")
     return contents
 
 
-def _end(driver: Any, contents: "Future[Contents]") -> None:
-    """Cancel what the thread is waiting for. Again and again: between two statements there is nothing to cancel."""
-    while wait([contents], timeout=CANCEL_EVERY).not_done:
+def _cancel(driver: Any, contents: "Future[Contents]") -> None:
+    """Cancel the thread's statement repeatedly: a cancel request between two statements has no effect."""
+    while wait([contents], timeout=CANCEL_INTERVAL).not_done:
         try:
             driver.cancel()
         except psycopg2.Error:
-            return  # the connection has ended, and with it the thread's statement
+            return  # the connection is closed, so the thread's statement has failed

@@ -1,24 +1,24 @@
-"""Looking at a backup without restoring it: whole, unchanged, as its manifest says. Only a drill proves more."""
+"""Verification of a backup without restoring it: completeness and checksums."""
 
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from ops.backup.create import checked
-from ops.backup.errors import Damaged
+from app.storage.base import Store
+from ops.backup.create import read_dump
+from ops.backup.errors import BackupDamaged
 from ops.backup.inventory import Backup, Inventory
-from ops.backup.reports import keep_report
-from ops.backup.stores.base import Store
+from ops.backup.stored_reports import store_report
 
-PROVES = "that the dump is the one that was taken; whether it can be restored, only `flask ops backup drill` proves"
+PROVES = "the dump is complete and unchanged; only `flask ops backup drill` proves that it can be restored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """What came of one backup; `ok` if there are no `problems`. `proves` says how much that is."""
+class VerifyReport:
+    """The result of a verification. `ok`: no problems. `proves` says what a good result means."""
 
     name: str
-    place: str
+    store: str
     ok: bool
     problems: tuple[str, ...]
     bytes: int
@@ -28,40 +28,40 @@ class Verified:
 
 def verify(
     *, store: Store, name: str | None = None, source: str | None = None, everything: bool = False
-) -> list[Verified]:
-    """Read the newest backup (of `source`), the one of that `name`, or all, and compare them with their manifests.
+) -> list[VerifyReport]:
+    """Compare the newest backup (of `source`), the named one, or all, with their manifests.
 
-    Each result is kept beside its backup. Raises `NoSuchBackup`, and `StoreFailed` where nothing can be said.
+    Stores each result beside its backup. Raises `NoSuchBackup`, and `StorageUnavailable` if the store cannot be read.
     """
-    inventory = Inventory.of(store)
+    inventory = Inventory.load(store)
     chosen = list(inventory.backups) if everything and inventory.backups else [inventory.find(name, source=source)]
     return [_verify(inventory, backup) for backup in chosen]
 
 
-def look_into(inventory: Inventory, backup: Backup) -> list[str]:
-    """Read the dump, and say what is wrong: nothing, or one thing. Raises `StoreFailed`."""
+def check_dump(inventory: Inventory, backup: Backup) -> list[str]:
+    """Read the whole dump; return its first problem, or an empty list. Raises `StorageUnavailable`."""
     try:
         manifest = inventory.manifest(backup)
         if backup.dump is None:
-            return [f"{backup.name} has a manifest, and no dump: somebody removed it."]
-        for _ in checked(inventory.store, backup.dump.name, manifest.dump, title=f"Reading {backup.name}"):
+            return [f"{backup.name} has a manifest, but its dump is missing."]
+        for _ in read_dump(inventory.store, backup.dump.name, manifest.dump, title=f"Reading {backup.name}"):
             pass
-    except Damaged as error:
+    except BackupDamaged as error:
         return [error.detail]
     return []
 
 
-def _verify(inventory: Inventory, backup: Backup) -> Verified:
+def _verify(inventory: Inventory, backup: Backup) -> VerifyReport:
     started = time.monotonic()
-    problems = look_into(inventory, backup)
-    found = Verified(
+    problems = check_dump(inventory, backup)
+    report = VerifyReport(
         name=backup.name.text,
-        place=inventory.store.place,
+        store=inventory.store.url,
         ok=not problems,
         problems=tuple(problems),
         bytes=backup.dump.size if backup.dump else 0,
         seconds=round(time.monotonic() - started, 3),
     )
     now = datetime.now(UTC)
-    keep_report(inventory.store, found.name, "verify", ok=found.ok, at=now, details=asdict(found))
-    return found
+    store_report(inventory.store, report.name, "verify", ok=report.ok, at=now, details=asdict(report))
+    return report

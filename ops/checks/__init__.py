@@ -1,1 +1,1 @@
-"""What the doctor asks: one module for each concern. The thresholds of a check stand beside it."""
+"""The framework of checks: declarations, their context, findings, and running one check."""

@@ -1,16 +1,15 @@
-"""Since when PostgreSQL has been counting scans and rows.
+"""The start of PostgreSQL's statistics.
 
-`pg_stat_database.stats_reset` says so, but it is null in a database whose statistics were never reset. Then they are as
-old as the statistics of the whole server: those begin with the server, and anew after each crash, which throws all of
-them away, and `pg_stat_bgwriter.stats_reset` has that moment. Resetting that view alone makes them look younger than
-they are, never older.
+`pg_stat_database.stats_reset` has it, but is null if the database's statistics were never reset. Then they begin with
+those of the server: at its creation, or at its last crash, which discards them. `pg_stat_bgwriter.stats_reset` has that
+time. Resetting that view alone makes the statistics look younger than they are, never older.
 """
 
 from datetime import datetime
 
 from app.repositories.statement import Statement
-from ops.checks.probe import Probe
-from ops.findings import CannotJudge
+from ops.checks.context import CheckContext
+from ops.errors import UnknownState
 
 SINCE = Statement(
     "ops.counting_since",
@@ -21,18 +20,15 @@ SELECT current_setting('track_counts')::bool AS counts,
 )
 
 
-def counting_since(probe: Probe) -> datetime:
-    """The moment before which nothing was counted.
-
-    Raises `CannotJudge` where PostgreSQL is told not to count, or does not say since when it does.
-    """
-    row = SINCE.one(probe.connection, {})
+def counting_since(context: CheckContext) -> datetime:
+    """Return the start of the statistics. Raises `UnknownState` if PostgreSQL keeps none or the start is unknown."""
+    row = SINCE.one(context.connection, {})
     if row is None or not row.counts:
-        raise CannotJudge(
-            "PostgreSQL is told not to count anything (track_counts is off).",
+        raise UnknownState(
+            "PostgreSQL keeps no statistics (track_counts is off).",
             remedy="ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf(); then wait two weeks",
         )
     if row.since is None:
-        raise CannotJudge("PostgreSQL does not say since when it has been counting.", remedy="SELECT pg_stat_reset()")
+        raise UnknownState("The start of PostgreSQL's statistics is unknown.", remedy="SELECT pg_stat_reset()")
     since: datetime = row.since
     return since

@@ -1,37 +1,41 @@
-"""`flask ops key`: people's API keys."""
+"""`flask ops key`: API keys of users."""
 
 from uuid import UUID
 
 import click
 
-from ops.accounts import keys as functions
-from ops.accounts import people
-from ops.audit import audited
-from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
+from ops.cli.actions import ChangePlan, confirm, operator, yes_option
+from ops.cli.base import group, json_option, print_report, user_argument
+from ops.runs.audit import audited
+from ops.users import keys as functions
+from ops.users import users
 
 
-@ops.group("key")
+@group("key")
 def key() -> None:
-    """API keys: never shown, but ended."""
+    """List and revoke API keys of users."""
 
 
 @key.command("list")
-@click.argument("who", metavar="ID_OR_EMAIL")
+@user_argument
 @json_option
-def list_keys(who: str, json: bool) -> None:
-    """Somebody's API keys, the newest first."""
-    tell("key list", functions.keys(user_id=people.id_of(who)), json=json)
+def list_keys(user_key: str, json: bool) -> None:
+    """List the API keys of a user, newest first."""
+    print_report("key list", functions.list_keys(user_id=users.find_id(user_key)), json=json)
 
 
 @key.command("revoke")
-@click.argument("who", metavar="ID_OR_EMAIL")
+@user_argument
 @click.argument("key_id", type=click.UUID, metavar="KEY")
 @yes_option
 @json_option
-def revoke(who: str, key_id: UUID, yes: bool, json: bool) -> None:
-    """End a key: it fails from the next request on."""
-    user_id = people.id_of(who)
-    ask(Plan(does=f"revoke key {key_id} of account {user_id}.", undo="none; its owner makes a new one"), yes=yes)
-    with audited(by=operator(), action="key.revoke", on=str(key_id), details={"account": str(user_id)}):
-        revoked = functions.revoke(user_id=user_id, key_id=key_id)
-    tell("key revoke", revoked, json=json)
+def revoke(user_key: str, key_id: UUID, yes: bool, json: bool) -> None:
+    """Revoke an API key; the next request with it is refused."""
+    user_id = users.find_id(user_key)
+    confirm(
+        ChangePlan(summary=f"revoke key {key_id} of user {user_id}.", undo="none; the user can create a new key"),
+        yes=yes,
+    )
+    with audited(actor=operator(), action="key.revoke", target=str(key_id), details={"account": str(user_id)}):
+        revoked = functions.revoke_key(user_id=user_id, key_id=key_id)
+    print_report("key revoke", revoked, json=json)

@@ -1,84 +1,120 @@
-"""`flask ops locks`: who waits for whom, and whose transactions are open."""
+"""`flask ops locks`: sessions that wait for locks, open transactions, and the end of one session."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
+import click
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from ops.checks.sessions import LockReport, Open, Waiting, ending, read_locks, read_transactions
-from ops.cli.frame import json_option, ops, tell
-from ops.cli.rendering import span, table, words
-from ops.doctor import probing
+from ops.checks.context import open_check_context
+from ops.cli.actions import ChangePlan, confirm, operator, yes_option
+from ops.cli.base import command, json_option, print_report
+from ops.cli.rendering import table, words
+from ops.doctor.session_end import end_session, find_session_to_end
+from ops.doctor.sessions import LockReport, Session, WaitingSession, read_locks, read_transactions
+from ops.formatting import format_duration
 from ops.levels import Level
+from ops.runs.audit import audited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """The queue for locks, and all open transactions, the oldest first."""
+class LocksReport:
+    """Sessions that wait for locks, and all open transactions, oldest first."""
 
     locks: LockReport
-    transactions: tuple[Open, ...]
+    transactions: tuple[Session, ...]
 
 
-@ops.command("locks")
+@command("locks")
+@click.option("--end", "pid", type=int, metavar="PID", help="End this session; its open transaction is rolled back.")
+@yes_option
 @json_option
-def show_locks(json: bool) -> None:
-    """Who waits for a lock and for whom, and which transactions are open. Statements by name, never by text.
+def locks(pid: int | None, yes: bool, json: bool) -> None:
+    """Show which sessions wait for locks, or end a session.
 
-    Exit code 1 while anybody waits.
+    Also lists open transactions. Statements are shown by name, never by text. Exit code 1 while a session waits.
     """
-    with probing() as probe:
-        held = Held(locks=read_locks(probe), transactions=tuple(read_transactions(probe)))
-    level = Level.WARNING if held.locks.waiting else Level.OK
-    tell("locks", held, json=json, level=level, view=lambda console: _show(console, held))
+    if pid is not None:
+        _end(pid, yes=yes, json=json)
+        return
+    if yes:
+        raise click.UsageError("--yes is for --end PID.")
+    with open_check_context() as context:
+        report = LocksReport(locks=read_locks(context), transactions=tuple(read_transactions(context)))
+    level = Level.WARNING if report.locks.waiting else Level.OK
+    print_report("locks", report, json=json, level=level, view=lambda console: _print(console, report))
 
 
-def _show(console: Console, held: Held) -> None:
-    if not held.locks.waiting:
-        console.print("Nobody waits for a lock.", style="green")
-    known = {each.pid: each for each in held.locks.blockers}
-    for root in held.locks.roots:
-        tree = Tree(words(_holder(root, known.get(root)), style="bold"))
-        _hang(tree, root, held.locks.waiting, seen={root})
+def _end(pid: int, *, yes: bool, json: bool) -> None:
+    found = find_session_to_end(pid)
+    session = found.session
+    confirm(
+        ChangePlan(
+            summary=f"end the session {_describe_blocker(pid, session)} of the role {session.role}.",
+            undo="none; its open transaction is rolled back, and its request or command fails",
+        ),
+        yes=yes,
+    )
+    details = {"application": session.application, "role": session.role, "statement": session.statement}
+    with audited(actor=operator(), action="session.end", target=str(pid), details=details) as notes:
+        ended = end_session(found)
+        notes["ended"] = ended.ended
+    print_report("locks --end", ended, json=json, level=Level.OK if ended.ended else Level.WARNING)
+
+
+def _print(console: Console, report: LocksReport) -> None:
+    if not report.locks.waiting:
+        console.print("No session waits for a lock.", style="green")
+    blockers = {session.pid: session for session in report.locks.blockers}
+    for root in report.locks.roots:
+        tree = Tree(words(_describe_blocker(root, blockers.get(root)), style="bold"))
+        _add_waiting(tree, root, report.locks.waiting, seen={root})
         console.print(tree)
-        console.print(f"  to end it: {ending(root, known.get(root))}", style="cyan")
-    if held.transactions:
+        console.print(f"  end it with: {_ending(root)}", style="cyan")
+    if report.transactions:
         console.print(Text("\nOpen transactions", style="bold"))
         rows = [
             {
-                "pid": each.pid,
-                "open for": _seconds(each.transaction_seconds),
-                "state": each.state,
-                "for": _seconds(each.state_seconds),
-                "application": each.application,
-                "account": each.account,
-                "statement": each.statement,
-                "request": each.request,
+                "pid": transaction.pid,
+                "open for": _seconds(transaction.transaction_seconds),
+                "state": transaction.state,
+                "for": _seconds(transaction.state_seconds),
+                "application": transaction.application,
+                "role": transaction.role,
+                "statement": transaction.statement,
+                "request": transaction.request,
             }
-            for each in held.transactions
+            for transaction in report.transactions
         ]
         table(console, rows)
 
 
-def _hang(tree: Tree, pid: int, waiting: tuple[Waiting, ...], seen: set[int]) -> None:
-    """Those who wait for `pid`; who waits for two is shown below the first."""
-    for each in waiting:
-        if pid in each.blocked_by and each.pid not in seen:
-            seen.add(each.pid)
-            told = f"{each.pid} {each.application} {each.statement}: waits {_seconds(each.waiting_seconds)} for "
-            _hang(tree.add(words(f"{told}{each.mode} on {each.lock_on}")), each.pid, waiting, seen)
+def _add_waiting(tree: Tree, pid: int, waiting: tuple[WaitingSession, ...], seen: set[int]) -> None:
+    """Add the sessions that wait for `pid`; one that waits for two is shown below the first."""
+    for session in waiting:
+        if pid in session.blocked_by and session.pid not in seen:
+            seen.add(session.pid)
+            name = f"{session.pid} {session.application} {session.statement}"
+            lock = f"{session.mode} on {session.lock_on}"
+            text = f"{name}: waits {_seconds(session.waiting_seconds)} for {lock}"
+            _add_waiting(tree.add(words(text)), session.pid, waiting, seen)
 
 
-def _holder(pid: int, session: Open | None) -> str:
+def _describe_blocker(pid: int, session: Session | None) -> str:
     if pid == 0:
         return "a prepared transaction"
     if session is None:
-        return f"{pid}, which has just ended"
-    opened = f", transaction open for {_seconds(session.transaction_seconds)}"
-    return f"{pid} {session.application} {session.statement} ({session.state}{opened})"
+        return f"{pid}, already ended"
+    transaction = f", transaction open for {_seconds(session.transaction_seconds)}"
+    return f"{pid} {session.application} {session.statement} ({session.state}{transaction})"
+
+
+def _ending(pid: int) -> str:
+    """Return the command that ends a blocker; a prepared transaction has no session to end."""
+    return f"flask ops locks --end {pid}" if pid else "SELECT * FROM pg_prepared_xacts, then ROLLBACK PREPARED"
 
 
 def _seconds(seconds: float | None) -> str:
-    return "–" if seconds is None else span(timedelta(seconds=seconds))
+    return "–" if seconds is None else format_duration(timedelta(seconds=seconds))

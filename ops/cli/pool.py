@@ -1,43 +1,43 @@
-"""`flask ops pool`: who is connected to the database."""
+"""`flask ops pool`: the connections to the database."""
 
 from rich.console import Console
 
-from ops.checks.pool import NEARLY, PoolReport, read_pool
-from ops.cli.frame import json_option, ops, tell
+from ops.checks.context import open_check_context
+from ops.cli.base import command, json_option, print_report
 from ops.cli.rendering import table
-from ops.doctor import probing
+from ops.doctor.checks.pool import NEARLY_FULL, PoolReport, read_pool
 from ops.levels import Level
 
 
-@ops.command("pool")
+@command("pool")
 @json_option
-def show_pool(json: bool) -> None:
-    """Connections by application, account and address; how many there may be, and how many the settings allow.
+def pool(json: bool) -> None:
+    """Show the connections to the database.
 
-    Exit code 1 when a limit is nearly reached. What each web worker's own pool does is in the metrics
-    (parley_db_pool_connections).
+    Groups them by application, role and address, and compares their number with the limits. Exit code 1 if a limit is
+    nearly reached. The pool of each web worker is in the metrics (parley_db_pool_connections).
     """
-    with probing() as probe:
-        report = read_pool(probe)
-    full = any(limit.used >= NEARLY * limit.most for limit in report.limits)
-    tell("pool", report, json=json, level=Level.WARNING if full else Level.OK, view=lambda c: _show(c, report))
+    with open_check_context() as context:
+        report = read_pool(context)
+    full = any(limit.used >= NEARLY_FULL * limit.maximum for limit in report.limits)
+    print_report("pool", report, json=json, level=Level.WARNING if full else Level.OK, view=lambda c: _print(c, report))
 
 
-def _show(console: Console, report: PoolReport) -> None:
+def _print(console: Console, report: PoolReport) -> None:
     for limit in report.limits:
-        console.print(f"{limit.used} of {limit.most} connections of {limit.of} are taken.")
-    console.print(f"The processes of one host may open {report.wanted} with these settings.\n")
+        console.print(f"{limit.used} of {limit.maximum} connections of {limit.scope} are in use.")
+    console.print(f"With these settings the processes of one host can open {report.required} connections.\n")
     rows = [
         {
-            "application": each.application,
-            "account": each.account,
-            "from": each.address,
-            "connections": each.connections,
-            "active": each.active,
-            "idle": each.idle,
-            "in transaction": each.in_transaction,
-            "waiting": each.waiting,
+            "application": client.application,
+            "role": client.role,
+            "from": client.address,
+            "connections": client.connections,
+            "active": client.active,
+            "idle": client.idle,
+            "in transaction": client.in_transaction,
+            "waiting": client.waiting,
         }
-        for each in report.clients
+        for client in report.clients
     ]
     table(console, rows)

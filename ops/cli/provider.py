@@ -1,74 +1,80 @@
-"""`flask ops provider`: which AI provider answers, and whether it does."""
+"""`flask ops provider`: choose and test the AI provider."""
 
 import click
 
 from ops import providers
-from ops.audit import audited
-from ops.cli.frame import Plan, ask, json_option, operator, ops, tell, yes_option
+from ops.cli.actions import ChangePlan, confirm, operator, yes_option
+from ops.cli.base import group, json_option, print_report
 from ops.levels import Level
 from ops.providers import ProviderSwitched
+from ops.runs.audit import audited
 
-_LOCKS = "one row of settings; turns under way end with the provider that they began with"
+_LOCKS = "one row of settings; running turns finish with their provider"
 
 
-@ops.group("provider")
+@group("provider")
 def provider() -> None:
-    """The AI providers."""
+    """Choose and test the AI provider."""
 
 
 @provider.command("list")
 @json_option
 def list_all(json: bool) -> None:
-    """Every provider: whether it is configured, what it lacks, and which one answers by default."""
-    tell("provider list", providers.list_providers(), json=json)
+    """List all providers with their configuration and the default."""
+    print_report("provider list", providers.list_providers(), json=json)
 
 
 @provider.command("use")
 @click.argument("name")
-@click.option("--model", help="The model to ask there; without it the provider's own.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--model", help="Model; by default the provider's own.")
+@click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 @yes_option
 @json_option
 def use(name: str, model: str | None, dry_run: bool, yes: bool, json: bool) -> None:
-    """Let NAME answer from now on, on every server, where neither request nor project names another."""
+    """Make NAME the default provider of all servers.
+
+    Requests and projects that name a provider keep it.
+    """
     by = operator()
     plan = providers.use_provider(name=name, model=model, by=by, dry_run=True)
     if not dry_run:
-        ask(Plan(does=_does(plan), locks=_LOCKS, undo=_undo(plan)), yes=yes)
-        with audited(by=by, action="provider.use", on=name, details={"model": model}) as notes:
+        confirm(ChangePlan(summary=_summary(plan), locks=_LOCKS, undo=_undo(plan)), yes=yes)
+        with audited(actor=by, action="provider.use", target=name, details={"model": model}) as notes:
             plan = providers.use_provider(name=name, model=model, by=by)
-            notes["before"] = plan.before
-    tell("provider use", plan, json=json)
+            notes["previous"] = plan.previous
+    print_report("provider use", plan, json=json)
 
 
 @provider.command("reset")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 @yes_option
 @json_option
 def reset(dry_run: bool, yes: bool, json: bool) -> None:
-    """Take the choice back: what AI_PROVIDER says holds again."""
+    """Remove the choice, so that AI_PROVIDER applies again."""
     by = operator()
     plan = providers.reset_provider(by=by, dry_run=True)
     if not dry_run:
-        ask(Plan(does=_does(plan), locks=_LOCKS, undo=_undo(plan)), yes=yes)
-        with audited(by=by, action="provider.reset", on=plan.name) as notes:
+        confirm(ChangePlan(summary=_summary(plan), locks=_LOCKS, undo=_undo(plan)), yes=yes)
+        with audited(actor=by, action="provider.reset", target=plan.name) as notes:
             plan = providers.reset_provider(by=by)
-            notes["before"] = plan.before
-    tell("provider reset", plan, json=json)
+            notes["previous"] = plan.previous
+    print_report("provider reset", plan, json=json)
 
 
 @provider.command("test")
 @click.argument("name", required=False)
 @json_option
 def test(name: str | None, json: bool) -> None:
-    """Put a short question to NAME, or to the provider in use, and say how long it took or what is wrong."""
-    tested = providers.test_provider(name, twice=True)
-    tell("provider test", tested, json=json, level=Level.OK if tested.answers else Level.CRITICAL)
+    """Send a short request to NAME, or to the provider in use; show its duration or the error."""
+    with audited(actor=operator(), action="provider.test", target=name) as notes:
+        tested = providers.test_provider(name, twice=True)
+        notes.update(provider=tested.name, ok=tested.ok, model=tested.model)
+    print_report("provider test", tested, json=json, level=Level.OK if tested.ok else Level.CRITICAL)
 
 
-def _does(plan: ProviderSwitched) -> str:
-    return f"let {plan.name} ({plan.model}) answer instead of {plan.before} ({plan.model_before}), on every server."
+def _summary(plan: ProviderSwitched) -> str:
+    return f"use {plan.name} ({plan.model}) instead of {plan.previous} ({plan.previous_model}) on all servers."
 
 
 def _undo(plan: ProviderSwitched) -> str:
-    return f"flask ops provider use {plan.before} --model {plan.model_before}, or flask ops provider reset"
+    return f"flask ops provider use {plan.previous} --model {plan.previous_model}, or flask ops provider reset"

@@ -1,4 +1,4 @@
-"""Reports as people and programs read them."""
+"""Reports as text and as JSON."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,89 +11,92 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ops.formatting import format_duration
 from ops.levels import Level
-from ops.words import size, span
 
-SCHEMA = "parley.ops/1"  # what a program may rely on; another number is another shape
+SCHEMA = "parley.ops/2"  # the version changes with every incompatible change
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
 EMPTY = "–"
-GAP = 2  # between two columns
-PROSE = 24  # columns below which a sentence is not folded
+GAP = 2  # spaces between columns
+MIN_TEXT_WIDTH = 24  # of a column with sentences, which are folded
 
-__all__ = ["EMPTY", "SCHEMA", "STYLES", "as_json", "cell", "show", "size", "span", "table", "words"]
+
+def report_console(**options: Any) -> Console:
+    """Return a console for reports, which prints numbers without colors and `:star:` as it is."""
+    return Console(highlight=False, emoji=False, **options)
 
 
 def as_json(command: str, level: Level, report: Any) -> str:
-    """`{"schema", "command", "level", "report"}`, indented. Times are ISO 8601, spans seconds."""
+    """Return `{"schema", "command", "level", "report"}` as indented JSON: times in ISO 8601, durations in seconds."""
     document = {"schema": SCHEMA, "command": command, "level": level, "report": report}
     return orjson.dumps(document, default=_plain, option=orjson.OPT_INDENT_2).decode()
 
 
 def show(console: Console, report: Any) -> None:
-    """A dataclass as its fields, each list of things in it as a table; a list as a table alone."""
+    """Print a dataclass as fields, and its lists of objects as tables; print a list as a table."""
     if isinstance(report, Sequence) and not isinstance(report, str):
-        table(console, [_fields(each) for each in report])
+        table(console, [_fields(row) for row in report])
         return
     plain = {name: value for name, value in _fields(report).items() if not _is_table(value)}
     grid = Table.grid(padding=(0, GAP))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in plain.items():
-        grid.add_row(Text(_words(name), style="dim"), Text(cell(value)))
+        grid.add_row(Text(_label(name), style="dim"), Text(cell(value)))
     console.print(grid)
     for name, value in _fields(report).items():
         if _is_table(value) and value:
-            console.print(Text(f"\n{_words(name)}", style="bold"))
-            table(console, [_fields(each) for each in value])
+            console.print(Text(f"\n{_label(name)}", style="bold"))
+            table(console, [_fields(row) for row in value])
 
 
 def table(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the same keys; says so if there are none. Where they are wider than the screen, one below the other."""
+    """Print rows with the same keys as a table, or one below the other if the table is too wide."""
     if not rows:
-        console.print("Nothing.", style="dim")
+        console.print("None.", style="dim")
         return
-    drawn = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
-    least = -GAP
+    grid = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    min_width = -GAP
     for name in rows[0]:
         numbers = all(isinstance(row[name], int | float | timedelta) for row in rows)
-        prose = any(isinstance(row[name], str | Mapping | list | tuple) and " " in cell(row[name]) for row in rows)
+        has_text = any(isinstance(row[name], str | Mapping | list | tuple) and " " in cell(row[name]) for row in rows)
         widest = max(len(cell(row[name])) for row in rows)
-        least += GAP + max(len(_words(name)), min(widest, PROSE) if prose else widest)
+        min_width += GAP + max(len(_label(name)), min(widest, MIN_TEXT_WIDTH) if has_text else widest)
         justify: Literal["right", "left"] = "right" if numbers else "left"
-        drawn.add_column(_words(name), justify=justify, overflow="fold", no_wrap=not prose)
-    if least > console.width:
-        _one_below_the_other(console, rows)
+        grid.add_column(_label(name), justify=justify, overflow="fold", no_wrap=not has_text)
+    if min_width > console.width:
+        _print_as_blocks(console, rows)
         return
     for row in rows:
-        drawn.add_row(*(_styled(value) for value in row.values()))
-    console.print(drawn)
+        grid.add_row(*(_styled(value) for value in row.values()))
+    console.print(grid)
 
 
-def _one_below_the_other(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Each row as its first value, so that an id can be copied, and below it whatever else is known."""
+def _print_as_blocks(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print each row as its first value, so that an id can be copied, with the other values below it."""
     for row in rows:
         first, *others = row
         console.print(_styled(row[first]), overflow="fold", style="bold")
-        known = Text()
+        details = Text()
         for name in others:
             if (value := _styled(row[name])).plain != EMPTY:
-                known.append(", " if known else "").append(f"{_words(name)} ", style="dim").append_text(value)
-        if known:
-            console.print(Padding(known, (0, 0, 0, 4)))
+                details.append(", " if details else "").append(f"{_label(name)} ", style="dim").append_text(value)
+        if details:
+            console.print(Padding(details, (0, 0, 0, 4)))
 
 
 def words(text: str, style: str = "") -> Text:
-    """A line for people. What came from elsewhere may hold what a terminal would take for a command."""
+    """Return a line of text without control characters, which a terminal would interpret."""
     return Text(printable(text), style=style)
 
 
 def printable(text: str) -> str:
-    """`text` with control characters written out, but for ends of lines."""
-    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+    """Return `text` with control characters escaped, except line breaks."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 def cell(value: Any) -> str:
-    """One value in a few words: times to the second in UTC, spans in the unit that fits."""
+    """Format one value: times in UTC to the second, durations in a fitting unit."""
     if value is None or value == "" or value == () or value == {}:
         return EMPTY
     if isinstance(value, bool):
@@ -101,15 +104,15 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, timedelta):
-        return span(value)
+        return format_duration(value)
     if isinstance(value, float):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return cell(_fields(value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {cell(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {cell(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(cell(each) for each in value)
+        return ", ".join(cell(item) for item in value)
     return printable(str(value))
 
 
@@ -124,11 +127,13 @@ def _fields(report: Any) -> dict[str, Any]:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether it is a list of things with names."""
-    return isinstance(value, list | tuple) and all(dataclasses.is_dataclass(e) or isinstance(e, Mapping) for e in value)
+    """Return whether `value` is a list of objects with named fields."""
+    return isinstance(value, list | tuple) and all(
+        dataclasses.is_dataclass(row) or isinstance(row, Mapping) for row in value
+    )
 
 
-def _words(name: str) -> str:
+def _label(name: str) -> str:
     return name.replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""Reports of past runs, as the history keeps them: plain data, shown in a line each, or in whole."""
+"""Stored reports of job runs: plain data, printed in one line or in full."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,69 +8,76 @@ from rich.console import Console
 from ops.cli.rendering import STYLES, cell, show, table, words
 from ops.levels import Level
 
-MOST = 8  # values in a line
-ROWS = 10
+MAX_VALUES = 8  # in a line
+MAX_ROWS = 10  # of a section
 
 
 def line(report: Mapping[str, Any] | None) -> str:
-    """A report in a few words: its numbers and sentences, without what is inside of them."""
+    """Summarize a report in one line: its simple values, or the levels of its parts."""
     if not report:
         return ""
     if isinstance(parts := report.get("parts"), list):
         return f"{report.get('level')}: " + ", ".join(f"{part['part']} {part['level']}" for part in parts)
-    if isinstance(answers := report.get("answers"), list):
-        wrong = ", ".join(f"{answer['check']} {answer['level']}" for answer in answers)
-        return f"{report.get('level')}: {report.get('ok')} of {report.get('asked')} ok" + (
-            f"; {wrong}" if wrong else ""
+    if isinstance(results := report.get("results"), list):
+        problems = ", ".join(f"{result['check']} {_state(result)}" for result in results)
+        return f"{report.get('level')}: {report.get('ok')} of {report.get('checked')} ok" + (
+            f"; {problems}" if problems else ""
         )
-    plain = {name: value for name, value in report.items() if _is_plain(value)}
-    return ", ".join(f"{name} {cell(value)}" for name, value in list(plain.items())[:MOST])
+    values = {name: value for name, value in report.items() if _is_simple(value)}
+    return ", ".join(f"{name} {cell(value)}" for name, value in list(values.items())[:MAX_VALUES])
 
 
-def show_report(console: Console, report: Mapping[str, Any] | None) -> None:
-    """The whole of it."""
+def print_report_details(console: Console, report: Mapping[str, Any] | None) -> None:
+    """Print the full report."""
     if not report:
-        console.print("It left no report.", style="dim")
+        console.print("The run has no report.", style="dim")
     elif isinstance(report.get("parts"), list):
-        show_duty(console, report)
-    elif isinstance(report.get("answers"), list):
-        show_answers(console, report["answers"])
-        console.print(line({**report, "answers": []}))
+        print_routine(console, report)
+    elif isinstance(report.get("results"), list):
+        print_results(console, report["results"])
+        console.print(line({**report, "results": []}))
     else:
         show(console, report)
 
 
-def show_duty(console: Console, report: Mapping[str, Any]) -> None:
-    """A duty, part by part: what it says, what its checks found, the first rows of its figures."""
+def print_routine(console: Console, report: Mapping[str, Any]) -> None:
+    """Print the report of a routine by parts: summary, results of checks, first rows."""
     for part in report["parts"]:
         level = Level(part["level"])
         heading = words(f"{level.upper() if level is Level.CRITICAL else level:>12}  ", style=STYLES[level])
         console.print(heading.append(part["part"], style="bold"))
-        console.print(words(f"{'':>14}{part['says']}"))
-        show_answers(console, part["answers"])
+        console.print(words(f"{'':>14}{part['summary']}"))
+        print_results(console, part["results"])
         if rows := part["rows"]:
-            table(console, [{name: _short(value) for name, value in row.items()} for row in rows[:ROWS]])
+            table(console, [{name: _short(value) for name, value in row.items()} for row in rows[:MAX_ROWS]])
         console.print()
 
 
-def show_answers(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:
-    """Answers of checks that were not simply ok."""
-    for answer in answers:
-        level = Level(answer["level"])
-        console.print(words(f"{'':>14}{level}: {answer['check']}", style=STYLES[level]))
-        for finding in answer["findings"]:
-            console.print(words(f"{'':>16}{finding['what']}"))
+def print_results(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
+    """Print the results of checks that are not ok."""
+    for result in results:
+        level = Level(result["level"])
+        console.print(words(f"{'':>14}{_state(result)}: {result['check']}", style=STYLES[level]))
+        for finding in result["findings"]:
+            console.print(words(f"{'':>16}{finding['message']}"))
+            if accepted := finding.get("acknowledgement"):
+                console.print(words(f"{'':>16}acknowledged until {accepted['until']}: {accepted['reason']}", "dim"))
             if finding["remedy"]:
                 console.print(words(f"{'':>16}→ {finding['remedy']}", style="cyan"))
-        if answer["reason"]:
-            console.print(words(f"{'':>16}{answer['reason']}"))
-        if answer["remedy"]:
-            console.print(words(f"{'':>16}→ {answer['remedy']}", style="cyan"))
+        if result["reason"]:
+            console.print(words(f"{'':>16}{result['reason']}"))
+        if result["remedy"]:
+            console.print(words(f"{'':>16}→ {result['remedy']}", style="cyan"))
 
 
-def _is_plain(value: Any) -> bool:
+def _state(result: Mapping[str, Any]) -> str:
+    """Return the level of a stored result; one that is ok is stored only if its findings are acknowledged."""
+    return "acknowledged" if result["level"] == Level.OK else str(result["level"])
+
+
+def _is_simple(value: Any) -> bool:
     return not isinstance(value, list | dict) or (
-        isinstance(value, dict) and len(value) <= 3 and all(_is_plain(each) for each in value.values())
+        isinstance(value, dict) and len(value) <= 3 and all(_is_simple(item) for item in value.values())
     )
 
 

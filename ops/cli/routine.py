@@ -1,22 +1,23 @@
-"""`flask ops routine`: the daily, weekly or monthly duty, now."""
+"""`flask ops routine`: run the daily, weekly or monthly routine."""
 
 import click
 
-from ops.catalogue import DUTIES
-from ops.cli.frame import json_option, ops, run_now, tell
-from ops.cli.reports import show_duty
-from ops.duties.run import named
+from ops.cli.actions import run_inline
+from ops.cli.base import command, json_option, print_report
+from ops.cli.reports import print_routine
 from ops.levels import Level
+from ops.routines.registry import ROUTINES, routine_named
 
 
-@ops.command("routine")
-@click.argument("duty", type=click.Choice([duty.name for duty in DUTIES]))
+@command("routine")
+@click.argument("name", type=click.Choice([routine.name for routine in ROUTINES]), metavar="ROUTINE")
 @json_option
-def routine(duty: str, json: bool) -> None:
-    """Do what should be looked at every day, week or month, and keep the report in the history.
+def routine(name: str, json: bool) -> None:
+    """Run the daily, weekly or monthly routine.
 
-    The beat does the same; `flask ops jobs history --job duties.daily` shows what it found.
+    Beat runs them on schedule; `flask ops jobs history --job routines.daily` shows the reports.
     """
-    ended = run_now(named(duty).job)
-    report = ended.report or {}
-    tell(f"routine {duty}", report, json=json, level=Level(report["level"]), view=lambda c: show_duty(c, report))
+    report = run_inline(routine_named(name).job).report or {}
+    print_report(
+        f"routine {name}", report, json=json, level=Level(report["level"]), view=lambda c: print_routine(c, report)
+    )

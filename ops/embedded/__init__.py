@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis of Parley's own, for a machine that has neither: shared, and stopped by their last user.
+"""Embedded PostgreSQL and Redis for a machine without them: shared by all users, stopped when the last one ends.
 
 with lease_postgres(home) as lease:
     connect(lease.url)
@@ -7,14 +7,15 @@ with lease_postgres(home) as lease:
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.keys import jwt_secret
 from ops.embedded.lease import Lease, lease_postgres, lease_redis
-from ops.embedded.on_demand import URL_WHEN_STARTED, start_when_used
+from ops.embedded.on_demand import URL_WHEN_STARTED, embedded_port, start_on_first_connection
 
 __all__ = [
     "URL_WHEN_STARTED",
     "EmbeddedError",
     "Lease",
+    "embedded_port",
     "jwt_secret",
     "lease_postgres",
     "lease_redis",
-    "start_when_used",
+    "start_on_first_connection",
 ]

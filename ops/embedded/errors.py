@@ -1,10 +1,10 @@
-"""What can go wrong with the embedded servers: one error, one line, and it says what to do."""
+"""The error of the embedded servers."""
 
 from app.errors import ParleyError
 
 
 class EmbeddedError(ParleyError):
-    """An embedded server cannot be had. `detail` is a single line for a person at a terminal."""
+    """An embedded server cannot be started or used. `detail` is one line that says what to do."""
 
     code = "embedded_server_failed"
     default_detail = "The embedded server could not be started."

@@ -1,4 +1,4 @@
-"""Leases: using an embedded server, starting it if nobody did, and letting the last user's end stop it."""
+"""Leases of embedded servers: the first lease starts a server, the end of the last one stops it."""
 
 import fcntl
 import json
@@ -8,58 +8,83 @@ import subprocess
 import sys
 import time
 import weakref
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ops.embedded import locks, ports, state
+from ops.embedded import file_locks, ports, state
 from ops.embedded.errors import EmbeddedError
-from ops.embedded.keys import kept_secret
-from ops.embedded.server import Options, plain_environment
+from ops.embedded.keys import load_or_create_secret
+from ops.embedded.server import Options, minimal_environment
 from ops.embedded.site import Site, open_site
 
-START_SECONDS = 240.0  # the first start, recovery after a crash, and waiting for another's start are all in it
+START_SECONDS = 240.0  # includes the first start, crash recovery and waiting for another process's start
 STOP_SECONDS = 90.0
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Lease:
-    """The right to use a running server: `url` says how.
+    """A lease of a running server at `url`.
 
-    The server runs until the last lease on it is closed, or the process that holds it has ended.
+    The server runs until its last lease is closed or the process of that lease ends.
     """
 
     def __init__(self, site: Site, name: str, options: Options) -> None:
         self._site = site
-        self._name = name
+        self.name = name
         self._users: int | None = None
+        self._options = options
         self.url = ""
         self.port = 0
-        starting = locks.open_lock(site, f"{name}.start")
         try:
-            locks.lock(starting, fcntl.LOCK_EX, seconds=START_SECONDS, waiting_for=f"another start of {name}")
-            self._users = locks.open_lock(site, f"{name}.users")
-            _LEASES.add(self)
-            # Taken exclusively, it is the keeper that is stopping the server; afterwards a new one can be started.
-            locks.lock(self._users, fcntl.LOCK_SH, seconds=STOP_SECONDS, waiting_for=f"{name} to stop")
-            self.port = self._join(options)
+            with self._start_lock():
+                self._users = file_locks.open_lock(site, f"{name}.users")
+                _release_in_forked_children()
+                _LEASES.add(self)
+                # If it is locked exclusively, the keeper is stopping the server; then a new one can be started.
+                file_locks.acquire(self._users, fcntl.LOCK_SH, seconds=STOP_SECONDS, waiting_for=f"{name} to stop")
+                self.port = self._join(options)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
+
+    def restart_if_ended(self) -> bool:
+        """Start the server again, on the same port, if its keeper was killed or has given up. Return whether it was.
+
+        Takes microseconds if it runs. Raises `EmbeddedError` if it cannot be started, for example on a full disk.
+        """
+        if self._users is None or file_locks.is_held(self._site, f"{self.name}.keeper"):
+            return False
+        with self._start_lock():
+            self._join(replace(self._options, port=self.port))
+        return True
+
+    @contextmanager
+    def _start_lock(self) -> Iterator[None]:
+        """Hold the lock that lets one process at a time start the server."""
+        starting = file_locks.open_lock(self._site, f"{self.name}.start")
+        try:
+            file_locks.acquire(
+                starting, fcntl.LOCK_EX, seconds=START_SECONDS, waiting_for=f"another start of {self.name}"
+            )
+            yield
         finally:
             os.close(starting)
 
     def close(self) -> None:
-        """Stop using the server. The last user returns when it has stopped (bounded); closing twice is harmless."""
+        """End the lease. The last one waits until the server has stopped, for up to 90 s. Closing twice is allowed."""
         if self._users is None:
             return
-        self._let_go()
+        self._release()
         deadline = time.monotonic() + STOP_SECONDS
-        while locks.is_held(self._site, f"{self._name}.keeper") and time.monotonic() < deadline:
-            used = self._used_by_others()
-            time.sleep(locks.POLL)
-            if used and self._used_by_others():  # twice: another's look at the lock can pass for a use
+        while file_locks.is_held(self._site, f"{self.name}.keeper") and time.monotonic() < deadline:
+            used = self._has_other_users()
+            time.sleep(file_locks.POLL)
+            if used and self._has_other_users():  # twice, because this check by another process looks like a user
                 break
 
     def __enter__(self) -> Self:
@@ -71,26 +96,26 @@ class Lease:
         self.close()
 
     def _join(self, options: Options) -> int:
-        """Start a keeper if there is none, and return the port once the server listens."""
+        """Start a keeper if there is none; return the port when the server accepts connections."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if not locks.is_held(self._site, f"{self._name}.keeper"):
-                start_keeper(self._site, self._name, options)
-            known = state.read(self._site, self._name)
-            if known is not None and known.ready and ports.accepts(known.port):
-                return known.port
-            time.sleep(locks.POLL)
-        raise EmbeddedError(f"{self._name} does not answer; its log is {self._site.home / 'log' / self._name}.log")
+            if not file_locks.is_held(self._site, f"{self.name}.keeper"):
+                start_keeper(self._site, self.name, options)
+            current = state.read(self._site, self.name)
+            if current is not None and current.ready and ports.accepts(current.port):
+                return current.port
+            time.sleep(file_locks.POLL)
+        raise EmbeddedError(f"{self.name} does not respond; its log is {self._site.home / 'log' / self.name}.log")
 
-    def _used_by_others(self) -> bool:
-        """Whether a lock that is not free for exclusive use is shared, so a user's; else it is the keeper's."""
-        probe = locks.open_lock(self._site, f"{self._name}.users")
+    def _has_other_users(self) -> bool:
+        """Return whether the users' lock is held and shared. An exclusive one is the keeper's."""
+        descriptor = file_locks.open_lock(self._site, f"{self.name}.users")
         try:
-            return not locks.try_lock(probe, fcntl.LOCK_EX) and locks.try_lock(probe, fcntl.LOCK_SH)
+            return not file_locks.try_lock(descriptor, fcntl.LOCK_EX) and file_locks.try_lock(descriptor, fcntl.LOCK_SH)
         finally:
-            os.close(probe)
+            os.close(descriptor)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._users is not None:
             os.close(self._users)
             self._users = None
@@ -99,71 +124,72 @@ class Lease:
 _LEASES: "weakref.WeakSet[Lease]" = weakref.WeakSet()
 
 
-def _forget_in_child() -> None:
-    """A forked child is no user: its copies of the descriptors would keep the servers up after the parent's end."""
+@cache
+def _release_in_forked_children() -> None:
+    """Release all leases in each forked child, whose descriptors would keep the servers running after the parent."""
+    os.register_at_fork(after_in_child=_release_all)
+
+
+def _release_all() -> None:
     for lease in list(_LEASES):
-        lease._let_go()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
+        lease._release()
 
 
 def start_keeper(site: Site, name: str, options: Options) -> None:
-    """Start the keeper of a server, and return when the server answers. Raises the `EmbeddedError` it reports."""
-    with subprocess.Popen(  # noqa: S603  # our own list of arguments, no shell
+    """Start the keeper of a server; return when the server is ready. Raises the `EmbeddedError` that it reports."""
+    with subprocess.Popen(  # noqa: S603  # a fixed list of arguments, no shell
         [sys.executable, "-m", "ops.embedded.keeper", name, str(site.home), json.dumps(asdict(options))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=PROJECT,
-        env=plain_environment() | {"PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, sys.path)])},
+        env=minimal_environment() | {"PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, sys.path)])},
         start_new_session=True,
     ) as process:
         assert process.stdout is not None  # noqa: S101  # for the type checker: it is a pipe
-        answer = _read_answer(process.stdout.fileno(), time.monotonic() + START_SECONDS)
+        line = _read_line(process.stdout.fileno(), time.monotonic() + START_SECONDS)
     try:
-        said = json.loads(answer)
+        result = json.loads(line)
     except ValueError:
-        raise EmbeddedError(f"the keeper of {name} ended without an answer; see {site.home / 'log'}") from None
-    if "error" in said:
-        raise EmbeddedError(said["error"])
+        raise EmbeddedError(f"the keeper of {name} ended without a result; see {site.home / 'log'}") from None
+    if "error" in result:
+        raise EmbeddedError(result["error"])
 
 
-def _read_answer(descriptor: int, deadline: float) -> bytes:
-    answer = b""
-    while not answer.endswith(b"\n"):
+def _read_line(descriptor: int, deadline: float) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(descriptor, 65_536) if ready else b""
-        if not piece:
+        chunk = os.read(descriptor, 65_536) if ready else b""
+        if not chunk:
             break
-        answer += piece
-    return answer
+        line += chunk
+    return line
 
 
 def lease_postgres(home: Path, *, durable: bool = True, max_connections: int = 100) -> Lease:
-    """Use the PostgreSQL in `home`, starting it if it does not run.
+    """Lease the PostgreSQL in `home`; start it if it is not running.
 
-    `lease.url` names the database `parley` and a role that is superuser there. `durable=False` (tests, drills) trades
-    safety against a crash of the machine for speed. A server that runs already is used with the options it has.
-    Root's servers run as another user, so root's `home` should be in folders that others may enter, else the data is
-    kept under /var/lib/parley. Raises `EmbeddedError`, one line that says what to do.
+    `lease.url` is the database `parley` with a superuser role. `durable=False` (tests, drills) is faster, but loses
+    data if the machine crashes. A running server keeps its options. A server of root runs as another user; if that
+    user cannot enter `home`, the data is stored under /var/lib/parley. Raises `EmbeddedError`.
     """
     from ops.embedded.postgres_server import PASSWORD, postgres_url
 
     site = open_site(home)
     lease = Lease(site, "postgres", Options(durable=durable, max_connections=max_connections))
-    lease.url = postgres_url(kept_secret(site, PASSWORD), lease.port)
+    lease.url = postgres_url(load_or_create_secret(site, PASSWORD), lease.port)
     return lease
 
 
 def lease_redis(home: Path, *, durable: bool = True) -> Lease:
-    """Use the Redis in `home`, starting it if it does not run; `lease.url` is for CELERY_BROKER_URL.
+    """Lease the Redis in `home`; start it if it is not running. `lease.url` is for CELERY_BROKER_URL.
 
-    Raises `EmbeddedError`, one line that says what to do.
+    Raises `EmbeddedError`.
     """
     from ops.embedded.redis_server import PASSWORD, redis_url
 
     site = open_site(home)
     lease = Lease(site, "redis", Options(durable=durable, max_connections=1000))
-    lease.url = redis_url(kept_secret(site, PASSWORD), lease.port)
+    lease.url = redis_url(load_or_create_secret(site, PASSWORD), lease.port)
     return lease

@@ -1,6 +1,6 @@
-"""The embedded PostgreSQL for an application that is told no DATABASE_URL: started by its first connection.
+"""The embedded PostgreSQL for an application without DATABASE_URL, started by its first connection.
 
-So `flask --help`, or a command that needs no database, starts nothing.
+A command that needs no database, such as `flask --help`, therefore starts no server.
 """
 
 import os
@@ -8,32 +8,47 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.embedded import state
+from ops.embedded.errors import EmbeddedError
 from ops.embedded.lease import Lease, lease_postgres
+from ops.embedded.site import open_site
 
-if TYPE_CHECKING:  # the keeper imports this package too, and has no use for a web framework
+if TYPE_CHECKING:  # the keeper imports this package, and Flask is slow to import
     from flask import Flask
 
-# Valid, and leading nowhere: the listener below replaces it before anything is connected.
+
+def embedded_port(home: Path) -> int | None:
+    """Return the port of the PostgreSQL in `home`, or the last one; None if it was never started or is unreadable."""
+    try:
+        current = state.read(open_site(home), "postgres")
+    except EmbeddedError:
+        return None
+    return current.port if current is not None else None
+
+
+# A valid placeholder. The listener below replaces the address before each connection.
 URL_WHEN_STARTED = "postgresql+psycopg2://parley@127.0.0.1:1/parley"
 
 
-def start_when_used(flask_app: "Flask", home: Path) -> None:
-    """Have the application's engine lease the PostgreSQL in `home` when it first connects.
+def start_on_first_connection(flask_app: "Flask", home: Path) -> None:
+    """Let the application's engine lease the PostgreSQL in `home` at its first connection, until the process ends.
 
-    The lease lasts as long as the process. The connection attempt raises `EmbeddedError` when there is no server.
+    Connecting raises `EmbeddedError` if the server cannot be started.
     """
     from sqlalchemy import event, make_url
 
-    from app.extensions import db
+    from app.database import current_engine
 
-    leases: dict[int, Lease] = {}  # by process: a forked worker needs a lease of its own
+    leases: dict[int, Lease] = {}  # by process id, because a forked worker needs its own lease
     guard = threading.Lock()
 
-    def lead_to_server(dialect: Any, record: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def use_leased_server(dialect: Any, record: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
         with guard:
             if os.getpid() not in leases:
                 leases[os.getpid()] = lease_postgres(home)
+            else:
+                leases[os.getpid()].restart_if_ended()
         kwargs |= make_url(leases[os.getpid()].url).translate_connect_args(username="user", database="dbname")
 
     with flask_app.app_context():
-        event.listen(db.engine, "do_connect", lead_to_server, insert=True)
+        event.listen(current_engine(), "do_connect", use_leased_server, insert=True)

@@ -1,27 +1,27 @@
-"""Ports on loopback: below the range that the kernel hands to outgoing connections, and kept from run to run."""
+"""Ports on loopback, below the kernel's range for outgoing connections, and the same in every run if free."""
 
 import random
 import socket
 
 from ops.embedded.errors import EmbeddedError
 
-LOWEST, HIGHEST = 20_000, 32_767  # Linux gives outgoing connections 32768 and up
+LOWEST, HIGHEST = 20_000, 32_767  # Linux uses ports from 32768 on for outgoing connections
 ATTEMPTS = 200
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there. A port that only has closing connections counts as free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Return whether a server could bind the port. One with only closing connections is free."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            listener.bind((host, port))
         except OSError:
             return False
         return True
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether somebody listens there."""
+    """Return whether the port accepts connections."""
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError:
@@ -29,15 +29,14 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def choose(previous: int) -> int:
-    """The previous port (0: there was none) if it is still free, else a new one.
-
-    Raises `EmbeddedError` when none can be found.
-    """
+def choose_port(previous: int) -> int:
+    """Return the previous port (0: none) if it is free, else a new one. Raises `EmbeddedError` if none is free."""
     if previous and is_free(previous):
         return previous
     for _ in range(ATTEMPTS):
-        port = random.randint(LOWEST, HIGHEST)  # noqa: S311  # spreads two clones apart; guards nothing
+        port = random.randint(LOWEST, HIGHEST)  # noqa: S311  # not for security; separates installations on one machine
         if is_free(port):
             return port
-    raise EmbeddedError(f"no free port on 127.0.0.1 between {LOWEST} and {HIGHEST}: stop something that listens there")
+    raise EmbeddedError(
+        f"no free port on 127.0.0.1 between {LOWEST} and {HIGHEST}: stop a program that uses one of them"
+    )

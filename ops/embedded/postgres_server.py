@@ -1,8 +1,8 @@
-"""PostgreSQL in a folder of our own.
+"""The embedded PostgreSQL.
 
-Its one role, `parley`, is superuser there: the server holds nothing but Parley's data, listens on loopback only, and
-the checks need what only a superuser may do (create pg_stat_statements, pgstattuple and amcheck; create and drop
-databases for the tests). On a server that others share, DATABASE_URL names an ordinary role instead.
+Its only role, `parley`, is a superuser: the server holds only Parley's data and listens on loopback, and the checks
+need a superuser (to create pg_stat_statements, pgstattuple and amcheck, and databases for the tests). On a shared
+server, DATABASE_URL should use an ordinary role.
 """
 
 import shutil
@@ -16,17 +16,17 @@ from psycopg2 import sql
 
 from ops.embedded.binaries import Program, find_postgres
 from ops.embedded.errors import EmbeddedError
-from ops.embedded.keys import kept_secret
+from ops.embedded.keys import load_or_create_secret
 from ops.embedded.server import Server, last_line, run_tool
-from ops.embedded.site import explained
+from ops.embedded.site import replace_file, translate_os_errors
 
 EXTENSIONS = ("pg_stat_statements", "pgstattuple", "amcheck")
 ROLE = DATABASE = "parley"
 PASSWORD = "postgres_password"  # noqa: S105  # the name of its file
 
-# For a laptop. Statements and row values stay out of the log: they are what people wrote.
+# Sized for a laptop. Statements and row values are not logged, because they contain users' messages.
 CONFIGURATION = """\
-# Written anew at every start. What ALTER SYSTEM sets (postgresql.auto.conf) wins over this file and is kept.
+# Overwritten at every start. Settings of ALTER SYSTEM (postgresql.auto.conf) take precedence and are kept.
 cluster_name = 'parley'
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -46,7 +46,7 @@ log_line_prefix = '%m [%p] '
 PRELOAD = """\
 shared_preload_libraries = 'pg_stat_statements'
 """
-# Tests ask more different statements than an application does: without the last line, rare ones would be forgotten.
+# The tests run more different statements than the application; the last line keeps the rare ones.
 NOT_DURABLE = """\
 fsync = off
 full_page_writes = off
@@ -59,9 +59,11 @@ def postgres_url(password: str, port: int) -> str:
 
 
 class PostgresServer(Server):
+    """The embedded PostgreSQL."""
+
     name = "postgres"
-    stop_signal = signal.SIGINT  # "fast": clients are cut off, everything is written
-    force_signal = signal.SIGQUIT  # "immediate": recovers from its log at the next start
+    stop_signal = signal.SIGINT  # "fast" shutdown: disconnects clients, writes everything
+    force_signal = signal.SIGQUIT  # "immediate" shutdown: recovery at the next start
 
     _program: Program
 
@@ -73,7 +75,7 @@ class PostgresServer(Server):
         major = self._major_of_data()
         self._program = find_postgres(self.site, major)
         if major is None:
-            self._make_data()
+            self._create_data()
         return self._program.version
 
     def command(self, port: int) -> list[str]:
@@ -81,7 +83,7 @@ class PostgresServer(Server):
         return [str(self._program.folder / "postgres"), "-D", str(self.data), "-p", str(port)]
 
     def is_ready(self, port: int) -> bool:
-        password = kept_secret(self.site, PASSWORD)
+        password = load_or_create_secret(self.site, PASSWORD)
         try:
             connection = psycopg2.connect(
                 host="127.0.0.1", port=port, user=ROLE, password=password, dbname="postgres", connect_timeout=10
@@ -89,7 +91,7 @@ class PostgresServer(Server):
         except psycopg2.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise EmbeddedError(
-                    f"the database in {self.data} was made with another password than the one in "
+                    f"the database in {self.data} has another password than the one in "
                     f"{self.site.home / 'keys' / PASSWORD}: restore that file, or move the data folder away"
                 ) from None
             return False
@@ -101,11 +103,11 @@ class PostgresServer(Server):
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         finally:
             connection.close()
-        self._extend(port, password)
+        self._create_extensions(port, password)
         return True
 
-    def _extend(self, port: int, password: str) -> None:
-        """Install what the checks use, where the programs come with it."""
+    def _create_extensions(self, port: int, password: str) -> None:
+        """Create the extensions that the checks use, if they are available."""
         with closing(
             psycopg2.connect(host="127.0.0.1", port=port, user=ROLE, password=password, dbname=DATABASE)
         ) as connection:
@@ -118,25 +120,25 @@ class PostgresServer(Server):
                 for (name,) in cursor.fetchall():
                     cursor.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
 
-    def last_words(self, log: str) -> str:
+    def failure_reason(self, log: str) -> str:
         return last_line(log, "FATAL:", "PANIC:", "error while loading shared libraries")
 
     def _major_of_data(self) -> int | None:
-        """The major version that made the data folder; None when there is no folder yet."""
-        with explained(self.data):
+        """Return the major version of the data folder, or None if it does not exist."""
+        with translate_os_errors(self.data):
             if not self.data.is_dir() or not any(self.data.iterdir()):
                 return None
             try:
                 return int((self.data / "PG_VERSION").read_text())
             except (FileNotFoundError, ValueError):
                 raise EmbeddedError(
-                    f"{self.data} is not a data folder of PostgreSQL, and not empty: move it away or set PARLEY_HOME"
+                    f"{self.data} is not empty and not a data folder of PostgreSQL: move it away or set PARLEY_HOME"
                 ) from None
 
-    def _make_data(self) -> None:
-        """initdb beside, then rename: an interrupted one is never mistaken for data."""
+    def _create_data(self) -> None:
+        """Run initdb in a draft folder, then rename it, so that an interrupted initdb leaves no data folder."""
         draft = self.data.with_suffix(".new")
-        with explained(self.data):
+        with translate_os_errors(self.data):
             if draft.exists():
                 shutil.rmtree(draft)
             draft.mkdir(mode=0o700)
@@ -144,7 +146,7 @@ class PostgresServer(Server):
             password = draft.with_suffix(".password")
             password.unlink(missing_ok=True)
             password.touch(mode=0o600)
-            password.write_text(kept_secret(self.site, PASSWORD))
+            password.write_text(load_or_create_secret(self.site, PASSWORD))
             self.site.give_to_server(password)
         try:
             done = self._initdb(draft, password)
@@ -152,8 +154,8 @@ class PostgresServer(Server):
             password.unlink()
         if done.returncode != 0:
             reason = last_line(done.stderr, "error:", "FATAL:")
-            raise EmbeddedError(f"PostgreSQL could not make its data folder {draft}: {reason}")
-        with explained(self.data):
+            raise EmbeddedError(f"PostgreSQL could not create its data folder {draft}: {reason}")
+        with translate_os_errors(self.data):
             draft.rename(self.data)
 
     def _initdb(self, folder: Path, password: Path) -> subprocess.CompletedProcess[str]:
@@ -170,7 +172,7 @@ class PostgresServer(Server):
                 seconds=120,
             )
         done = run_tool(self.site, [*command, "--locale=C.UTF-8"], seconds=120)
-        if done.returncode != 0 and "locale" in done.stderr:  # not every system has it
+        if done.returncode != 0 and "locale" in done.stderr:  # not every system has this locale
             done = run_tool(self.site, [*command, "--locale=C"], seconds=120)
         return done
 
@@ -182,8 +184,5 @@ class PostgresServer(Server):
             text += PRELOAD
         if not self.options.durable:
             text += NOT_DURABLE
-        with explained(self.data):
-            path = folder / "postgresql.conf"
-            path.write_text(text)
-            path.chmod(0o600)
-            self.site.give_to_server(path)
+        with translate_os_errors(self.data):
+            replace_file(folder / "postgresql.conf", text, self.site)

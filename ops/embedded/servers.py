@@ -1,12 +1,12 @@
-"""The servers by name."""
+"""Creation of a server by its name."""
 
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.server import Options, Server
 from ops.embedded.site import Site
 
 
-def make_server(name: str, site: Site, options: Options) -> Server:
-    """Only the one that is asked for is imported: its client library is not free."""
+def create_server(name: str, site: Site, options: Options) -> Server:
+    """Return the server `name`. Only its module is imported, because the client libraries are slow to import."""
     if name == "postgres":
         from ops.embedded.postgres_server import PostgresServer
 

@@ -1,1 +1,1 @@
-"""Mending indexes: first a plan, a file that a person reads; then its steps, one at a time."""
+"""Indexes: the checks, the plan that repairs what they find, for an operator to review, and its application."""

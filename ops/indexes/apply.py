@@ -1,4 +1,4 @@
-"""A plan is applied: one step at a time, each looked at again before it begins, and told of before and after."""
+"""Applying a plan: one step at a time, each checked again before it begins, with the state before and after it."""
 
 import enum
 import time
@@ -10,35 +10,39 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import direct_connection, said
+from app.container import current_settings
+from app.database import driver_message, own_session
 from app.repositories.statement import Statement
-from app.services.container import services
-from ops.checks.indexes.steps import Step
-from ops.checks.probe import Probe
-from ops.doctor import probing
-from ops.errors import AnotherRunIsUnderWay
-from ops.findings import CannotJudge
-from ops.indexes.leftovers import Before, left_by, remember
-from ops.indexes.planning import Plan, stands, where
-from ops.indexes.preconditions import disk_suffices, no_old_transaction, quiet_hours, same_database
-from ops.indexes.running import how_far, is_concurrent, run
+from ops.checks.context import CheckContext, open_check_context
+from ops.errors import AlreadyRunning, UnknownState
+from ops.indexes.cleanup import TableIndexes, indexes_left_by, table_indexes
+from ops.indexes.planning import Plan, connected_database, is_still_needed
+from ops.indexes.preconditions import (
+    is_within_hours,
+    require_disk_space,
+    require_no_old_transaction,
+    require_same_database,
+)
+from ops.indexes.statement_run import build_progress, is_concurrent, run_statement
+from ops.indexes.steps import Step
 from ops.levels import Level, worst
-from ops.locks import lock_key
-from ops.progress import Bar, progress
+from ops.runs.locks import lock_key
+from ops.runs.progress import ProgressBar, progress
 
-ALONE = "indexes.work"  # the lock; that of the job indexes.apply is another, which ends with its worker
-LEAST_SECONDS = 60.0  # a CONCURRENTLY statement that is cut off sooner leaves more harm than it found
-CLEANING_SECONDS = 60.0
+# Not that of the job indexes.apply, which ends with its worker: this one lasts as long as a step runs on the server.
+LOCK_NAME = "indexes.work"
+MIN_SECONDS = 60.0  # a CONCURRENTLY statement that is cut off sooner leaves an invalid index for little work
+CLEANUP_SECONDS = 60.0
 
-LOCK = Statement("ops.index_lock", "SELECT pg_try_advisory_lock(%(key)s) AS taken, pg_backend_pid() AS pid")
-SEEN = Statement(
+LOCK = Statement("ops.index_lock", "SELECT pg_try_advisory_lock(%(key)s) AS acquired, pg_backend_pid() AS pid")
+INDEX_STATE = Statement(
     "ops.index_seen",
     """
 SELECT pg_relation_size(c.oid) AS bytes, i.indisvalid AS valid, pg_get_indexdef(c.oid) AS definition,
        pg_indexes_size(i.indrelid) AS table_indexes_bytes
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.oid = to_regclass(%(name)s)""",
 )
-ANALYZED = Statement(
+TABLE_STATE = Statement(
     "ops.table_seen",
     """
 SELECT c.reltuples AS rows, s.n_mod_since_analyze AS changed
@@ -47,10 +51,12 @@ SELECT c.reltuples AS rows, s.n_mod_since_analyze AS changed
 
 
 class Outcome(enum.StrEnum):
+    """The outcome of one step."""
+
     DONE = "done"
     WOULD_BE_DONE = "would be done"  # in a dry run
     NOT_NEEDED = "not needed any more"
-    HELD_BACK = "held back"  # something has to change first
+    HELD_BACK = "held back"  # a precondition is not met
     FAILED = "failed"
 
 
@@ -58,9 +64,12 @@ _LEVELS = {Outcome.HELD_BACK: Level.WARNING, Outcome.FAILED: Level.CRITICAL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaken:
-    """What became of one step. `before` and `after` say of its index, or table, what there was to see; `left_behind`
-    are the invalid indexes that it left and that could not be dropped."""
+class StepResult:
+    """The result of one step.
+
+    `before` and `after` are the state of its index, or of its table where it has none. `cleaned` and `left_behind` are
+    the invalid indexes that a failed step left, dropped and not.
+    """
 
     check: str
     index: str
@@ -76,14 +85,14 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What became of a plan; `level` is critical if a step failed, a warning if one was held back."""
+class ApplyReport:
+    """The results of a plan's steps. `level` is critical if a step failed, a warning if one was held back."""
 
     database: str
     planned_at: datetime
     dry_run: bool
     level: Level
-    steps: tuple[StepTaken, ...]
+    steps: tuple[StepResult, ...]
 
 
 def apply(
@@ -93,161 +102,174 @@ def apply(
     now: bool = False,
     assume_disk: int | None = None,
     dry_run: bool = False,
-) -> Applied:
-    """Apply `plan` within `max_minutes`: what does not fit any more is held back.
+) -> ApplyReport:
+    """Apply `plan`. Steps that do not fit into `max_minutes` are held back.
 
-    `now`: also outside of INDEX_APPLY_HOURS. `assume_disk`: bytes that are free where the database runs, if that cannot
-    be seen from here. `dry_run` looks at everything and changes nothing.
+    `now` ignores INDEX_APPLY_HOURS. `assume_disk` is the free disk space of the database's host in bytes, where it
+    cannot be read from here. `dry_run` checks everything and changes nothing.
 
-    Raises `InvalidInput` for a plan of another database, or too old a one; `CannotJudge` where it may not begin at all;
-    `AnotherRunIsUnderWay`.
+    Raises `InvalidInput` for a plan of another database or one that is too old, `UnknownState` if a precondition of the
+    whole plan is not met, `OwnSessionRequired`, `AlreadyRunning`.
     """
-    settings = services().settings
-    with direct_connection() as work, probing() as probe:
-        same_database(probe, plan)
-        row = LOCK.one(work, {"key": lock_key(ALONE)})
-        if row is None or not row.taken:
-            raise AnotherRunIsUnderWay("Another plan is being applied, or the last step of one; wait for its end.")
+    settings = current_settings()
+    with own_session() as work, open_check_context() as context:
+        require_same_database(context, plan)
+        row = LOCK.one(work, {"key": lock_key(LOCK_NAME)})
+        if row is None or not row.acquired:
+            raise AlreadyRunning("Another plan is being applied, or its last step still runs; wait until it ends.")
         hours = None if now or dry_run else settings.database.index_hours
-        under_way = _Run(work, probe, row.pid, time.monotonic() + 60 * max_minutes, hours, assume_disk, dry_run)
-        under_way.may_begin()
-        taken = tuple(under_way.steps(plan))
-    level = worst(_LEVELS.get(step.outcome, Level.OK) for step in taken)
-    return Applied(database=plan.database.name, planned_at=plan.made_at, dry_run=dry_run, level=level, steps=taken)
+        run = _Run(work, context, row.pid, time.monotonic() + 60 * max_minutes, hours, assume_disk, dry_run)
+        run.require_start_allowed()
+        results = tuple(run.results(plan))
+    level = worst(_LEVELS.get(result.outcome, Level.OK) for result in results)
+    return ApplyReport(
+        database=plan.database.name, planned_at=plan.made_at, dry_run=dry_run, level=level, steps=results
+    )
 
 
 @dataclass
 class _Run:
-    """`work` holds the lock and does the steps, so the lock lasts as long as the work, also when this process does not.
-    `probe` looks."""
+    """One application of a plan.
+
+    `work` holds the lock and runs the steps, so the lock lasts as long as a step runs on the server, even if this
+    process dies. `context` reads.
+    """
 
     work: Connection
-    probe: Probe
+    context: CheckContext
     pid: int
-    until: float
+    deadline: float
     hours: str | None
     assume_disk: int | None
     dry_run: bool
 
-    def may_begin(self) -> None:
-        """Raises `CannotJudge` if nothing may begin at this moment."""
-        here = where(self.probe)
-        if here.is_replica:
-            raise CannotJudge("This is a replica: it takes no changes.", remedy="Apply the plan to the primary")
-        if self.hours is not None and not quiet_hours(self.hours, here.now):
-            raise CannotJudge(
-                f"It is {here.now:%H:%M} UTC, and plans are applied during {self.hours} (INDEX_APPLY_HOURS).",
-                remedy="Wait, or say --now",
+    def require_start_allowed(self) -> None:
+        """Raise `UnknownState` if no step may start now."""
+        database = connected_database(self.context)
+        if database.is_replica:
+            raise UnknownState(
+                "This database is a replica, which is read-only.", remedy="Apply the plan to the primary"
             )
-        no_old_transaction(self.probe, [self.pid])
+        if self.hours is not None and not is_within_hours(self.hours, database.now):
+            raise UnknownState(
+                f"It is {database.now:%H:%M} UTC, and plans are applied during {self.hours} (INDEX_APPLY_HOURS).",
+                remedy="Wait, or use --now",
+            )
+        require_no_old_transaction(self.context, [self.pid])
 
-    def steps(self, plan: Plan) -> Iterator[StepTaken]:
-        stopped: str | None = None
+    def results(self, plan: Plan) -> Iterator[StepResult]:
+        """Run the steps and yield their results; after a fatal failure the rest is held back."""
+        stop_reason: str | None = None
         with progress("Applying the plan", total=len(plan.steps)) as bar:
             for step in plan.steps:
                 bar.advance(0, note=step.index or step.table)
-                if stopped is None:
-                    taken, stopped = self._step(step, bar)
+                if stop_reason is None:
+                    result, stop_reason = self._run_step(step, bar)
                 else:
-                    taken = _told(step, Outcome.HELD_BACK, stopped)
+                    result = _result(step, Outcome.HELD_BACK, stop_reason)
                 bar.advance()
-                yield taken
+                yield result
 
-    def _step(self, step: Step, bar: Bar) -> tuple[StepTaken, str | None]:
-        """What became of it, and why no other may follow, if that is so."""
+    def _run_step(self, step: Step, bar: ProgressBar) -> tuple[StepResult, str | None]:
+        """Return the result, and the reason to stop after this step, if there is one."""
         try:
-            if not stands(self.probe, step):
-                return _told(step, Outcome.NOT_NEEDED, "the check would not plan this any more"), None
-            left = self.until - time.monotonic()
-            if left < LEAST_SECONDS or left < 60 * step.minutes:
-                return _told(step, Outcome.HELD_BACK, f"{max(left, 0) / 60:.0f} minutes are left for it"), None
-            self.may_begin()
-            disk_suffices(self.probe, step, self.assume_disk)
+            if not is_still_needed(self.context, step):
+                return _result(step, Outcome.NOT_NEEDED, "the check does not report the problem any more"), None
+            left = self.deadline - time.monotonic()
+            if left < MIN_SECONDS or left < 60 * step.minutes:
+                return _result(step, Outcome.HELD_BACK, f"{max(left, 0) / 60:.0f} minutes are left for it"), None
+            self.require_start_allowed()
+            require_disk_space(self.context, step, self.assume_disk)
             if self.dry_run:
-                return _told(step, Outcome.WOULD_BE_DONE, before=self._seen(step)), None
-            return self._do(step, bar)
-        except CannotJudge as error:
-            return _told(step, Outcome.HELD_BACK, f"{error.reason} {error.remedy or ''}".strip()), None
+                return _result(step, Outcome.WOULD_BE_DONE, before=self._state(step)), None
+            return self._execute(step, bar)
+        except UnknownState as error:
+            return _result(step, Outcome.HELD_BACK, f"{error.reason} {error.remedy or ''}".strip()), None
         except SQLAlchemyError as error:
-            return _told(step, Outcome.HELD_BACK, f"it could not be looked at: {said(error)}"), _away(error)
+            result = _result(step, Outcome.HELD_BACK, f"it could not be checked: {driver_message(error)}")
+            return result, _connection_lost(error)
 
-    def _do(self, step: Step, bar: Bar) -> tuple[StepTaken, str | None]:
-        seen, before, started = self._seen(step), remember(self.probe, step), time.monotonic()
+    def _execute(self, step: Step, bar: ProgressBar) -> tuple[StepResult, str | None]:
+        state, indexes, started = self._state(step), table_indexes(self.context, step), time.monotonic()
         try:
-            failure, stop = self._statements(step, bar)
-        except Exception:  # such as a job's time that is over
-            self._clean(step, before)
+            failure, stop_reason = self._run_statements(step, bar)
+        except Exception:  # such as the time limit of the job
+            self._clean_up(step, indexes)
             raise
-        cleaned, left = self._clean(step, before) if failure else ((), ())
-        taken = _told(
+        cleaned, left = self._clean_up(step, indexes) if failure else ((), ())
+        result = _result(
             step,
             Outcome.FAILED if failure else Outcome.DONE,
             failure,
             seconds=round(time.monotonic() - started, 1),
-            before=seen,
-            after=self._seen(step),
+            before=state,
+            after=self._state(step),
             cleaned=cleaned,
             left_behind=left,
         )
-        return taken, stop
+        return result, stop_reason
 
-    def _statements(self, step: Step, bar: Bar) -> tuple[str | None, str | None]:
-        """Why it failed, and why no other may follow."""
+    def _run_statements(self, step: Step, bar: ProgressBar) -> tuple[str | None, str | None]:
+        """Return the reason of a failure, and the reason to stop after it."""
         for sql in step.sql:
-            left = self.until - time.monotonic()
-            if left < LEAST_SECONDS and is_concurrent(sql):
+            left = self.deadline - time.monotonic()
+            if left < MIN_SECONDS and is_concurrent(sql):
                 return f"no time was left for: {sql}", None
             try:
-                ended = run(self.work, sql, seconds=left, tick=lambda: self._tell(step, bar))
+                run = run_statement(self.work, sql, seconds=left, tick=lambda: self._show_progress(step, bar))
             except KeyboardInterrupt:
                 return "it was interrupted", "the run was interrupted"
-            if ended.lost:
-                self.work.invalidate()  # else closing it would fail, too
-                return ended.error, "the session was lost"
-            if ended.error is not None:
-                return ended.error, None
+            if run.lost:
+                self.work.invalidate()  # closing a broken connection would fail
+                return run.error, "the session was lost"
+            if run.error is not None:
+                return run.error, None
         return None, None
 
-    def _tell(self, step: Step, bar: Bar) -> None:
+    def _show_progress(self, step: Step, bar: ProgressBar) -> None:
         try:
-            bar.advance(0, note=f"{step.index}: {how_far(self.probe.connection, self.pid)}")
+            bar.advance(0, note=f"{step.index}: {build_progress(self.context.connection, self.pid)}")
         except SQLAlchemyError:
-            bar.advance(0, note=f"{step.index}: how far it is cannot be seen")
+            bar.advance(0, note=f"{step.index}: progress unknown")
 
-    def _clean(self, step: Step, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What it left behind and was dropped, and what could not be: without our session we have no lock either."""
+    def _clean_up(self, step: Step, before: TableIndexes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Drop the invalid indexes of a failed step. Returns those dropped and those left.
+
+        Nothing is dropped if the session is lost, because the lock is lost with it.
+        """
         cleaned, left = list[str](), list[str]()
         try:
-            for index in left_by(self.probe, step, before):
+            for index in indexes_left_by(self.context, step, before):
                 sql, failed = f"DROP INDEX CONCURRENTLY {index.sql_name}", self.work.invalidated
                 if not failed:
-                    failed = run(self.work, sql, seconds=CLEANING_SECONDS, tick=lambda: None).error is not None
+                    run = run_statement(self.work, sql, seconds=CLEANUP_SECONDS, tick=lambda: None)
+                    failed = run.error is not None
                 (left if failed else cleaned).append(index.sql_name)
-        except (SQLAlchemyError, CannotJudge):
-            left.append("unknown; flask ops index check will tell")
+        except (SQLAlchemyError, UnknownState):
+            left.append("unknown: see flask ops index check")
         return tuple(cleaned), tuple(left)
 
-    def _seen(self, step: Step) -> dict[str, Any]:
-        """What there is to see of its index, or of its table where it has none; nothing where it is not there."""
-        statement, name = (SEEN, step.index) if step.index else (ANALYZED, step.table)
+    def _state(self, step: Step) -> dict[str, Any]:
+        """Read the state of the step's index, or of its table where it has none; empty if that does not exist."""
+        statement, name = (INDEX_STATE, step.index) if step.index else (TABLE_STATE, step.table)
         try:
-            row = statement.one(self.probe.connection, {"name": name})
-        except (SQLAlchemyError, CannotJudge):
+            row = statement.one(self.context.connection, {"name": name})
+        except (SQLAlchemyError, UnknownState):
             return {}
         return dict(row._mapping) if row is not None else {}
 
 
-def _told(step: Step, outcome: Outcome, reason: str | None = None, **more: Any) -> StepTaken:
-    return StepTaken(
+def _result(step: Step, outcome: Outcome, reason: str | None = None, **fields: Any) -> StepResult:
+    return StepResult(
         check=step.check,
         index=step.index or step.table,
         sql=step.sql,
         outcome=outcome,
         reason=reason,
         undo=step.undo,
-        **more,
+        **fields,
     )
 
 
-def _away(error: SQLAlchemyError) -> str | None:
-    return "the database is away" if getattr(error, "connection_invalidated", False) else None
+def _connection_lost(error: SQLAlchemyError) -> str | None:
+    return "the connection to the database was lost" if getattr(error, "connection_invalidated", False) else None

@@ -1,38 +1,39 @@
-"""What would mend the findings of the index doctor, put in order: what is broken first, what is to go last."""
+"""The plan: the steps that repair what the index checks find, in order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Annotated
 
 from sqlalchemy.exc import DBAPIError
 
-from app.database import said
+from app.database import driver_message
 from app.repositories.statement import Statement
-from ops.checks import statistics
-from ops.checks.indexes import bloat, corruption, expected, foreign_keys, overlap, unused, validity
-from ops.checks.indexes.cases import Case
-from ops.checks.indexes.reading import Reading, read
-from ops.checks.indexes.steps import Step
-from ops.checks.probe import Probe
-from ops.findings import CannotJudge
+from ops.checks.context import CheckContext
+from ops.errors import UnknownState
+from ops.indexes.checks import bloat, corruption, expected, foreign_keys, overlap, statistics, unused, validity
+from ops.indexes.findings import IndexFinding
+from ops.indexes.snapshot import IndexSnapshot, read_indexes
+from ops.indexes.steps import Step
 from ops.levels import Level
-from ops.progress import progress
+from ops.runs.progress import progress
 
-Cases = Callable[[Probe, Reading], Iterable[Case]]
+Source = Callable[[CheckContext, IndexSnapshot], Iterable[IndexFinding]]
 
-# In this order they are planned: what makes searches wrong, what is missing, what is slow, what is too much.
-SOURCES: dict[str, Cases] = {
-    corruption.CHECK: corruption.cases,
-    validity.CHECK: validity.cases,
-    expected.CHECK: expected.cases,
-    foreign_keys.CHECK: foreign_keys.cases,
-    statistics.CHECK: lambda probe, reading: statistics.cases(probe),
-    bloat.CHECK: bloat.cases,
-    overlap.DUPLICATE: lambda probe, reading: overlap.duplicates(reading),
-    overlap.REDUNDANT: lambda probe, reading: overlap.prefixes(reading),
-    unused.CHECK: unused.cases,
+# In the order of the plan: corrupt, invalid and missing indexes, then slow ones, then needless ones.
+SOURCES: dict[str, Source] = {
+    corruption.CHECK: corruption.index_findings,
+    validity.CHECK: validity.index_findings,
+    expected.CHECK: expected.index_findings,
+    foreign_keys.CHECK: foreign_keys.index_findings,
+    statistics.CHECK: lambda context, snapshot: statistics.index_findings(context),
+    bloat.CHECK: bloat.index_findings,
+    overlap.DUPLICATE: lambda context, snapshot: overlap.duplicate_findings(snapshot),
+    overlap.REDUNDANT: lambda context, snapshot: overlap.redundant_findings(snapshot),
+    unused.CHECK: unused.index_findings,
 }
-_ONE_INDEX = (corruption.CHECK, bloat.CHECK)  # these look at each index by itself, and read it
+_ONE_INDEX = (corruption.CHECK, bloat.CHECK)  # these checks read each index by itself, which takes long
+UNKNOWN = "its state is unknown"
 
 IDENTITY = Statement(
     "ops.database_identity",
@@ -45,36 +46,36 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system, d.da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """Which database a plan is for: the server's own number, the name, and the name's oid, which a new one changes."""
+    """The identity of a database."""
 
-    system: str
-    name: str
-    oid: int
+    system: Annotated[str, "System identifier of the server."]
+    name: Annotated[str, "Name of the database."]
+    oid: Annotated[int, "Its oid, which differs for a new database of the same name."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A finding that a plan does not mend, and why."""
+    """A finding that the plan does not repair."""
 
-    check: str
-    what: str
-    why: str
+    check: Annotated[str, "Name of the check."]
+    message: Annotated[str, "The finding."]
+    reason: Annotated[str, "Why it is not repaired."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps in the order in which they are applied. `made_at` is by the database's clock, `version` as 180006."""
+    """A plan for the repair of indexes."""
 
-    made_at: datetime
-    database: Database
-    version: int
-    steps: tuple[Step, ...]
-    left_out: tuple[LeftOut, ...]
+    made_at: Annotated[datetime, "When it was made, by the database's clock."]
+    database: Annotated[Database, "The database that it was made for."]
+    version: Annotated[int, "Version number of the server, such as 180006."]
+    steps: Annotated[tuple[Step, ...], "Steps in the order in which they are applied."]
+    left_out: Annotated[tuple[LeftOut, ...], "Findings that the plan does not repair."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
-    """Where we are: `now` by its clock, `version` of its server as 180006. A replica takes no changes."""
+class ConnectedDatabase:
+    """The database of a connection, with its time `now` and its server's version, such as 180006."""
 
     database: Database
     version: int
@@ -82,90 +83,96 @@ class Here:
     is_replica: bool
 
 
-def where(probe: Probe) -> Here:
-    """Which database this is."""
-    (row,) = IDENTITY.all(probe.connection, {})
+def connected_database(context: CheckContext) -> ConnectedDatabase:
+    """Read which database the context is connected to."""
+    (row,) = IDENTITY.all(context.connection, {})
     database = Database(system=row.system, name=row.name, oid=row.oid)
-    return Here(database=database, version=row.version, now=row.now, is_replica=row.is_replica)
+    return ConnectedDatabase(database=database, version=row.version, now=row.now, is_replica=row.is_replica)
 
 
-def make_plan(probe: Probe, *, only: Sequence[str] = (), all_tables: bool = False) -> Plan:
-    """Plan what the checks suggest, or those in `only` (ids of `SOURCES`). On our own tables, unless `all_tables`.
+def make_plan(context: CheckContext, *, only: Sequence[str] = (), all_tables: bool = False) -> Plan:
+    """Plan the repairs of all checks in `SOURCES`, or of those in `only`. Without `all_tables`, only Parley's tables.
 
-    A check that cannot judge is named in `left_out`, and so is what only a person can decide.
+    Findings that need an operator's decision, and checks that cannot determine the state, are in `left_out`.
     """
-    here = where(probe)
-    reading, found, left_out = read(probe), list[Step](), list[LeftOut]()
-    for finding in reading.unread():
-        left_out.append(LeftOut(check="indexes", what=finding.what, why="it could not be judged"))
-    chosen = [check for check in SOURCES if check in only or not only]
-    with progress("Planning", total=len(chosen)) as bar:
-        for check in chosen:
+    connected = connected_database(context)
+    snapshot, planned, left_out = read_indexes(context), list[Step](), list[LeftOut]()
+    for unreadable in snapshot.unreadable():
+        left_out.append(LeftOut(check="indexes", message=unreadable.message, reason=UNKNOWN))
+    checks = [check for check in SOURCES if check in only or not only]
+    with progress("Planning", total=len(checks)) as bar:
+        for check in checks:
             bar.advance(0, note=check)
-            for case in _cases(probe, reading, check):
-                if isinstance(case, LeftOut):
-                    left_out.append(case)
-                elif case.step is None:
-                    why = "it could not be judged" if case.finding.level is Level.UNKNOWN else "a person has to decide"
-                    left_out.append(LeftOut(check=check, what=case.finding.what, why=why))
+            for finding in _findings(context, snapshot, check):
+                if isinstance(finding, LeftOut):
+                    left_out.append(finding)
+                elif finding.step is None:
+                    reason = UNKNOWN if finding.finding.level is Level.UNKNOWN else "an operator has to decide"
+                    left_out.append(LeftOut(check=check, message=finding.finding.message, reason=reason))
                 else:
-                    found.append(case.step)
+                    planned.append(finding.step)
             bar.advance()
-    steps = list(_settled(found, all_tables, left_out))
+    steps = tuple(_without_conflicts(planned, all_tables, left_out))
     return Plan(
-        made_at=here.now,
-        database=here.database,
-        version=here.version,
-        steps=tuple(steps),
+        made_at=connected.now,
+        database=connected.database,
+        version=connected.version,
+        steps=steps,
         left_out=tuple(left_out),
     )
 
 
-def stands(probe: Probe, step: Step) -> bool:
-    """Whether the finding that `step` mends is still there: the same check would plan the same statements.
+def is_still_needed(context: CheckContext, step: Step) -> bool:
+    """Return whether the check of `step` would plan the same statements again.
 
-    Raises `CannotJudge` where the check cannot tell any more.
+    Raises `UnknownState` if the check cannot determine that.
     """
-    reading = read(probe)
-    if step.table in reading.locked:
-        raise CannotJudge(f"A session holds {step.table} locked, or waits to.", remedy="flask ops locks")
+    snapshot = read_indexes(context)
+    if step.table in snapshot.locked:
+        raise UnknownState(
+            f"A session holds an exclusive lock on {step.table}, or waits for one.", remedy="flask ops locks"
+        )
     if step.check in _ONE_INDEX:
-        reading = replace(reading, indexes=tuple(each for each in reading.indexes if each.sql_name == step.index))
-    cases = SOURCES[step.check](probe, reading) if step.check in SOURCES else ()
-    return any(case.step is not None and case.step.identity == step.identity for case in cases)
+        indexes = tuple(index for index in snapshot.indexes if index.sql_name == step.index)
+        snapshot = replace(snapshot, indexes=indexes)
+    findings = SOURCES[step.check](context, snapshot) if step.check in SOURCES else ()
+    return any(finding.step is not None and finding.step.identity == step.identity for finding in findings)
 
 
-def _cases(probe: Probe, reading: Reading, check: str) -> Iterator[Case | LeftOut]:
+def _findings(context: CheckContext, snapshot: IndexSnapshot, check: str) -> Iterator[IndexFinding | LeftOut]:
     try:
-        yield from SOURCES[check](probe, reading)
-    except CannotJudge as error:
-        yield LeftOut(check=check, what=error.reason, why=f"it could not be judged; {error.remedy}")
+        yield from SOURCES[check](context, snapshot)
+    except UnknownState as error:
+        yield LeftOut(check=check, message=error.reason, reason=f"{UNKNOWN}; {error.remedy}")
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        yield LeftOut(check=check, what=f"PostgreSQL answered: {said(error)}", why="it could not be judged")
+        yield LeftOut(check=check, message=f"PostgreSQL reported: {driver_message(error)}", reason=UNKNOWN)
 
 
-def _settled(found: list[Step], all_tables: bool, left_out: list[LeftOut]) -> Iterator[Step]:
-    """Each index once, nothing that another step makes needless, and never both of two indexes that do one work."""
-    going = {step.index for step in found if step.drops}
-    made = {step.table for step in found if step.builds and step.check in (expected.CHECK, validity.CHECK)}
-    done: set[tuple[str, ...]] = set()
-    for step in found:
-        if step.sql in done:
+def _without_conflicts(planned: list[Step], all_tables: bool, left_out: list[LeftOut]) -> Iterator[Step]:
+    """Yield each step once, without those that another step makes needless or that would drop both of two twins.
+
+    Appends the other steps to `left_out`.
+    """
+    dropped = {step.index for step in planned if step.drops}
+    built_on = {step.table for step in planned if step.builds and step.check in (expected.CHECK, validity.CHECK)}
+    yielded: set[tuple[str, ...]] = set()
+    for step in planned:
+        if step.sql in yielded:
             continue
-        if not step.ours and not all_tables:
-            why = "its table is not one of Parley's; --all-tables plans it too"
-        elif not step.owned:
-            why = "this role does not own the table: as its owner, or a superuser"
-        elif step.relies_on in going:
-            why = f"{step.relies_on} is to go as well; plan again afterwards"
-        elif step.index in going and not step.drops:
-            why = "it is to be dropped"
-        elif step.check == foreign_keys.CHECK and step.table in made:
-            why = "an index that this plan builds may serve it; plan again afterwards"
+        if not step.is_parley_table and not all_tables:
+            reason = "its table is not one of Parley's; plan it with --all-tables"
+        elif not step.is_owner:
+            reason = "this role does not own the table; plan as its owner or as a superuser"
+        elif step.relies_on in dropped:
+            reason = f"{step.relies_on} is dropped as well; plan again afterwards"
+        elif step.index in dropped and not step.drops:
+            reason = "it is dropped by another step"
+        elif step.check == foreign_keys.CHECK and step.table in built_on:
+            reason = "an index that this plan builds may support it; plan again afterwards"
         else:
-            done.add(step.sql)
+            yielded.add(step.sql)
             yield step
             continue
-        left_out.append(LeftOut(check=step.check, what=step.why, why=why))
+        left_out.append(LeftOut(check=step.check, message=step.reason, reason=reason))

@@ -1,33 +1,37 @@
-"""Start what is needed, migrate, run the Procfile, and leave nothing behind.
+"""Start the embedded servers, migrate the database, run the Procfile, and stop everything at the end.
 
     python -m ops.up
 
-The exit code is 0 after Ctrl-C or SIGTERM, and 1 when something could not be started or ended by itself; then one line
-on standard error says what. Ctrl-C a second time does not wait for what is under way.
+The exit code is 0 after Ctrl-C or SIGTERM. It is 1 if something could not be started or ended by itself; one line on
+standard error then says what. A second Ctrl-C kills the processes without a grace time.
 """
 
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
 from app.config import Settings, load_settings
 from app.errors import ParleyError
-from ops.embedded.parent_death import dying_with_parent
+from ops.embedded.parent_death import signal_on_parent_death
 from ops.up.address import Address
-from ops.up.environment import migrate, prepare_environment
-from ops.up.processes import Processes, prepare_forking
+from ops.up.environment import lease_servers, migrate, prepare_environment
+from ops.up.processes import ProcessManager, use_fork
+from ops.up.server_monitor import monitored
+from ops.up.steps import step
 from ops.up.welcome import welcome
 
 PROCFILE = Path("Procfile")
-STOP_MARGIN = 5.0  # seconds beyond the web server's own grace before a process is killed
+STOP_MARGIN = 5.0  # seconds after the web server's grace time, before a process is killed
 
 
 def main() -> int:
+    """Run and return the exit code."""
     _end_with_make()
-    prepare_forking()
+    use_fork()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -41,24 +45,29 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Run the platform until it is told to stop. Raises `ParleyError` when it cannot be started."""
+    """Run Parley until a signal stops it. Raises `ParleyError` if it cannot be started."""
+    begin = time.monotonic()
     address = Address(settings.server.host, settings.server.port)
     address.check_free()
-    with ExitStack() as servers:  # stopped in the reverse order: after the processes Redis, then PostgreSQL
-        environment = prepare_environment(settings, servers)
-        _say("Bringing the database up to date ...")
-        migrate(environment)
-        processes = Processes(grace_seconds=settings.server.grace_seconds + STOP_MARGIN)
+    with ExitStack() as servers:  # stopped in reverse order: the processes, Redis, PostgreSQL
+        leases = lease_servers(settings, servers)
+        environment = prepare_environment(settings, leases)
+        with step("Migrating the database", sys.stdout):
+            migrate(environment)
+        servers.enter_context(address.recorded(settings.server.home))
+        processes = ProcessManager(grace_seconds=settings.server.grace_seconds + STOP_MARGIN)
         processes.add_procfile(PROCFILE, environment)
 
         def greet() -> None:
-            if address.await_healthy(processes.stopping):
-                _say(welcome(address.url))
+            if address.wait_until_healthy(processes.stopping):
+                _print(welcome(address.url, seconds=time.monotonic() - begin))
 
-        died = processes.run(greet)
-    if died:
-        sys.stderr.write(f"parley: {died}; the lines above say why\n")
-    return 1 if died else 0
+        _print("Starting the web server, the worker and beat ...")
+        with monitored(list(leases.values()), processes.report):
+            failure = processes.run(greet)
+    if failure:
+        sys.stderr.write(f"parley: {failure}; the lines above say why\n")
+    return 1 if failure else 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -66,13 +75,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _end_with_make() -> None:
-    """A killed `make` must take us along; a shell that we were started from by hand need not."""
+    """End this process when `make` is killed. A shell that started it directly may end before."""
     if "MAKELEVEL" in os.environ:
-        dying_with_parent(signal.SIGTERM, parent=os.getppid())()
+        signal_on_parent_death(signal.SIGTERM, parent=os.getppid())()
 
 
-def _say(text: str) -> None:
-    with suppress(OSError):  # nobody may be listening any more
+def _print(text: str) -> None:
+    with suppress(OSError):  # the terminal may be closed
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 

@@ -1,11 +1,13 @@
-"""The processes of the Procfile, run by honcho, with what it leaves open.
+"""The processes of the Procfile, run by honcho, with restarts and clean stops.
 
-Nothing outlives a kill -9 of this process (Linux): each link of the chain, from us to honcho's relay to the command,
-has the kernel signal it when the one above it ends. What is under way when a stop is asked for gets a grace time. A
-process that ends by itself is named, and started again if it had come up: the others go on. One that had not, or that
-ends again and again, stops all of them. honcho's own loop does none of this, so it is replaced; the rest of it is used.
+No process outlives a SIGKILL of this one (Linux): this process, honcho's relay and the command form a chain, in which
+the kernel signals each process when its parent ends. A stop has a grace time. A process that ends by itself is reported
+and restarted, after a pause if it keeps ending; the others continue. Only the web server stops everything, if its first
+start fails: then a setting or the address is wrong, and its last lines say so. honcho's own main loop does none of
+this, so it is replaced; the rest of honcho is used.
 """
 
+import errno
 import multiprocessing
 import os
 import queue
@@ -14,162 +16,183 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from honcho.environ import parse_procfile
 from honcho.manager import Manager
+from honcho.printer import Message
 from honcho.process import Popen, Process
 
 from app.errors import SettingsError
-from ops.embedded.parent_death import dying_with_parent
+from ops.embedded.parent_death import signal_on_parent_death
+from ops.up.restarts import STEADY_SECONDS, RestartPauses
 
 GRACE_SECONDS = 30.0
 POLL = 0.1
-STEADY_SECONDS = 10.0  # after its start: who ends sooner would only end again
-RESTARTS = 3  # of one process within RESTART_SECONDS
-RESTART_SECONDS = 60.0
+WEB = "web"  # the process without which the others are not needed
+OUTPUT_LOST = (errno.EPIPE, errno.EIO, errno.EBADF)  # the reading program or the terminal is gone
 
 
-class DyingPopen(Popen):  # type: ignore[misc]  # honcho comes without types
-    """The command: asked to end when the relay above it is gone."""
+class CommandPopen(Popen):  # type: ignore[misc]  # honcho has no types
+    """A command that gets SIGTERM when its relay ends."""
 
     def __init__(self, command: str, **options: Any) -> None:
-        super().__init__(command, preexec_fn=dying_with_parent(signal.SIGTERM), **options)
+        super().__init__(command, preexec_fn=signal_on_parent_death(signal.SIGTERM), **options)
 
 
 class Relay(Process):  # type: ignore[misc]
-    """honcho's process between us and a command: it reads the command's output, and dies with us."""
+    """honcho's process that reads the output of a command. It is killed when this process ends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._child_ctor = DyingPopen
-        self.die_with_us = dying_with_parent(signal.SIGKILL)
+        self._child_ctor = CommandPopen
+        self.request_signal = signal_on_parent_death(signal.SIGKILL)
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
-        self.die_with_us()
+        self.request_signal()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _heed_not)  # not "ignore", which the command would inherit
+            signal.signal(number, _do_nothing)  # not SIG_IGN, which the command would inherit
         super().run(events, ignore_signals)
 
 
-class Processes(Manager):  # type: ignore[misc]
-    """All processes of a Procfile. `stopping` is set once they are being stopped."""
+class ProcessManager(Manager):  # type: ignore[misc]
+    """The processes of a Procfile. `stopping` is set when they are being stopped."""
 
     def __init__(self, *, grace_seconds: float = GRACE_SECONDS, steady_seconds: float = STEADY_SECONDS) -> None:
         super().__init__()
         self._process_ctor = Relay
         self._grace, self._steady = grace_seconds, steady_seconds
-        self._starts: dict[str, list[float]] = {}
-        self._asked = 0
+        self._pauses: dict[str, RestartPauses] = {}
+        self._stop_requests = 0
         self.stopping = threading.Event()
 
     def add_procfile(self, path: Path, environment: Mapping[str, str]) -> None:
-        """Raises `SettingsError` when the file is missing or names no process."""
+        """Add the processes of the file. Raises `SettingsError` if it is missing or has none."""
         try:
-            found = parse_procfile(path.read_text()).processes
+            commands = parse_procfile(path.read_text()).processes
         except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}; run this in the project's folder") from None
-        if not found:
-            raise SettingsError(f"{path} names no process: a line looks like `web: exec command`")
-        for name, command in found.items():
+            raise SettingsError(f"{path}: {error.strerror}; run this command in the project's folder") from None
+        if not commands:
+            raise SettingsError(f"{path} contains no process: add a line such as `web: exec command`")
+        for name, command in commands.items():
             self.add_process(name, command, env=dict(environment))
 
     def run(self, when_started: Callable[[], None]) -> str | None:
-        """Run them all until a signal or the end of one that is not started again, then stop all of them.
+        """Run all processes until a signal, or until the first start of the web server fails; then stop all of them.
 
-        `when_started` is called in a thread of its own. Returns None after a signal, else a clause that says which
-        process ended by itself and how. A second signal ends the grace time.
+        `when_started` is called in a separate thread. Returns None after a signal, else a clause that says how the web
+        server ended. A second signal ends the grace time.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request_stop)
         self._start()
-        self._starts = {name: [time.monotonic()] for name in self._processes}
+        self._pauses = {name: RestartPauses(time.monotonic(), self._steady) for name in self._processes}
         threading.Thread(target=when_started, daemon=True).start()
-        died: str | None = None
-        while not self._all_stopped():
-            self._take_event()
-            if not self._asked and died is None:
-                died = self._who_died()
-            if self._asked or died:
+        failure: str | None = None
+        while not (self.stopping.is_set() and self._all_stopped()):
+            self._handle_event()
+            if not self._stop_requests and failure is None:
+                failure = self._restart_ended()
+            if self._stop_requests or failure:
                 self._stop_all()
-        while self._take_event():
+        while self._handle_event():
             pass  # the last lines of output
-        return died
+        return failure
 
-    def _ask(self, *_: object) -> None:
-        self._asked += 1
+    def report(self, text: str) -> None:
+        """Print a line beside those of the processes. Any thread may call it."""
+        self.events.put(Message("line", text, datetime.now(), "system", None))  # noqa: DTZ005  # honcho prints local time
 
-    def _take_event(self) -> bool:
-        """Show a line or note a start or end. False when nothing happened for a moment."""
+    def _request_stop(self, *_: object) -> None:
+        self._stop_requests += 1
+
+    def _handle_event(self) -> bool:
+        """Print a line, or record a start or end. Returns False if there was no event for a moment."""
         try:
             event = self.events.get(timeout=POLL)
         except queue.Empty:
-            self._note_lost_relays()
+            self._record_lost_relays()
             return False
         if event.type == "line":
-            try:
-                self._printer.write(event)
-            except OSError:  # the terminal is gone, or the program that read our output
-                self._printer.output = Path(os.devnull).open("w")  # noqa: SIM115  # open as long as we are
-                self._ask()
+            self._print(event)
         else:
             self._processes[event.name] |= event.data  # pid or returncode
         return True
 
-    def _note_lost_relays(self) -> None:
-        for known in self._processes.values():
-            if known.get("returncode") is None and not known["process"].is_alive():
-                known["returncode"], known["lost"] = known["process"].exitcode, True
+    def _print(self, event: Any) -> None:
+        """Print a line. A lost reader stops all processes; a full disk under the output only loses the line."""
+        try:
+            self._printer.write(event)
+        except OSError as error:
+            if error.errno in OUTPUT_LOST:
+                self._printer.output = Path(os.devnull).open("w")  # noqa: SIM115  # open until the end
+                self._request_stop()
 
-    def _who_died(self) -> str | None:
-        for name, known in self._processes.items():
-            code = known.get("returncode")
+    def _record_lost_relays(self) -> None:
+        """Record the end of a process whose relay was killed, once the kernel's SIGTERM or our SIGKILL has ended it."""
+        for entry in self._processes.values():
+            if entry.get("returncode") is not None or entry["process"].is_alive():
+                continue
+            pid = entry.get("pid")
+            if pid is None or not psutil.pid_exists(pid):
+                entry["returncode"] = entry["process"].exitcode
+            elif time.monotonic() > entry.setdefault("kill_at", time.monotonic() + self._grace):
+                self._procmgr.kill(pid)
+
+    def _restart_ended(self) -> str | None:
+        """Restart processes that ended by themselves, each after its pause.
+
+        Returns a clause about the web server if its first start failed.
+        """
+        now = time.monotonic()
+        for name, entry in self._processes.items():
+            code = entry.get("returncode")
             if code is None:
                 continue
-            how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-            clause = f"{name} ended by itself ({how})"
-            if not self._may_start_again(name):
-                return clause
-            self._system_print(f"{clause} and is started again\n")
-            self._start_again(name)
+            if "restart_at" not in entry:
+                clause = f"{name} ended by itself ({_outcome(code)})"
+                pause = self._pauses[name].pause_after_end(now)
+                if name == WEB and not self._pauses[name].steady_once:
+                    return clause
+                self.report(f"{clause}; restart {f'in {pause:.0f} s' if pause else 'now'}")
+                entry["restart_at"] = now + pause
+            if now >= entry["restart_at"]:
+                self._restart(name)
         return None
 
-    def _may_start_again(self, name: str) -> bool:
-        """Not where our own relay was lost: its command may still be ending."""
-        now, starts = time.monotonic(), self._starts[name]
-        lately = [start for start in starts[1:] if now - start < RESTART_SECONDS]
-        lost = self._processes[name].get("lost", False)
-        return not lost and now - starts[-1] >= self._steady and len(lately) < RESTARTS
-
-    def _start_again(self, name: str) -> None:
-        known = self._processes[name]
-        known["process"].join(self._grace)  # it has said that its command has ended, and ends itself
-        relay = multiprocessing.Process(name=name, target=known["obj"].run, args=(self.events, True))
-        self._processes[name] = {"obj": known["obj"], "process": relay}
+    def _restart(self, name: str) -> None:
+        entry = self._processes[name]
+        entry["process"].join(self._grace)  # the relay ends after it has reported the end of its command
+        relay = multiprocessing.Process(name=name, target=entry["obj"].run, args=(self.events, True))
+        self._processes[name] = {"obj": entry["obj"], "process": relay}
         relay.start()
-        self._starts[name].append(time.monotonic())
+        self._pauses[name].started_at = time.monotonic()
 
     def _stop_all(self) -> None:
-        """Ask each to end, once; after the grace time, or when asked again, insist."""
+        """Send SIGTERM to each process once; after the grace time or a second request, SIGKILL."""
         if not self.stopping.is_set():
             self.stopping.set()
             self._deadline = time.monotonic() + self._grace
-        force = self._asked > 1 or time.monotonic() > self._deadline
-        for known in self._processes.values():
-            wanted = "kill" if force else "terminate"
-            if known.get("returncode") is None and "pid" in known and known.get("told") != wanted:
-                known["told"] = wanted
-                getattr(self._procmgr, wanted)(known["pid"])
+        force = self._stop_requests > 1 or time.monotonic() > self._deadline
+        for entry in self._processes.values():
+            action = "kill" if force else "terminate"
+            if entry.get("returncode") is None and "pid" in entry and entry.get("sent") != action:
+                entry["sent"] = action
+                getattr(self._procmgr, action)(entry["pid"])
 
 
-def _heed_not(*_: object) -> None:
-    """A signal handler that does nothing."""
+def _outcome(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
 
 
-def prepare_forking() -> None:
-    """Make honcho's relays forks of this very process, whose end they then notice, whatever Python's default is."""
-    import multiprocessing
+def _do_nothing(*_: object) -> None:
+    """Ignore a signal."""
 
+
+def use_fork() -> None:
+    """Let honcho fork its relays from this process, so that the kernel can signal them when it ends (Linux)."""
     if sys.platform == "linux":
         multiprocessing.set_start_method("fork", force=True)

@@ -1,9 +1,9 @@
-"""What a person who has just started Parley wants to know."""
+"""The text that `make up` prints after the start."""
 
 TEXT = """
-Parley is running at {url} (Ctrl-C stops it).
+Parley is running at {url} after {seconds:.0f} s (Ctrl-C stops it).
 
-Lines to paste into another terminal: register, chat, and read the conversation back.
+To try it, paste these lines into another terminal. They register, chat, and read the conversation.
 
 URL={url}
 TOKEN=$(curl -sS $URL/api/auth/register -H 'Content-Type: application/json' \\
@@ -17,6 +17,6 @@ curl -sS $URL/api/conversations/$ID/messages -H "Authorization: Bearer $TOKEN"
 """
 
 
-def welcome(url: str) -> str:
-    """The address, and shell lines that work as they are, any number of times."""
-    return TEXT.format(url=url)
+def welcome(url: str, *, seconds: float) -> str:
+    """Return the text with the URL, the duration of the start, and shell commands that can be pasted repeatedly."""
+    return TEXT.format(url=url, seconds=seconds)

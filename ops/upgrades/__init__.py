@@ -1,1 +1,1 @@
-"""What the next `flask db upgrade` would do to the tables that are there."""
+"""Upgrades: the locks that the next `flask db upgrade` would take on existing tables."""

@@ -1,4 +1,4 @@
-"""The revisions that a database has still to go through, and the SQL that each would send. Nothing of it is run."""
+"""The pending revisions of a database and the SQL of each, without running it."""
 
 import io
 import logging
@@ -11,9 +11,8 @@ from pathlib import Path
 import alembic.command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from flask import current_app
 
-from ops.upgrades.locks import Lock, UnknownStatement, locks
+from ops.upgrades.statement_locks import TableLock, UnknownStatement, statement_locks
 
 _COMMENT = re.compile(r"^--[^\n]*", re.M)
 _STATEMENT = re.compile(r"(?:[^;'$]|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\$)+", re.S)
@@ -23,58 +22,64 @@ FOLDER = str(Path(__file__).parents[2] / "migrations")
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One step that is to be done, and what it `does` in a few words. `locks` are those on tables that it has not made
-    itself, in its order; `unknown` says what could not be read.
+    """One pending revision.
+
+    `locks` are those on tables that the revision does not create, in order. `unknown` are the statements that could
+    not be classified.
     """
 
     id: str
-    does: str
-    locks: tuple[Lock, ...]
+    description: str
+    locks: tuple[TableLock, ...]
     unknown: tuple[str, ...] = ()
 
 
-def configuration() -> Config:
-    """Alembic's own, as `flask db` uses it."""
-    found: Config = current_app.extensions["migrate"].migrate.get_config(FOLDER)
-    return found
+def alembic_config() -> Config:
+    """Return the configuration of Alembic, as `flask db` uses it."""
+    config = Config(f"{FOLDER}/alembic.ini")
+    config.set_main_option("script_location", FOLDER)
+    return config
 
 
 def known_revisions() -> list[str]:
-    """All revisions of this code, the oldest first."""
-    script = ScriptDirectory.from_config(configuration())
+    """Return all revisions of this code, the oldest first."""
+    script = ScriptDirectory.from_config(alembic_config())
     return [revision.revision for revision in reversed(list(script.walk_revisions()))]
 
 
-def pending(current: str | None) -> list[Revision]:
-    """What `flask db upgrade` would do from `current`, None being an empty database."""
-    script = ScriptDirectory.from_config(configuration())
-    steps = list(script.iterate_revisions("heads", current or "base"))
-    found, made = [], set[str]()
-    for revision in reversed(steps):
+def pending_revisions(current: str | None) -> list[Revision]:
+    """Return the revisions that `flask db upgrade` would apply from `current`, or to an empty database for None."""
+    script = ScriptDirectory.from_config(alembic_config())
+    scripts = list(script.iterate_revisions("heads", current or "base"))
+    revisions, created = list[Revision](), set[str]()
+    for revision in reversed(scripts):
         before = revision.down_revision if isinstance(revision.down_revision, str) else None
-        does = (revision.doc or "no description").partition(" Locks: ")[0].splitlines()[0].rstrip(".")
-        found.append(_read(revision.revision, before, does, made))
-    return found
+        description = (revision.doc or "no description").partition(" Locks: ")[0].splitlines()[0].rstrip(".")
+        revisions.append(_read_revision(revision.revision, before, description, created))
+    return revisions
 
 
-def _read(revision: str, before: str | None, does: str, made: set[str]) -> Revision:
-    wanted, unknown = list[Lock](), list[str]()
+def _read_revision(revision: str, before: str | None, description: str, created: set[str]) -> Revision:
+    """Read the locks of one revision. `created` are the tables created so far, to which those of this one are added."""
+    locks, unknown = list[TableLock](), list[str]()
     try:
-        for statement in statements(offline_sql(before, revision)):
-            made.update(re.findall(r"\ACREATE (?:UNLOGGED )?TABLE (?:\w+\.)?\"?(\w+)", statement, re.I))
+        for statement in split_statements(offline_sql(before, revision)):
+            created.update(re.findall(r"\ACREATE (?:UNLOGGED )?TABLE (?:\w+\.)?\"?(\w+)", statement, re.I))
             try:
-                wanted += [lock for lock in locks(statement) if lock.table not in made and lock not in wanted]
+                locks += [
+                    lock for lock in statement_locks(statement) if lock.table not in created and lock not in locks
+                ]
             except UnknownStatement as error:
                 unknown.append(str(error))
-    except Exception as error:  # whatever a migration of somebody's own does without a database
+    except Exception as error:  # a migration may run any code, and some needs a database
         unknown.append(f"it writes no SQL without a database ({type(error).__name__})")
-    ours = [lock for lock in wanted if lock.table != "alembic_version"]
-    return Revision(revision, does, tuple(ours), tuple(dict.fromkeys(unknown)))
+    own = [lock for lock in locks if lock.table != "alembic_version"]
+    return Revision(revision, description, tuple(own), tuple(dict.fromkeys(unknown)))
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Alembic logs each step as if it were taken."""
+def alembic_silenced() -> Iterator[None]:
+    """Suppress Alembic's log messages, which report each step as if it were applied."""
     log = logging.getLogger("alembic")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -85,16 +90,16 @@ def quietly() -> Iterator[None]:
 
 
 def offline_sql(before: str | None, revision: str) -> str:
-    """What `flask db upgrade BEFORE:REVISION --sql` prints."""
-    config, written = configuration(), io.StringIO()
-    config.output_buffer = written
-    with quietly(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    """Return what `flask db upgrade BEFORE:REVISION --sql` prints."""
+    config, output = alembic_config(), io.StringIO()
+    config.output_buffer = output
+    with alembic_silenced(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         alembic.command.upgrade(config, f"{before or 'base'}:{revision}", sql=True)
-    return written.getvalue()
+    return output.getvalue()
 
 
-def statements(sql: str) -> Iterator[str]:
-    """The statements of a script, without comments. A semicolon ends one, unless it is quoted."""
-    for found in _STATEMENT.finditer(_COMMENT.sub("", sql)):
-        if text := " ".join(found[0].split()):
+def split_statements(sql: str) -> Iterator[str]:
+    """Yield the statements of a script without comments. A semicolon ends a statement unless it is quoted."""
+    for match in _STATEMENT.finditer(_COMMENT.sub("", sql)):
+        if text := " ".join(match[0].split()):
             yield text

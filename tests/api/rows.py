@@ -1,4 +1,4 @@
-"""Rows and walks that the tests of lists, conversations, projects and prompts share."""
+"""Rows, locks and threads for the tests of lists, conversations, projects and prompts."""
 
 import threading
 import time
@@ -10,12 +10,12 @@ from uuid import UUID
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from app.models.columns import new_id
-from tests.factories import Account
+from app.ids import new_id
+from tests.factories import LoggedInUser
 
 
-def walk(client: FlaskClient, account: Account, url: str, **query: Any) -> list[dict[str, Any]]:
-    """All items of a list, page after page; no list of these tests has more than 100 pages."""
+def walk(client: FlaskClient, account: LoggedInUser, url: str, **query: Any) -> list[dict[str, Any]]:
+    """Return all items of a list, page by page. No list here has more than 100 pages."""
     items: list[dict[str, Any]] = []
     for _ in range(100):
         response = client.get(url, query_string=query, headers=account.headers)
@@ -28,8 +28,8 @@ def walk(client: FlaskClient, account: Account, url: str, **query: Any) -> list[
     raise AssertionError("the list does not end")
 
 
-def add_conversations(engine: Engine, account: Account, count: int, **columns: str) -> None:
-    """`count` conversations titled 1, 2, ...; `columns` are SQL expressions over the number `n`."""
+def add_conversations(engine: Engine, account: LoggedInUser, count: int, **columns: str) -> None:
+    """Insert `count` conversations titled 1, 2, ...; `columns` are SQL expressions of the number `n`."""
     values = {"title": "n::text", "created_at": "'2026-01-01'", "updated_at": "'2026-01-02'", **columns}
     with engine.begin() as connection:
         connection.execute(
@@ -42,8 +42,8 @@ def add_conversations(engine: Engine, account: Account, count: int, **columns: s
         )
 
 
-def add_messages(engine: Engine, account: Account, conversation_id: UUID, count: int) -> None:
-    """`count` messages, user and assistant in turns, all of one moment."""
+def add_messages(engine: Engine, account: LoggedInUser, conversation_id: UUID, count: int) -> None:
+    """Insert `count` messages, alternately of user and assistant, all with the same time."""
     parameters = {"user_id": account.id, "conversation_id": conversation_id, "count": count}
     with engine.begin() as connection:
         connection.execute(
@@ -63,8 +63,8 @@ def add_messages(engine: Engine, account: Account, conversation_id: UUID, count:
         )
 
 
-def begin_turn(engine: Engine, account: Account, conversation_id: UUID, *, silent_for: int = 0) -> UUID:
-    """Let a turn own the conversation, last heard of `silent_for` seconds ago; gives its attempt."""
+def begin_turn(engine: Engine, account: LoggedInUser, conversation_id: UUID, *, silent_for: int = 0) -> UUID:
+    """Insert a running turn with its lease, and return its attempt. Its heartbeat is `silent_for` seconds old."""
     parameters = {
         "user_id": account.id,
         "conversation_id": conversation_id,
@@ -87,12 +87,12 @@ def begin_turn(engine: Engine, account: Account, conversation_id: UUID, *, silen
             ),
             parameters,
         )
-    return parameters["attempt"]
+    return UUID(str(parameters["attempt"]))
 
 
-def owned_rows(engine: Engine, account: Account) -> dict[str, list[Any]]:
-    """Everything that the account has in the tables of these tests, whole, to be compared with later."""
-    tables = ("projects", "prompts", "conversations", "messages", "turns")
+def owned_rows(engine: Engine, account: LoggedInUser) -> dict[str, list[Any]]:
+    """Return all rows of the user in the tables of these tests, for comparison."""
+    tables = ("projects", "prompts", "tasks", "conversations", "messages", "turns")
     with engine.connect() as connection:
         return {
             table: connection.execute(
@@ -104,19 +104,21 @@ def owned_rows(engine: Engine, account: Account) -> dict[str, list[Any]]:
 
 
 @contextmanager
-def row_held(engine: Engine, table: str, account: Account, row_id: UUID) -> Iterator[Callable[..., None]]:
-    """Hold a row's lock. Yields a function that waits until so many statements wait for that lock; each may be given
-    a second statement to run in the holder's transaction, just before it commits and lets them go."""
+def row_held(engine: Engine, table: str, account: LoggedInUser, row_id: UUID) -> Iterator[Callable[..., None]]:
+    """Hold the lock of a row, and yield a function that releases it once `waiting` statements wait for the lock.
+
+    The function can run a statement `then` in the holder's transaction before its commit.
+    """
     with engine.connect() as holder:
         pid = holder.execute(text("SELECT pg_backend_pid()")).scalar_one()
         key = {"user_id": account.id, "id": row_id}
         holder.execute(text(f"SELECT FROM {table} WHERE user_id = :user_id AND id = :id FOR UPDATE"), key)
 
-        def wait(waiting: int, then: str | None = None, **parameters: Any) -> None:
+        def release(waiting: int, then: str | None = None, **parameters: Any) -> None:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watcher:
                 for _ in range(1_000):
                     # The second in the queue waits for the first, which waits for the holder.
-                    found = watcher.execute(
+                    blocked = watcher.execute(
                         text(
                             "WITH RECURSIVE blocked AS ("
                             " SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
@@ -126,21 +128,21 @@ def row_held(engine: Engine, table: str, account: Account, row_id: UUID) -> Iter
                         ),
                         {"pid": pid},
                     ).scalar_one()
-                    if found >= waiting:
+                    if blocked >= waiting:
                         break
-                    time.sleep(0.01)  # the server has no event for "somebody waits for a lock"
+                    time.sleep(0.01)  # PostgreSQL has no event for a waiting lock
                 else:
-                    raise AssertionError(f"{found} of {waiting} wait for the lock")
+                    raise AssertionError(f"{blocked} of {waiting} statements wait for the lock")
             if then is not None:
                 holder.execute(text(then), {**key, **parameters})
             holder.commit()
 
-        yield wait
+        yield release
         holder.rollback()
 
 
-def at_once(*calls: Callable[[], Any]) -> tuple[list[threading.Thread], list[Any]]:
-    """Start all calls, each in a thread of its own; their results come in the order in which they end."""
+def start_all(*calls: Callable[[], Any]) -> tuple[list[threading.Thread], list[Any]]:
+    """Start each call in its own thread; the results are in the order in which the calls end."""
     results: list[Any] = []
     threads = [threading.Thread(target=lambda call=call: results.append(call()), daemon=True) for call in calls]
     for thread in threads:
@@ -148,8 +150,8 @@ def at_once(*calls: Callable[[], Any]) -> tuple[list[threading.Thread], list[Any
     return threads, results
 
 
-def ended(threads: list[threading.Thread]) -> None:
-    """Wait for the threads' end."""
+def join_all(threads: list[threading.Thread]) -> None:
+    """Join all threads."""
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""What people are told when they have used up their share of turns or tokens, and what they see of it."""
+"""Responses at the limits of running turns and of tokens per day."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from app.config import Settings
-from ops.accounts.quotas import quota_of, set_quota
-from tests.factories import Account
+from app.services.quotas import quota_of, set_quota
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 
@@ -19,7 +19,7 @@ Post = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def limited_app(make_chat_app: Callable[..., Flask], settings: Settings) -> Flask:
-    return make_chat_app(chat={"max_running_per_user": 2, "quota_output_tokens": 50})
+    return make_chat_app(chat={"max_running_per_user": 2, "quota_reserved_output_tokens": 50})
 
 
 @pytest.fixture
@@ -29,51 +29,51 @@ def _in_application(limited_app: Flask) -> Iterator[None]:
 
 
 @pytest.fixture
-def post(limited_app: Flask, user: Account) -> Post:
-    def post(message: str = "hello", account: Account = user, **body: Any) -> Any:
+def post(limited_app: Flask, user: LoggedInUser) -> Post:
+    def post(message: str = "hello", account: LoggedInUser = user, **body: Any) -> Any:
         return limited_app.test_client().post("/api/chat", json={"message": message, **body}, headers=account.headers)
 
     return post
 
 
-def test_a_third_turn_at_the_same_time_is_refused_and_comes_back_later(post: Post, upstream: Upstream) -> None:
+def test_turn_over_running_limit_returns_429_until_one_ends(post: Post, upstream: Upstream) -> None:
     upstream.script = scripts.words(4, pause=0.5)
     with ThreadPoolExecutor(2) as threads:
         running = [threads.submit(post) for _ in range(2)]
         upstream.wait_for(lambda: upstream.open_streams >= 2)
-        refused = post()
-        assert (refused.status_code, refused.json["code"]) == (429, "too_many_turns")
-        assert refused.content_type == "application/problem+json"
-        assert "2 is the most" in refused.json["detail"]
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert [each.result().status_code for each in running] == [200, 200]
+        rejected = post()
+        assert (rejected.status_code, rejected.json["code"]) == (429, "too_many_turns")
+        assert rejected.content_type == "application/problem+json"
+        assert "the limit is 2" in rejected.json["detail"]
+        assert int(rejected.headers["Retry-After"]) >= 1
+        assert [response.result().status_code for response in running] == [200, 200]
     upstream.script = scripts.words()
     assert post().status_code == 200
 
 
 @pytest.mark.usefixtures("_in_application")
-def test_a_quota_that_is_used_up_says_when_it_is_renewed(post: Post, limited_app: Flask, user: Account) -> None:
-    def me() -> Any:
+def test_exhausted_quota_returns_429_until_midnight(post: Post, limited_app: Flask, user: LoggedInUser) -> None:
+    def own_quota() -> Any:
         return limited_app.test_client().get("/api/auth/me", headers=user.headers).json.get("quota")
 
-    assert me() is None
+    assert own_quota() is None
     set_quota(user_id=user.id, tokens_per_day=60)
     assert post().status_code == 200
     used = quota_of(user_id=user.id).used
     assert used > 0
-    shown = me()
-    resets_at = datetime.fromisoformat(shown.pop("resets_at"))
+    quota = own_quota()
+    resets_at = datetime.fromisoformat(quota.pop("resets_at"))
     assert 0 < (resets_at - datetime.now(UTC)).total_seconds() <= 86_400
-    assert shown == {"tokens_per_day": 60, "used": used, "reserved": 0, "remaining": 60 - used}
-    refused = post("and then?" * 40)
-    assert (refused.status_code, refused.json["code"]) == (429, "quota_exceeded")
-    assert f"{60 - used} are left" in refused.json["detail"]
-    assert abs(int(refused.headers["Retry-After"]) - (resets_at - datetime.now(UTC)).total_seconds()) < 60
+    assert quota == {"tokens_per_day": 60, "used": used, "reserved": 0, "remaining": 60 - used}
+    rejected = post("and then?" * 40)
+    assert (rejected.status_code, rejected.json["code"]) == (429, "quota_exceeded")
+    assert f"{60 - used} of your 60 tokens for today are left" in rejected.json["detail"]
+    assert abs(int(rejected.headers["Retry-After"]) - (resets_at - datetime.now(UTC)).total_seconds()) < 60
     assert len(limited_app.test_client().get("/api/conversations", headers=user.headers).json["items"]) == 1
 
 
 @pytest.mark.usefixtures("_in_application")
-def test_one_users_quota_is_nobody_elses(post: Post, user: Account, other_user: Account) -> None:
+def test_quota_of_one_user_does_not_limit_another(post: Post, user: LoggedInUser, other_user: LoggedInUser) -> None:
     set_quota(user_id=user.id, tokens_per_day=1)
     assert post().status_code == 429
     assert post(account=other_user).status_code == 200

@@ -1,121 +1,126 @@
-"""DB_PREPARE: a turn's statements are planned once, and nobody notices if what was prepared is gone or has changed."""
+"""DB_PREPARE: a turn's statements are prepared; lost or changed ones are sent unprepared, without an error."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, make_url
 
+from app.database import autocommit, make_engine
 from app.extensions import db
-from app.prepared import prepare
-from tests.factories import Account
+from app.prepared_statements import prepare
+from tests.factories import LoggedInUser
+from tests.fakes.pooler import Pooler
 from tests.fakes.upstream import Upstream
 
-SHOWN = "SELECT regexp_replace(name, '_[0-9a-f]{8}$', '') FROM pg_prepared_statements ORDER BY name"
+PREPARED_NAMES = "SELECT regexp_replace(name, '_[0-9a-f]{8}$', '') FROM pg_prepared_statements ORDER BY name"
 
 
 @pytest.fixture(scope="module")
 def prepared_app(make_chat_app: Callable[..., Flask]) -> Flask:
-    """With one connection, so that what is prepared is found again."""
+    """Return an application with one connection, so that its prepared statements are used again."""
     return make_chat_app(database={"prepare": True, "pool_size": 1, "max_overflow": 0})
 
 
 @pytest.fixture
-def pooled(prepared_app: Flask) -> Callable[[str], list[Any]]:
-    """Run a statement on that connection, and return its first column, if it has any."""
+def run_sql(prepared_app: Flask) -> Callable[[str], list[Any]]:
+    """Return a function that runs a statement on that connection and returns the first column, if any."""
 
     def run(statement: str) -> list[Any]:
-        with prepared_app.app_context(), db.engine.connect() as connection:
-            found = connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(statement)
-            return list(found.scalars()) if found.returns_rows else []
+        with prepared_app.app_context(), autocommit() as connection:
+            result = connection.exec_driver_sql(statement)
+            return list(result.scalars()) if result.returns_rows else []
 
     return run
 
 
 @pytest.fixture
-def say(prepared_app: Flask, user: Account) -> Callable[..., dict[str, Any]]:
-    def say(message: str, **body: Any) -> dict[str, Any]:
+def send_message(prepared_app: Flask, user: LoggedInUser) -> Callable[..., dict[str, Any]]:
+    def send_message(message: str, **body: Any) -> dict[str, Any]:
         answer = prepared_app.test_client().post("/api/chat", json={"message": message, **body}, headers=user.headers)
         assert answer.status_code == 200, answer.text
         return dict(answer.json or {})
 
-    return say
+    return send_message
 
 
-def test_turns_run_prepared_and_are_the_same_turns(
-    say: Callable[..., dict[str, Any]], pooled: Callable[[str], list[Any]], upstream: Upstream
+def test_turns_run_with_prepared_statements(
+    send_message: Callable[..., dict[str, Any]], run_sql: Callable[[str], list[Any]], upstream: Upstream
 ) -> None:
-    first = say("first")
-    for number in range(8):  # after five of its own PostgreSQL may take a plan for all parameters
-        said = say(f"again {number}", conversation_id=first["conversation"]["id"])
-        assert said["turn"]["position"] == 3 + 2 * number
-    assert pooled(SHOWN) == ["begin", "begin_new", "finish"]
+    first = send_message("first")
+    for number in range(8):  # after five executions PostgreSQL may switch to a generic plan
+        answer = send_message(f"again {number}", conversation_id=first["conversation"]["id"])
+        assert answer["turn"]["position"] == 3 + 2 * number
+    assert run_sql(PREPARED_NAMES) == ["begin", "begin_new", "finish"]
     assert len(upstream.requests[-1].body["messages"]) == 17
 
 
-def test_what_is_gone_is_prepared_again(say: Callable[..., dict[str, Any]], pooled: Callable[[str], list[Any]]) -> None:
-    say("before")
-    pooled("DEALLOCATE ALL")
-    say("sent as it is")
-    assert pooled(SHOWN) == []
-    say("prepared again")
-    assert pooled(SHOWN) == ["begin_new", "finish"]
+def test_deallocated_statement_is_prepared_again(
+    send_message: Callable[..., dict[str, Any]], run_sql: Callable[[str], list[Any]]
+) -> None:
+    send_message("before")
+    run_sql("DEALLOCATE ALL")
+    send_message("sent unprepared")
+    assert run_sql(PREPARED_NAMES) == []
+    send_message("prepared again")
+    assert run_sql(PREPARED_NAMES) == ["begin_new", "finish"]
 
 
 @pytest.fixture
-def alone(database_url: str) -> Iterator[Connection]:
-    """A connection that prepares one statement, on a table of its own."""
-    engine: Engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+def connection(database_url: str) -> Iterator[Connection]:
+    """Yield a connection that prepares one statement, on a temporary table."""
+    engine: Engine = make_engine(database_url, isolation_level="AUTOCOMMIT")
     prepare(engine, {"probe": PROBE}, {"id": "integer"})
-    with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE TEMP TABLE passing (id int)")
-        connection.exec_driver_sql("INSERT INTO passing VALUES (1), (2)")
-        yield connection
+    with engine.connect() as opened:
+        opened.exec_driver_sql("CREATE TEMP TABLE numbers (id int)")
+        opened.exec_driver_sql("INSERT INTO numbers VALUES (1), (2)")
+        yield opened
     engine.dispose()
 
 
-PROBE = "SELECT /* test.probe */ * FROM passing WHERE id = %(id)s AND 7 %% 5 = 2"
+PROBE = "SELECT /* test.probe */ * FROM numbers WHERE id = %(id)s AND 7 %% 5 = 2"
 
 
-def test_another_shape_of_its_rows_is_no_error(alone: Connection) -> None:
-    assert alone.exec_driver_sql(PROBE, {"id": 2}).all() == [(2,)]
-    alone.exec_driver_sql("ALTER TABLE passing ADD COLUMN name text DEFAULT 'x'")
+def test_changed_result_columns_are_prepared_again(connection: Connection) -> None:
+    assert connection.exec_driver_sql(PROBE, {"id": 2}).all() == [(2,)]
+    connection.exec_driver_sql("ALTER TABLE numbers ADD COLUMN name text DEFAULT 'x'")
     for _ in range(2):
-        assert alone.exec_driver_sql(PROBE, {"id": 2}).all() == [(2, "x")]
-    assert alone.exec_driver_sql(SHOWN).scalars().all() == ["probe"]
+        assert connection.exec_driver_sql(PROBE, {"id": 2}).all() == [(2, "x")]
+    assert connection.exec_driver_sql(PREPARED_NAMES).scalars().all() == ["probe"]
 
 
-def test_what_somebody_else_has_prepared_serves_as_well(alone: Connection) -> None:
-    """As behind a pooler, which lends a connection of the server's to one after the other."""
-    assert alone.exec_driver_sql(PROBE, {"id": 1}).all() == [(1,)]
-    alone.info.clear()
-    assert alone.exec_driver_sql(PROBE, {"id": 2}).all() == [(2,)]
+def test_statement_prepared_by_other_client_is_used(connection: Connection) -> None:
+    """A pooler lends one server connection to several clients in turn."""
+    assert connection.exec_driver_sql(PROBE, {"id": 1}).all() == [(1,)]
+    connection.info.clear()
+    assert connection.exec_driver_sql(PROBE, {"id": 2}).all() == [(2,)]
 
 
-def test_in_a_transaction_nothing_is_prepared(alone: Connection) -> None:
-    alone.rollback()
-    alone.execution_options(isolation_level="READ COMMITTED")
-    assert alone.exec_driver_sql(PROBE, {"id": 1}).all() == [(1,)]
-    assert alone.exec_driver_sql(SHOWN).scalars().all() == []
-    alone.rollback()
+def test_nothing_is_prepared_in_transaction(connection: Connection) -> None:
+    connection.rollback()
+    connection.execution_options(isolation_level="READ COMMITTED")
+    assert connection.exec_driver_sql(PROBE, {"id": 1}).all() == [(1,)]
+    assert connection.exec_driver_sql(PREPARED_NAMES).scalars().all() == []
+    connection.rollback()
 
 
-@pytest.mark.parametrize(
-    ("setting", "behind_a_pooler", "prepares"),
-    [(None, False, True), (None, True, False), (False, False, False), (True, True, True)],
-)
-def test_who_tells_of_a_pooler_does_without(
+@pytest.mark.parametrize("prepare_setting", [True, False])
+@pytest.mark.parametrize("behind_pooler", [True, False])
+def test_nothing_is_prepared_behind_pooler(
     make_chat_app: Callable[..., Flask],
     database_url: str,
-    user: Account,
-    setting: bool | None,
-    behind_a_pooler: bool,
-    prepares: bool,
+    user: LoggedInUser,
+    prepare_setting: bool,
+    behind_pooler: bool,
 ) -> None:
-    direct = database_url if behind_a_pooler else None
-    flask_app = make_chat_app(database={"prepare": setting, "direct_url": direct, "pool_size": 1, "max_overflow": 0})
-    answer = flask_app.test_client().post("/api/chat", json={"message": "hello"}, headers=user.headers)
-    assert answer.status_code == 200
-    with flask_app.app_context(), db.engine.connect() as connection:
-        assert bool(connection.exec_driver_sql(SHOWN).all()) is prepares
+    server = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with Pooler(server, transaction=True) as pooler:
+        pooled = make_url(database_url).set(host="127.0.0.1", port=pooler.port).render_as_string(hide_password=False)
+        url = pooled if behind_pooler else database_url
+        flask_app = make_chat_app(database={"url": url, "prepare": prepare_setting, "pool_size": 1, "max_overflow": 0})
+        answer = flask_app.test_client().post("/api/chat", json={"message": "hello"}, headers=user.headers)
+        assert answer.status_code == 200
+        with flask_app.app_context(), db.engine.connect() as connection:
+            prepared = connection.exec_driver_sql(PREPARED_NAMES).all()
+            assert bool(prepared) is (prepare_setting and not behind_pooler)

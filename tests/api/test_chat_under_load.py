@@ -1,4 +1,4 @@
-"""What a turn costs and holds: counted from PostgreSQL's side, with providers that are really slow."""
+"""Statements, connections and concurrency of turns, with slow providers; counted by PostgreSQL where possible."""
 
 import threading
 import time
@@ -14,9 +14,10 @@ from werkzeug.test import TestResponse
 from app.config import Settings
 from app.extensions import db
 from tests.api.conftest import events_of
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
+from tests.waiting import wait_until
 
 Chat = Callable[..., TestResponse]
 Rows = Callable[..., list[Any]]
@@ -24,29 +25,17 @@ Rows = Callable[..., list[Any]]
 
 @pytest.fixture
 def observer(settings: Settings) -> Iterator[Engine]:
-    """Connections that are not the application's."""
+    """Yield an engine that does not belong to the application."""
     assert settings.database.url
-    own = create_engine(
+    own_engine = create_engine(
         settings.database.url, isolation_level="AUTOCOMMIT", connect_args={"application_name": "observer"}
     )
-    yield own
-    own.dispose()
+    yield own_engine
+    own_engine.dispose()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Poll a bounded number of times; for what only another system can tell."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    pytest.fail("the awaited state never came")
-
-
-def test_a_turn_is_two_statements_and_no_more(
-    chat: Chat, chat_app: Flask, upstream: Upstream, observer: Engine
-) -> None:
-    """pg_stat_statements counts BEGIN and COMMIT as well; SQLAlchemy's own events would not see them."""
+def test_turn_sends_two_statements(chat: Chat, chat_app: Flask, upstream: Upstream, observer: Engine) -> None:
+    """Counted by pg_stat_statements, which includes BEGIN and COMMIT; SQLAlchemy's events do not."""
     upstream.script = scripts.words(3)
     conversation = chat("warm up").get_json()["conversation"]["id"]
     with observer.connect() as connection:
@@ -56,30 +45,31 @@ def test_a_turn_is_two_statements_and_no_more(
         connection.execute(text("CREATE EXTENSION pg_stat_statements"))
 
         def statements() -> dict[str, int]:
-            found = connection.execute(
+            result = connection.execute(
                 text("""
                 SELECT query, sum(calls)::int FROM pg_stat_statements
                  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY query""")
             )
-            return {row[0]: row[1] for row in found}
+            return {row[0]: row[1] for row in result}
 
         try:
-            for again in (None, conversation):
+            for existing in (None, conversation):
                 before = statements()
-                chat("hello", conversation_id=again) if again else chat("hello")
+                chat("hello", conversation_id=existing) if existing else chat("hello")
                 after = statements()
-                ran = {
+                sent = {
                     query.split("*/")[0].split("/* ")[-1].split()[0]: calls - before.get(query, 0)
                     for query, calls in after.items()
                     if calls != before.get(query, 0) and "pg_stat_statements" not in query
                 }
-                ran.pop("runtime_settings.all", None)  # a process's own, once in two seconds
-                assert ran == {"turns.begin" if again else "turns.begin_new": 1, "turns.finish": 1}
-        finally:  # other tests compare what is there with what the models say
+                for cached in ("runtime_settings.all", "mcp_servers.revisions"):  # read every few seconds
+                    sent.pop(cached, None)
+                assert sent == {"turns.begin" if existing else "turns.begin_new": 1, "turns.finish": 1}
+        finally:  # other tests compare the schema with the models
             connection.execute(text("DROP EXTENSION pg_stat_statements"))
 
 
-def test_no_connection_is_held_while_a_provider_streams(
+def test_no_connection_is_held_while_provider_streams(
     chat: Chat, chat_app: Flask, upstream: Upstream, observer: Engine
 ) -> None:
     upstream.script = scripts.words(20, pause=0.1)
@@ -101,18 +91,18 @@ def test_no_connection_is_held_while_a_provider_streams(
                     ).scalar_one()
                 )
                 pause.wait(0.03)
-        # The tick of the heartbeats takes one for a moment; ten answers would hold ten.
+        # The heartbeats use one connection for a moment; ten answers would hold ten.
         assert sorted(held)[len(held) // 2] == 0, held
         assert max(held) <= 1, held
         assert busy == [0] * len(busy)
         assert {future.result().status_code for future in pending} == {200}
 
 
-def test_two_hundred_slow_chats_share_a_pool_of_ten(
-    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account
+def test_two_hundred_slow_chats_share_ten_connections(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: LoggedInUser
 ) -> None:
     upstream.script = scripts.words(5, pause=0.3)
-    chat_app = make_chat_app(database={"pool_size": 10, "max_overflow": 0})
+    chat_app = make_chat_app(database={"pool_size": 10, "max_overflow": 0}, server={"streams_per_user": 200})
     peak = 0
     with chat_app.app_context():
         pool: Any = db.engine.pool
@@ -133,7 +123,7 @@ def test_two_hundred_slow_chats_share_a_pool_of_ten(
     assert upstream.peak_streams > 50
 
 
-def test_a_second_message_while_one_is_answered_is_a_conflict(chat: Chat, upstream: Upstream) -> None:
+def test_second_message_during_turn_returns_409(chat: Chat, upstream: Upstream) -> None:
     upstream.script = scripts.words(1)
     conversation = chat("first").get_json()["conversation"]["id"]
     upstream.script = scripts.words(10, pause=0.1)
@@ -147,8 +137,8 @@ def test_a_second_message_while_one_is_answered_is_a_conflict(chat: Chat, upstre
         assert slow.result().status_code == 200
 
 
-def test_fifty_at_once_in_one_conversation_are_one_after_the_other_or_refused(
-    chat: Chat, upstream: Upstream, user: Account, rows: Rows
+def test_concurrent_chats_in_one_conversation_are_serialized_or_rejected(
+    chat: Chat, upstream: Upstream, user: LoggedInUser, rows: Rows
 ) -> None:
     upstream.script = scripts.words(1)
     conversation = chat("first").get_json()["conversation"]["id"]
@@ -161,9 +151,11 @@ def test_fifty_at_once_in_one_conversation_are_one_after_the_other_or_refused(
     assert [row.role for row in kept] == ["user", "assistant"] * (statuses.count(200) + 1)
 
 
-def test_the_answer_is_kept_when_the_reader_leaves(chat: Chat, upstream: Upstream, user: Account, rows: Rows) -> None:
+def test_answer_is_stored_after_reader_disconnects(
+    chat: Chat, upstream: Upstream, user: LoggedInUser, rows: Rows
+) -> None:
     upstream.script = scripts.words(10, pause=0.05)
-    response = chat("tell me", stream=True)
+    response = chat("hello", stream=True)
     reader = iter(response.response)
     next(piece for piece in reader if b"message.delta" in piece)
     response.close()
@@ -172,31 +164,31 @@ def test_the_answer_is_kept_when_the_reader_leaves(chat: Chat, upstream: Upstrea
     assert message.content == "".join(f"word{number} " for number in range(10))
 
 
-def test_a_silent_provider_does_not_make_its_turn_stale(
-    make_chat_app: Callable[..., Flask], upstream: Upstream, user: Account
+def test_slow_provider_does_not_make_turn_stale(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, user: LoggedInUser
 ) -> None:
     upstream.script = scripts.words(1)
     client = make_chat_app(chat={"stale_seconds": 3}).test_client
 
-    def say(message: str, **body: Any) -> TestResponse:
+    def send_message(message: str, **body: Any) -> TestResponse:
         return client().post("/api/chat", json={"message": message, **body}, headers=user.headers)
 
-    conversation = say("first").get_json()["conversation"]["id"]
+    conversation = send_message("first").get_json()["conversation"]["id"]
     upstream.script = scripts.words(1, first=6)
     with ThreadPoolExecutor(1) as threads:
-        silent = threads.submit(say, "think long", conversation_id=conversation)
+        silent = threads.submit(send_message, "think long", conversation_id=conversation)
         upstream.wait_for(lambda: upstream.open_streams >= 1)
-        time.sleep(4.5)  # the point is that real time passes, more of it than makes a turn stale
-        assert say("hello?", conversation_id=conversation).status_code == 409
+        time.sleep(4.5)  # longer than `stale_seconds`
+        assert send_message("hello?", conversation_id=conversation).status_code == 409
         assert silent.result().status_code == 200
 
 
-def test_a_turn_whose_worker_died_is_closed_by_the_next_caller(
-    chat: Chat, upstream: Upstream, user: Account, engine: Engine, rows: Rows
+def test_stale_turn_is_closed_by_next_chat(
+    chat: Chat, upstream: Upstream, user: LoggedInUser, engine: Engine, rows: Rows
 ) -> None:
     upstream.script = scripts.words(1)
     body = chat("first").get_json()
-    with engine.begin() as connection:  # what a kill -9 right after begin leaves behind
+    with engine.begin() as connection:  # the state after the process was killed right after begin
         connection.execute(
             text("""
             WITH t AS (UPDATE turns SET status = 'running', finished_at = NULL, heartbeat_at = now() - interval '1 min'
@@ -212,14 +204,14 @@ def test_a_turn_whose_worker_died_is_closed_by_the_next_caller(
     assert turn.error["code"] == "interrupted"
 
 
-def test_an_attempt_closed_by_somebody_else_stops_and_says_so(
-    chat: Chat, upstream: Upstream, user: Account, engine: Engine, rows: Rows
+def test_fenced_attempt_stops_and_reports_interrupted(
+    chat: Chat, upstream: Upstream, user: LoggedInUser, engine: Engine, rows: Rows
 ) -> None:
     upstream.script = scripts.words(100, pause=0.1)
     with ThreadPoolExecutor(1) as threads:
         pending = threads.submit(chat, "long", stream=True)
         upstream.wait_for(lambda: upstream.open_streams >= 1)
-        seen = upstream.disconnects
+        before = upstream.disconnects
         with engine.begin() as connection:
             connection.execute(
                 text("""
@@ -228,28 +220,28 @@ def test_an_attempt_closed_by_somebody_else_stops_and_says_so(
                 {"u": user.id},
             )
         events = events_of(pending.result())
-        upstream.wait_for(lambda: upstream.disconnects > seen)
+        upstream.wait_for(lambda: upstream.disconnects > before)
     assert events[-1][1] == "turn.interrupted"
     assert rows("SELECT 1 FROM messages WHERE user_id = :u AND role = 'assistant'", u=user.id) == []
 
 
-def test_beyond_its_bound_a_worker_refuses_and_stays_well(
-    make_chat_app: Callable[..., Flask], upstream: Upstream, make_user: Callable[..., Account]
+def test_worker_at_turn_limit_returns_503_and_stays_healthy(
+    make_chat_app: Callable[..., Flask], upstream: Upstream, make_user: Callable[..., LoggedInUser]
 ) -> None:
     upstream.script = scripts.words(10, pause=0.1)
     client = make_chat_app(chat={"max_running": 2}).test_client
     accounts = [make_user() for _ in range(3)]
 
-    def say(account: Account) -> TestResponse:
+    def send_message(account: LoggedInUser) -> TestResponse:
         return client().post("/api/chat", json={"message": "hello"}, headers=account.headers)
 
     with ThreadPoolExecutor(2) as threads:
-        pending = [threads.submit(say, account) for account in accounts[:2]]
+        pending = [threads.submit(send_message, account) for account in accounts[:2]]
         upstream.wait_for(lambda: upstream.open_streams >= 2)
-        refused = say(accounts[2])
+        refused = send_message(accounts[2])
         assert refused.status_code == 503
         assert refused.get_json()["code"] == "overloaded"
         assert int(refused.headers["Retry-After"]) >= 1
         assert client().get("/health").status_code == 200
         assert [future.result().status_code for future in pending] == [200, 200]
-    assert say(accounts[2]).status_code == 200
+    assert send_message(accounts[2]).status_code == 200

@@ -1,4 +1,4 @@
-"""Conversations: made, read, changed, archived, deleted."""
+"""Conversations: create, get, change, archive and delete."""
 
 from typing import Any
 from uuid import UUID
@@ -7,16 +7,16 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from app.models.columns import new_id
+from app.ids import new_id
 from tests.api.rows import add_messages, begin_turn, owned_rows
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
 URL = "/api/conversations"
 
 
 @pytest.fixture
-def conversation(engine: Engine, user: Account) -> UUID:
-    """One of the user's, with four messages, from a while ago."""
+def conversation(engine: Engine, user: LoggedInUser) -> UUID:
+    """Insert an older conversation of the user with four messages."""
     made = make_conversation(
         engine, user, title="Plans", created_at="2026-01-01T00:00Z", updated_at="2026-01-02T00:00Z"
     )
@@ -24,7 +24,7 @@ def conversation(engine: Engine, user: Account) -> UUID:
     return made
 
 
-def set_columns(engine: Engine, account: Account, conversation_id: UUID, assignment: str) -> None:
+def set_columns(engine: Engine, account: LoggedInUser, conversation_id: UUID, assignment: str) -> None:
     with engine.begin() as connection:
         connection.execute(
             text(f"UPDATE conversations SET {assignment} WHERE user_id = :user_id AND id = :id"),
@@ -32,7 +32,7 @@ def set_columns(engine: Engine, account: Account, conversation_id: UUID, assignm
         )
 
 
-def test_a_conversation_is_made_and_read_back(client: FlaskClient, user: Account) -> None:
+def test_create_and_get_conversation(client: FlaskClient, user: LoggedInUser) -> None:
     project = client.post("/api/projects", json={"name": "Bot"}, headers=user.headers).json["id"]
     body = {"title": "Zürich 🚆", "project_id": project, "metadata": {"tags": ["a", 1, 2.5, None, True], "": {}}}
     made = client.post(URL, json=body, headers=user.headers)
@@ -47,7 +47,7 @@ def test_a_conversation_is_made_and_read_back(client: FlaskClient, user: Account
     }  # fmt: skip
 
 
-def test_a_conversation_needs_nothing_to_be_made(client: FlaskClient, user: Account) -> None:
+def test_create_with_empty_body(client: FlaskClient, user: LoggedInUser) -> None:
     for body in ({"json": {}}, {}):
         made = client.post(URL, headers=user.headers, **body).json
         assert (made["title"], made["project_id"], made["metadata"]) == (None, None, {})
@@ -55,8 +55,8 @@ def test_a_conversation_needs_nothing_to_be_made(client: FlaskClient, user: Acco
 
 
 @pytest.mark.parametrize("title", ["x", "x" * 200, "🚆" * 200, None])
-def test_a_title_is_set_or_taken_away(
-    client: FlaskClient, user: Account, conversation: UUID, title: str | None
+def test_patch_sets_or_removes_title(
+    client: FlaskClient, user: LoggedInUser, conversation: UUID, title: str | None
 ) -> None:
     changed = client.patch(f"{URL}/{conversation}", json={"title": title}, headers=user.headers)
     assert changed.status_code == 200
@@ -64,32 +64,30 @@ def test_a_title_is_set_or_taken_away(
     assert client.get(f"{URL}/{conversation}", headers=user.headers).json == changed.json
 
 
-def test_metadata_is_replaced_whole_and_only_what_is_named_changes(
-    client: FlaskClient, user: Account, conversation: UUID
+def test_patch_replaces_metadata_and_keeps_other_fields(
+    client: FlaskClient, user: LoggedInUser, conversation: UUID
 ) -> None:
     for metadata in ({"a": 1, "b": 2}, {"c": 3}, {}):
         changed = client.patch(f"{URL}/{conversation}", json={"metadata": metadata}, headers=user.headers).json
         assert (changed["metadata"], changed["title"]) == (metadata, "Plans")
 
 
-def test_an_empty_change_changes_nothing(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
+def test_empty_patch_changes_nothing(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID
 ) -> None:
     before = owned_rows(engine, user)
     assert client.patch(f"{URL}/{conversation}", json={}, headers=user.headers).status_code == 200
     assert owned_rows(engine, user) == before
 
 
-def test_tidying_up_does_not_reorder_the_list(client: FlaskClient, user: Account, conversation: UUID) -> None:
+def test_patch_does_not_change_order_of_list(client: FlaskClient, user: LoggedInUser, conversation: UUID) -> None:
     client.patch(f"{URL}/{conversation}", json={"title": "New", "metadata": {"a": 1}}, headers=user.headers)
     client.post(f"{URL}/{conversation}/archive", headers=user.headers)
     back = client.post(f"{URL}/{conversation}/unarchive", headers=user.headers).json
     assert back["updated_at"] == "2026-01-02T00:00:00+00:00"
 
 
-def test_archiving_moves_between_the_lists_and_may_be_repeated(
-    client: FlaskClient, user: Account, conversation: UUID
-) -> None:
+def test_archive_and_unarchive_are_idempotent(client: FlaskClient, user: LoggedInUser, conversation: UUID) -> None:
     def listed(status: str) -> list[str]:
         items = client.get(URL, query_string={"status": status}, headers=user.headers).json["items"]
         return [item["id"] for item in items]
@@ -105,8 +103,8 @@ def test_archiving_moves_between_the_lists_and_may_be_repeated(
     assert (listed("active"), listed("archived")) == ([str(conversation)], [])
 
 
-def test_deleting_takes_everything_in_it_along(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
+def test_delete_removes_messages_and_turns(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID
 ) -> None:
     begin_turn(engine, user, conversation)
     set_columns(engine, user, conversation, "running_attempt = NULL")
@@ -117,8 +115,8 @@ def test_deleting_takes_everything_in_it_along(
     assert client.get(f"{URL}/{conversation}", headers=user.headers).status_code == 404
 
 
-def test_a_held_conversation_is_not_deleted(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
+def test_delete_under_legal_hold_is_409(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID
 ) -> None:
     set_columns(engine, user, conversation, "legal_hold = true")
     before = owned_rows(engine, user)
@@ -130,9 +128,9 @@ def test_a_held_conversation_is_not_deleted(
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/archive")])
-class TestWhileATurnRuns:
-    def test_it_is_busy(
-        self, client: FlaskClient, engine: Engine, user: Account, conversation: UUID, method: str, path: str
+class TestRunningTurn:
+    def test_archive_and_delete_are_409(
+        self, client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID, method: str, path: str
     ) -> None:
         begin_turn(engine, user, conversation)
         before = owned_rows(engine, user)
@@ -141,19 +139,19 @@ class TestWhileATurnRuns:
         assert int(refused.headers["Retry-After"]) >= 1
         assert owned_rows(engine, user) == before
 
-    def test_a_silent_turn_is_in_nobodys_way(
-        self, client: FlaskClient, engine: Engine, user: Account, conversation: UUID, method: str, path: str
+    def test_stale_turn_does_not_block(
+        self, client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID, method: str, path: str
     ) -> None:
         begin_turn(engine, user, conversation, silent_for=3600)
         done = client.open(f"{URL}/{conversation}{path}", method=method, headers=user.headers)
         assert done.status_code == (204 if method == "DELETE" else 200)
 
     @pytest.mark.parametrize(("updated_at", "status"), [("now()", 409), ("now() - interval '1 hour'", None)])
-    def test_a_lease_without_a_turn_counts_from_the_last_change(
+    def test_lease_without_turn_is_stale_by_updated_at(
         self,
         client: FlaskClient,
         engine: Engine,
-        user: Account,
+        user: LoggedInUser,
         conversation: UUID,
         method: str,
         path: str,
@@ -166,9 +164,7 @@ class TestWhileATurnRuns:
         assert done.status_code == (status or (204 if method == "DELETE" else 200))
 
 
-def test_what_a_turn_does_not_mind_is_allowed_while_it_runs(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
-) -> None:
+def test_other_changes_are_allowed(client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID) -> None:
     begin_turn(engine, user, conversation)
     for url, method, body in (
         (f"{URL}/{conversation}", "GET", None),
@@ -180,8 +176,8 @@ def test_what_a_turn_does_not_mind_is_allowed_while_it_runs(
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_project_that_is_not_there_is_not_found(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID, method: str
+def test_unknown_project_is_404(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID, method: str
 ) -> None:
     before = owned_rows(engine, user)
     url = URL if method == "POST" else f"{URL}/{conversation}"
@@ -190,8 +186,8 @@ def test_a_project_that_is_not_there_is_not_found(
     assert owned_rows(engine, user) == before
 
 
-def test_a_conversation_moves_into_a_project_and_out_again(
-    client: FlaskClient, user: Account, conversation: UUID
+def test_patch_moves_conversation_into_and_out_of_project(
+    client: FlaskClient, user: LoggedInUser, conversation: UUID
 ) -> None:
     project = client.post("/api/projects", json={"name": "Bot"}, headers=user.headers).json["id"]
     for project_id in (project, None):

@@ -1,4 +1,4 @@
-"""What is refused: nothing of it is stored, and the answer says which field."""
+"""Invalid input of conversations: nothing is stored, and the response names the field."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from tests.api.rows import owned_rows
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
 URL = "/api/conversations"
 
 
 def nested(depth: int) -> dict[str, Any]:
-    """An object of this many levels."""
+    """Return an object of `depth` levels."""
     value: dict[str, Any] = {}
     for _ in range(depth - 1):
         value = {"a": value}
     return value
 
 
-def send_both(client: FlaskClient, engine: Engine, account: Account, raw: bytes) -> list[Any]:
-    """Send a body to POST and to PATCH; nothing may be stored unless it was accepted."""
+def send_both(client: FlaskClient, engine: Engine, account: LoggedInUser, raw: bytes) -> list[Any]:
+    """Send a body with POST and PATCH, and assert that a refused one stores nothing."""
     conversation = make_conversation(engine, account, title="before")
     before, answers = owned_rows(engine, account), []
     for method, url in (("POST", URL), ("PATCH", f"{URL}/{conversation}")):
@@ -51,8 +51,8 @@ def send_both(client: FlaskClient, engine: Engine, account: Account, raw: bytes)
         ("surprise", 1),
     ],
 )
-def test_unknown_fields_and_those_that_are_ours_to_set_are_refused(
-    client: FlaskClient, engine: Engine, user: Account, name: str, value: Any
+def test_unknown_or_read_only_field_is_400(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, name: str, value: Any
 ) -> None:
     for answer in send_both(client, engine, user, orjson.dumps({"title": "ok", name: value})):
         assert answer.status_code == 400
@@ -79,8 +79,8 @@ def test_unknown_fields_and_those_that_are_ours_to_set_are_refused(
         ("metadata", {"a": 1e-300}),
     ],
 )
-def test_wrong_values_are_refused_by_name(
-    client: FlaskClient, engine: Engine, user: Account, name: str, value: Any
+def test_invalid_value_is_400_with_field(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, name: str, value: Any
 ) -> None:
     for answer in send_both(client, engine, user, orjson.dumps({name: value})):
         assert answer.status_code == 400
@@ -111,8 +111,8 @@ def test_wrong_values_are_refused_by_name(
         b"1",
     ],
 )
-def test_bodies_that_cannot_be_stored_or_read_are_refused(
-    client: FlaskClient, engine: Engine, user: Account, raw: bytes
+def test_unreadable_or_unstorable_body_is_400(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, raw: bytes
 ) -> None:
     for answer in send_both(client, engine, user, raw):
         assert answer.status_code == 400
@@ -120,7 +120,7 @@ def test_bodies_that_cannot_be_stored_or_read_are_refused(
         assert answer.json["detail"]
 
 
-def test_metadata_is_kept_up_to_its_limits(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_metadata_at_limits_is_stored(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     largest = {"a": "x" * (16 * 1024 - 8)}
     assert len(orjson.dumps(largest)) == 16 * 1024
     numbers = {"a": [0, -0.5, 2**64 - 1, -(2**63), 1e-30, 1.5e18, 0.1]}
@@ -130,14 +130,14 @@ def test_metadata_is_kept_up_to_its_limits(client: FlaskClient, engine: Engine, 
             assert answer.json["metadata"] == metadata
 
 
-def test_metadata_that_is_too_deep_is_refused(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_too_deep_metadata_is_400(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     for answer in send_both(client, engine, user, orjson.dumps({"metadata": nested(40)})):
         assert answer.status_code == 400
         assert "Nested deeper" in str(answer.json["errors"])
 
 
 @pytest.mark.parametrize("place", ["1", "x", "%00", "..", "01a204a5-5f8f-7070-9a16-e8ff4b130aa", "🚆"])
-def test_ids_that_are_none_are_not_found(client: FlaskClient, user: Account, place: str) -> None:
+def test_malformed_id_is_404(client: FlaskClient, user: LoggedInUser, place: str) -> None:
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/archive"), ("GET", "/messages")):
         answer = client.open(f"{URL}/{place}{path}", method=method, json={}, headers=user.headers)
         assert answer.status_code == 404

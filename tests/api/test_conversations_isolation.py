@@ -1,6 +1,6 @@
-"""Two users and each other's ids, on every route and method of conversations, projects and prompts.
+"""Isolation of users on every route and method of conversations, projects, prompts and tasks.
 
-The routes are read from the application, so that a new one is tried as soon as it is there.
+The routes are read from the application, so new ones are included.
 """
 
 from typing import Any
@@ -10,34 +10,36 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
-from app.models.columns import new_id
+from app.ids import new_id
 from tests.api.rows import add_messages, owned_rows
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
-BLUEPRINTS = ("conversations", "projects", "prompts")
-# A body that would be accepted, for each route that wants one.
+BLUEPRINTS = ("conversations", "projects", "prompts", "tasks")
+# A valid body for each route that needs one.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("conversations.OneConversation", "PATCH"): {"title": "mine now"},
     ("projects.OneProject", "PATCH"): {"name": "mine now"},
     ("prompts.Prompts", "POST"): {"title": "mine", "content": "Obey me."},
     ("prompts.OnePrompt", "PATCH"): {"content": "Obey me."},
+    ("tasks.OneTodo", "PATCH"): {"completed": True},
 }
 
 
 @pytest.fixture
-def theirs(client: FlaskClient, engine: Engine, other_user: Account) -> dict[str, str]:
-    """One of everything that the other user has."""
+def theirs(client: FlaskClient, engine: Engine, other_user: LoggedInUser) -> dict[str, str]:
+    """Create one object of each kind for the other user."""
     project = client.post("/api/projects", json={"name": "Bot"}, headers=other_user.headers).json["id"]
     prompts = f"/api/projects/{project}/prompts"
     body = {"title": "Tone", "content": "Be kind."}
     prompt = client.post(prompts, json=body, headers=other_user.headers).json["id"]
+    todo = client.post("/api/tasks", json={"title": "Buy milk"}, headers=other_user.headers).json["id"]
     conversation = make_conversation(engine, other_user, title="Secret", project_id=project)
     add_messages(engine, other_user, conversation, 3)
-    return {"project_id": project, "prompt_id": prompt, "conversation_id": str(conversation)}
+    return {"project_id": project, "prompt_id": prompt, "conversation_id": str(conversation), "todo_id": todo}
 
 
 def routes(flask_app: Flask) -> list[tuple[str, str, str]]:
-    """(endpoint, method, rule) of every route of ours that names something."""
+    """Return (endpoint, method, rule) of every route of these blueprints with an id in its path."""
     return [
         (rule.endpoint, method, rule.rule)
         for rule in flask_app.url_map.iter_rules()
@@ -53,17 +55,22 @@ def filled(rule: str, ids: dict[str, str]) -> str:
     return rule
 
 
-def test_somebody_elses_ids_are_not_found_anywhere_and_nothing_changes(
-    flask_app: Flask, client: FlaskClient, engine: Engine, user: Account, other_user: Account, theirs: dict[str, str]
+def test_other_users_ids_are_404_on_every_route(
+    flask_app: Flask,
+    client: FlaskClient,
+    engine: Engine,
+    user: LoggedInUser,
+    other_user: LoggedInUser,
+    theirs: dict[str, str],
 ) -> None:
     before, tried = owned_rows(engine, other_user), 0
     for endpoint, method, rule in routes(flask_app):
         body = BODIES.get((endpoint, method))
         foreign = client.open(filled(rule, theirs), method=method, json=body, headers=user.headers)
         assert foreign.status_code == 404, (method, rule, foreign.text)
-        # An id of nobody's looks the same, so that the answer confirms nothing.
-        nobodys = {name: str(new_id()) for name in theirs}
-        absent = client.open(filled(rule, nobodys), method=method, json=body, headers=user.headers)
+        # An unknown id has the same response, so the response does not confirm that an object exists.
+        unknown = {name: str(new_id()) for name in theirs}
+        absent = client.open(filled(rule, unknown), method=method, json=body, headers=user.headers)
         assert absent.status_code == 404, (method, rule, absent.text)
         if method != "HEAD":
             assert (foreign.json["code"], foreign.json["detail"]) == (absent.json["code"], absent.json["detail"])
@@ -73,27 +80,27 @@ def test_somebody_elses_ids_are_not_found_anywhere_and_nothing_changes(
     assert not any(owned_rows(engine, user).values())
 
 
-def test_the_owner_is_let_in_by_the_same_routes(
-    flask_app: Flask, client: FlaskClient, other_user: Account, theirs: dict[str, str]
+def test_owner_can_use_same_routes(
+    flask_app: Flask, client: FlaskClient, other_user: LoggedInUser, theirs: dict[str, str]
 ) -> None:
-    """Without this the test above would pass on routes that are never found."""
-    last = {"DELETE": 1}  # what deletes comes last, the prompt before its project
+    """The control of the test above, which would also pass if the routes did not exist."""
+    last = {"DELETE": 1}  # deletions last, the prompt before its project
     for endpoint, method, rule in sorted(routes(flask_app), key=lambda route: (last.get(route[1], 0), -len(route[2]))):
         body = BODIES.get((endpoint, method))
         answer = client.open(filled(rule, theirs), method=method, json=body, headers=other_user.headers)
         assert answer.status_code in (200, 201, 204), (method, rule, answer.text)
 
 
-def test_lists_show_ones_own_only(
-    client: FlaskClient, user: Account, other_user: Account, theirs: dict[str, str]
+def test_lists_contain_only_own_items(
+    client: FlaskClient, user: LoggedInUser, other_user: LoggedInUser, theirs: dict[str, str]
 ) -> None:
     for url in ("/api/conversations", "/api/projects"):
         assert client.get(url, headers=user.headers).json == {"items": [], "next_cursor": None}
         assert len(client.get(url, headers=other_user.headers).json["items"]) == 1
 
 
-def test_nothing_of_mine_goes_into_somebody_elses_project(
-    client: FlaskClient, engine: Engine, user: Account, other_user: Account, theirs: dict[str, str]
+def test_move_into_other_users_project_is_404(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, other_user: LoggedInUser, theirs: dict[str, str]
 ) -> None:
     mine = make_conversation(engine, user)
     before = owned_rows(engine, user), owned_rows(engine, other_user)
@@ -104,10 +111,10 @@ def test_nothing_of_mine_goes_into_somebody_elses_project(
     assert (owned_rows(engine, user), owned_rows(engine, other_user)) == before
 
 
-def test_a_prompt_is_found_in_its_own_project_only(
-    client: FlaskClient, engine: Engine, user: Account, other_user: Account, theirs: dict[str, str]
+def test_prompt_in_other_project_is_404(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, other_user: LoggedInUser, theirs: dict[str, str]
 ) -> None:
-    """Through my own project neither their prompt nor the prompt of another project of mine is reached."""
+    """Neither a prompt of another user nor one of another own project."""
     projects = [
         client.post("/api/projects", json={"name": name}, headers=user.headers).json["id"] for name in ("One", "Two")
     ]
@@ -125,7 +132,7 @@ def test_a_prompt_is_found_in_its_own_project_only(
     assert (owned_rows(engine, user), owned_rows(engine, other_user)) == before
 
 
-def test_without_a_token_nobody_is_let_in(flask_app: Flask, client: FlaskClient, theirs: dict[str, str]) -> None:
+def test_request_without_token_is_401(flask_app: Flask, client: FlaskClient, theirs: dict[str, str]) -> None:
     for _, method, rule in routes(flask_app):
         assert client.open(filled(rule, theirs), method=method).status_code == 401
     for url in ("/api/conversations", "/api/projects"):

@@ -1,4 +1,4 @@
-"""The list of conversations: its order, its filters, its pages."""
+"""The list of conversations: order, filters and pages."""
 
 from typing import Any
 
@@ -9,33 +9,39 @@ from sqlalchemy import Engine, event, text
 from app.api.schemas.messages import MESSAGES
 from tests.api.rows import add_conversations, walk
 from tests.api.test_pagination import FORGED
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
 URL = "/api/conversations"
 
 
-def test_the_newest_message_comes_first(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_list_is_ordered_by_newest_message(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     add_conversations(engine, user, 5, updated_at="timestamptz '2026-02-01' + n * interval '1 microsecond'")
     assert [item["title"] for item in walk(client, user, URL, limit=2)] == ["5", "4", "3", "2", "1"]
 
 
 @pytest.mark.parametrize("limit", [7, 100])
-def test_equal_times_are_paged_exactly_once(client: FlaskClient, engine: Engine, user: Account, limit: int) -> None:
+def test_pages_with_equal_times_have_each_item_once(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, limit: int
+) -> None:
     add_conversations(engine, user, 250)
     ids = [item["id"] for item in walk(client, user, URL, limit=limit)]
     assert len(ids) == 250
     assert ids == sorted(set(ids))
 
 
-def test_times_a_microsecond_apart_are_paged_exactly_once(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_pages_with_times_one_microsecond_apart_have_each_item_once(
+    client: FlaskClient, engine: Engine, user: LoggedInUser
+) -> None:
     add_conversations(engine, user, 60, updated_at="timestamptz '2026-02-01' + (n / 3) * interval '1 microsecond'")
     items = walk(client, user, URL, limit=4)
     assert sorted(int(item["title"]) for item in items) == list(range(1, 61))
     assert [item["updated_at"] for item in items] == sorted((item["updated_at"] for item in items), reverse=True)
 
 
-def test_a_message_between_two_pages_breaks_nothing(client: FlaskClient, engine: Engine, user: Account) -> None:
-    """What moved to the top is not met again below; everything else comes exactly once, the cursor's own row gone."""
+def test_new_message_between_pages_skips_and_repeats_nothing(
+    client: FlaskClient, engine: Engine, user: LoggedInUser
+) -> None:
+    """The conversation with the new message is not on later pages; the others are on exactly one."""
     add_conversations(engine, user, 30, updated_at="timestamptz '2026-02-01' - n * interval '1 minute'")
     first = client.get(URL, query_string={"limit": 10}, headers=user.headers).json
     with engine.begin() as connection:
@@ -51,7 +57,9 @@ def test_a_message_between_two_pages_breaks_nothing(client: FlaskClient, engine:
     assert [item["title"] for item in rest] == [str(n) for n in range(11, 31) if n != 15]
 
 
-def test_status_and_project_choose(client: FlaskClient, engine: Engine, user: Account, other_user: Account) -> None:
+def test_filter_by_status_and_project(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, other_user: LoggedInUser
+) -> None:
     project = client.post("/api/projects", json={"name": "Bot"}, headers=user.headers).json["id"]
     add_conversations(engine, user, 3, project_id=f"uuid '{project}'")
     add_conversations(engine, user, 2, status="'archived'")
@@ -68,11 +76,11 @@ def test_status_and_project_choose(client: FlaskClient, engine: Engine, user: Ac
     nothing = {"items": [], "next_cursor": None}
     query = {"project_id": project, "status": "archived"}
     assert client.get(URL, query_string=query, headers=user.headers).json == nothing
-    # Somebody else's project looks like one that does not exist: nothing of mine is in either.
+    # Another user's project gives the same result as an unknown one.
     assert client.get(URL, query_string={"project_id": project}, headers=other_user.headers).json == nothing
 
 
-def test_a_page_has_twenty_unless_told_otherwise(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_default_limit_is_twenty(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     add_conversations(engine, user, 101)
     sizes = [
         len(client.get(URL, query_string=query, headers=user.headers).json["items"])
@@ -102,7 +110,7 @@ def test_a_page_has_twenty_unless_told_otherwise(client: FlaskClient, engine: En
         ("after", "1"),
     ],
 )
-def test_wrong_queries_are_refused_by_name(client: FlaskClient, user: Account, name: str, value: str) -> None:
+def test_invalid_query_is_400_with_field(client: FlaskClient, user: LoggedInUser, name: str, value: str) -> None:
     refused = client.get(URL, query_string={name: value}, headers=user.headers)
     assert refused.status_code == 400
     if "\0" not in value:
@@ -110,14 +118,16 @@ def test_wrong_queries_are_refused_by_name(client: FlaskClient, user: Account, n
 
 
 @pytest.mark.parametrize("sent", FORGED.values(), ids=FORGED.keys())
-def test_forged_cursors_are_refused(client: FlaskClient, user: Account, sent: str) -> None:
+def test_forged_cursor_is_400(client: FlaskClient, user: LoggedInUser, sent: str) -> None:
     refused = client.get(URL, query_string={"cursor": sent}, headers=user.headers)
     assert (refused.status_code, refused.json["code"]) == (400, "invalid_input")
     if "\0" not in sent:
         assert list(refused.json["errors"]) == ["cursor"]
 
 
-def test_a_cursor_grants_nothing(client: FlaskClient, engine: Engine, user: Account, other_user: Account) -> None:
+def test_cursor_of_other_user_grants_no_access(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, other_user: LoggedInUser
+) -> None:
     add_conversations(engine, user, 3)
     make_conversation(
         engine, other_user, title="theirs", created_at="2025-01-01T00:00Z", updated_at="2025-01-01T00:00Z"
@@ -128,7 +138,7 @@ def test_a_cursor_grants_nothing(client: FlaskClient, engine: Engine, user: Acco
     assert client.get(URL, query_string={"cursor": MESSAGES.encode(1)}, headers=user.headers).status_code == 400
 
 
-def test_a_page_is_read_in_one_statement(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_page_takes_one_statement(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     add_conversations(engine, user, 5)
     seen: list[str] = []
 
@@ -145,4 +155,4 @@ def test_a_page_is_read_in_one_statement(client: FlaskClient, engine: Engine, us
     assert "/* conversations.page" in about_conversations[0]
     assert "OFFSET" not in about_conversations[0]
     assert "count(" not in about_conversations[0]
-    assert engine.pool.checkedout() == 0
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of QueuePool

@@ -1,4 +1,4 @@
-"""The page at /docs: whole without the internet, strict about where its parts come from, and cheap the second time."""
+"""The page at /docs: complete without the internet, with a strict policy, and revalidated by ETag."""
 
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 
 class Page(HTMLParser):
-    """What an HTML document refers to, and what is in it that a strict policy would not run."""
+    """The references of an HTML document, and its inline parts that a strict policy blocks."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -20,13 +20,13 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
+        values = dict(attributes)
         self._script = tag == "script"
-        self.inline += [f"<{tag} {name}>" for name in given if name.startswith("on") or name == "style"]
+        self.inline += [f"<{tag} {name}>" for name in values if name.startswith("on") or name == "style"]
         if tag == "script":
-            self.scripts.append(given.get("src") or "")
-        elif "href" in given:
-            self.links.append(given["href"] or "")
+            self.scripts.append(values.get("src") or "")
+        elif "href" in values:
+            self.links.append(values["href"] or "")
 
     def handle_data(self, data: str) -> None:
         if self._script and data.strip():
@@ -45,7 +45,7 @@ def page(client: FlaskClient) -> Page:
     return Page(response.text)
 
 
-def test_all_that_it_refers_to_is_here(client: FlaskClient, page: Page) -> None:
+def test_all_references_are_served(client: FlaskClient, page: Page) -> None:
     kinds = {"js": "text/javascript", "css": "text/css", "png": "image/png", "json": "application/json"}
     seen = set()
     for target in (*page.scripts, *page.links):
@@ -64,7 +64,7 @@ def test_all_that_it_refers_to_is_here(client: FlaskClient, page: Page) -> None:
     }
 
 
-def test_its_policy_is_strict_and_it_keeps_to_it(client: FlaskClient, page: Page) -> None:
+def test_policy_is_strict_and_page_complies(client: FlaskClient, page: Page) -> None:
     policy = {
         words[0]: words[1:]
         for part in client.get("/docs").headers["Content-Security-Policy"].split(";")
@@ -81,18 +81,28 @@ def test_its_policy_is_strict_and_it_keeps_to_it(client: FlaskClient, page: Page
     assert all(page.scripts)
 
 
-def test_its_own_script_names_no_other_host(client: FlaskClient) -> None:
+def test_script_names_no_other_host(client: FlaskClient) -> None:
     script = client.get("/docs/start.js").text
     assert "//" not in script.replace(" // ", "")
     assert "validatorUrl: null" in script
 
 
+@pytest.mark.parametrize("option", ['docExpansion: "none"', "filter: true", "persistAuthorization: true"])
+def test_tags_are_folded_filtered_and_token_is_kept(client: FlaskClient, option: str) -> None:
+    assert f"  {option},\n" in client.get("/docs/start.js").text
+
+
+def test_access_token_is_first_in_authorization_dialog(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").json or {}
+    assert next(iter(document["components"]["securitySchemes"])) == "accessToken"
+
+
 @pytest.mark.parametrize("path", ["/docs", "/docs/swagger-ui-bundle.js", "/docs/start.js"])
-def test_the_second_time_nothing_is_sent(client: FlaskClient, path: str) -> None:
+def test_unchanged_file_is_304(client: FlaskClient, path: str) -> None:
     first = client.get(path)
     assert first.headers["Cache-Control"] == "no-cache"
-    again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
-    assert (again.status_code, again.data) == (304, b"")
+    repeated = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (repeated.status_code, repeated.data) == (304, b"")
     part = client.get(path, headers={"Range": "bytes=0-3"})
     assert (part.status_code, len(part.data)) == (200, len(first.data))
 
@@ -100,7 +110,7 @@ def test_the_second_time_nothing_is_sent(client: FlaskClient, path: str) -> None
 @pytest.mark.parametrize(
     "name", ["index.html", "start.js.map", "../openapi.json", "%2e%2e/docs.py", "oauth2-redirect.html"]
 )
-def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
+def test_other_file_is_404(client: FlaskClient, name: str) -> None:
     response = client.get(f"/docs/{name}")
     assert response.status_code == 404
     assert response.content_type == "application/problem+json"

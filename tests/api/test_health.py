@@ -1,4 +1,4 @@
-"""`/health` says whether this server can do its work, and says why not."""
+"""Health checks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.database import fresh_database
 
 @pytest.fixture
 def serve(settings: Settings) -> Iterator[Callable[..., Flask]]:
-    """A function that makes an application on this database, with this broker and this token of the operator's."""
+    """Yield a function that creates an application with this database, broker and OPS_TOKEN."""
     made: list[Flask] = []
 
     def serve(url: str, broker: str | None = None, ops_token: str | None = None) -> Flask:
@@ -50,27 +50,27 @@ def revision(url: str, number: str) -> None:
     engine.dispose()
 
 
-def test_it_is_well_when_the_database_answers_and_is_current(flask_app: Flask) -> None:
+def test_health_is_200_with_current_database(flask_app: Flask) -> None:
     response = flask_app.test_client().get("/health")
     assert (response.status_code, response.get_json()["status"]) == (200, "ok")
 
 
-def test_an_empty_an_older_and_a_newer_database_are_told_apart(serve: Callable[..., Flask], empty: str) -> None:
+def test_health_distinguishes_empty_older_and_newer_database(serve: Callable[..., Flask], empty: str) -> None:
     client = serve(empty).test_client()
-    said = [client.get("/health")]
+    responses = [client.get("/health")]
     for number in ("0001", "9999"):
         revision(empty, number)
-        said.append(client.get("/health"))
-    assert [response.status_code for response in said] == [503] * 3
-    details = [response.get_json()["detail"] for response in said]
+        responses.append(client.get("/health"))
+    assert [response.status_code for response in responses] == [503] * 3
+    details = [response.get_json()["detail"] for response in responses]
     assert "is empty; run `flask db upgrade`" in details[0]
     assert "at migration 0001" in details[1]
     assert "run `flask db upgrade`" in details[1]
     assert "older than its database" in details[2]
 
 
-def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callable[..., Flask]) -> None:
-    client = serve("postgresql+psycopg2://somebody:s3cret@127.0.0.1:1/none").test_client()
+def test_health_of_unreachable_database_hides_address(serve: Callable[..., Flask]) -> None:
+    client = serve("postgresql+psycopg2://user:s3cret@127.0.0.1:1/none").test_client()
     response = client.get("/health")
     assert response.status_code == 503
     assert "does not answer" in response.get_json()["detail"]
@@ -79,10 +79,10 @@ def test_a_database_that_is_not_there_is_said_without_its_address(serve: Callabl
     assert client.get("/health/live").status_code == 200
 
 
-def test_readiness_names_each_part_to_whoever_may_know(serve: Callable[..., Flask], settings: Settings) -> None:
+def test_ready_names_parts_only_for_monitoring(serve: Callable[..., Flask], settings: Settings) -> None:
     assert settings.database.url
-    home = serve("postgresql+psycopg2://somebody:s3cret@127.0.0.1:1/none", broker="redis://:s3cret@127.0.0.1:1/0")
-    response = home.test_client().get("/health/ready")
+    local = serve("postgresql+psycopg2://user:s3cret@127.0.0.1:1/none", broker="redis://:s3cret@127.0.0.1:1/0")
+    response = local.test_client().get("/health/ready")
     assert response.status_code == 503
     parts = response.get_json()["parts"]
     assert "does not answer" in parts["database"]
@@ -98,7 +98,7 @@ def test_readiness_names_each_part_to_whoever_may_know(serve: Callable[..., Flas
     assert opened.get_json()["parts"] == {"database": "ok", "migrations": "ok", "broker": "Not configured."}
 
 
-def test_without_a_broker_chat_goes_on_so_the_server_is_ready(serve: Callable[..., Flask], settings: Settings) -> None:
+def test_ready_is_200_without_broker(serve: Callable[..., Flask], settings: Settings) -> None:
     response = serve(settings.database.url, broker="redis://127.0.0.1:1/0").test_client().get("/health/ready")
     assert response.status_code == 200
     assert "does not answer" in response.get_json()["parts"]["broker"].lower()

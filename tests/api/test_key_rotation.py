@@ -1,4 +1,4 @@
-"""Signing keys change under running sessions: nobody is logged out, and what a retired key signed opens nothing."""
+"""Rotation of signing keys: sessions continue, and tokens of retired keys are refused."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,32 +18,32 @@ from app.factory import create_app
 from app.services import sessions
 from app.services.sessions import Client, Tokens
 from app.services.signing_keys import SigningKey, SigningKeys, UnknownSigningKey
-from tests.api.keys import bearer, refused
-from tests.factories import PASSWORD_HASH, Account
+from tests.api.responses import assert_unauthenticated, bearer
+from tests.factories import PASSWORD_HASH, LoggedInUser
 
 OLD, NEW, NEWER = (f"{name}-signing-key-0123456789abcdefghij" for name in ("old", "new", "newer"))
 
 
 @pytest.fixture(scope="module")
 def server(settings: Settings, flask_app: Flask) -> Iterator[Callable[..., Flask]]:
-    """A function that gives the application as a process with these keys has it: the signing one, then those before."""
-    made: dict[tuple[str, ...], Flask] = {}
+    """Yield a function that returns an application with these keys: the signing one, then previous ones."""
+    created: dict[tuple[str, ...], Flask] = {}
 
     def with_keys(current: str, *previous: str) -> Flask:
-        if (current, *previous) not in made:
+        if (current, *previous) not in created:
             keys = {"jwt_secret_key": SecretStr(current), "jwt_previous_keys": tuple(map(SecretStr, previous))}
-            made[(current, *previous)] = create_app(replace(settings, auth=settings.auth.model_copy(update=keys)))
-        return made[(current, *previous)]
+            created[(current, *previous)] = create_app(replace(settings, auth=settings.auth.model_copy(update=keys)))
+        return created[(current, *previous)]
 
     yield with_keys
-    for application in made.values():
+    for application in created.values():
         with application.app_context():
             db.engine.dispose()
 
 
 @pytest.fixture
-def log_in(engine: Engine, user: Account) -> Callable[[Flask], Tokens]:
-    """Open a session as a login on that server does."""
+def log_in(engine: Engine, user: LoggedInUser) -> Callable[[Flask], Tokens]:
+    """Return a function that opens a session on an application, as a login does."""
 
     def opened(application: Flask) -> Tokens:
         with application.app_context(), engine.begin() as connection:
@@ -69,7 +69,7 @@ def kid(token: str) -> str:
     return str(jwt.get_unverified_header(token)["kid"])
 
 
-def test_both_tokens_name_the_key_that_signed_them(server: Callable[..., Flask], log_in: Any) -> None:
+def test_tokens_contain_id_of_signing_key(server: Callable[..., Flask], log_in: Any) -> None:
     tokens = log_in(server(OLD))
     assert kid(tokens.access_token) == kid(tokens.refresh_token) == SigningKey(OLD).id
     assert len(SigningKey(OLD).id) == 16
@@ -77,29 +77,27 @@ def test_both_tokens_name_the_key_that_signed_them(server: Callable[..., Flask],
     assert OLD not in repr(SigningKey(OLD))
 
 
-def test_a_previous_key_still_verifies_and_the_current_one_signs(server: Callable[..., Flask], log_in: Any) -> None:
+def test_previous_key_verifies_and_current_key_signs(server: Callable[..., Flask], log_in: Any) -> None:
     tokens = log_in(server(OLD))
     rotated = server(NEW, OLD)
     assert me(rotated, tokens.access_token).status_code == 200
     pair = pair_of(refresh(rotated, tokens.refresh_token))
     assert kid(pair["access_token"]) == kid(pair["refresh_token"]) == SigningKey(NEW).id
     assert me(rotated, pair["access_token"]).status_code == 200
-    assert me(server(NEW), pair["access_token"]).status_code == 200  # and the old one may go
+    assert me(server(NEW), pair["access_token"]).status_code == 200  # and the old key can be removed
     pair_of(refresh(server(NEW), pair["refresh_token"]))
 
 
-def test_what_a_retired_key_signed_is_401_and_says_so(server: Callable[..., Flask], log_in: Any) -> None:
+def test_token_of_retired_key_is_401(server: Callable[..., Flask], log_in: Any) -> None:
     tokens = log_in(server(OLD))
     for application in (server(NEW), server(NEWER, NEW)):
-        refused(me(application, tokens.access_token), "signed by a key")
-        refused(refresh(application, tokens.refresh_token), "signed by a key")
-    # It was only unknown there: the session goes on where the key is known.
+        assert_unauthenticated(me(application, tokens.access_token), "signed with a key")
+        assert_unauthenticated(refresh(application, tokens.refresh_token), "signed with a key")
+    # The session continues on servers that know the key.
     pair_of(refresh(server(NEW, OLD), tokens.refresh_token))
 
 
-def test_a_token_that_names_one_key_and_is_signed_by_another(
-    server: Callable[..., Flask], log_in: Any, user: Account
-) -> None:
+def test_token_with_wrong_key_id_is_401(server: Callable[..., Flask], log_in: Any, user: LoggedInUser) -> None:
     rotated = server(NEW, OLD)
     claims = jwt.decode(log_in(rotated).access_token, options={"verify_signature": False})
 
@@ -119,11 +117,11 @@ def test_a_token_that_names_one_key_and_is_signed_by_another(
         (NEW, {"kid": NEW}),
         (NEW, {"kid": SigningKey(NEW).id.upper()}),
     ):
-        refused(me(rotated, signed(key, headers)), "")
+        assert_unauthenticated(me(rotated, signed(key, headers)), "")
 
 
-def test_the_second_tab_gets_the_first_ones_token_across_a_rotation(server: Callable[..., Flask], log_in: Any) -> None:
-    """Made again with another key it would be another token, which the next refresh would take for a stolen one."""
+def test_parallel_refresh_after_rotation_returns_same_token(server: Callable[..., Flask], log_in: Any) -> None:
+    """Signed with another key it would be another token, which the next refresh would count as stolen."""
     tokens = log_in(server(OLD))
     first = pair_of(refresh(server(OLD), tokens.refresh_token))
     second = pair_of(refresh(server(NEW, OLD), tokens.refresh_token))
@@ -135,8 +133,8 @@ def test_the_second_tab_gets_the_first_ones_token_across_a_rotation(server: Call
     assert me(server(NEW), third["access_token"]).status_code == 200
 
 
-def test_the_second_tab_on_a_server_that_has_not_restarted_yet(server: Callable[..., Flask], log_in: Any) -> None:
-    """The new key verifies everywhere before anybody signs with it: a rotation in two steps has no gap."""
+def test_parallel_refresh_before_restart_returns_same_token(server: Callable[..., Flask], log_in: Any) -> None:
+    """A rotation in two steps: the new key verifies on all servers before one of them signs with it."""
     tokens = log_in(server(OLD))
     first = pair_of(refresh(server(NEW, OLD), tokens.refresh_token))
     second = pair_of(refresh(server(OLD, NEW), tokens.refresh_token))
@@ -147,27 +145,25 @@ def test_the_second_tab_on_a_server_that_has_not_restarted_yet(server: Callable[
     pair_of(refresh(server(OLD, NEW), second["refresh_token"]))
 
 
-def test_a_server_that_cannot_make_the_token_again_gives_none_out(server: Callable[..., Flask], log_in: Any) -> None:
-    """One that was not told of the new key: better no token than one that ends the session when it is used."""
+def test_refresh_on_server_without_new_key_is_401(server: Callable[..., Flask], log_in: Any) -> None:
+    """A server without the new key: a token signed with the old one would end the session when it is used."""
     tokens = log_in(server(OLD))
     first = pair_of(refresh(server(NEW, OLD), tokens.refresh_token))
-    refused(refresh(server(OLD), tokens.refresh_token), "log in again")
+    assert_unauthenticated(refresh(server(OLD), tokens.refresh_token), "log in again")
     pair_of(refresh(server(NEW, OLD), first["refresh_token"]))
 
 
-def test_parallel_refreshes_on_servers_either_side_of_a_rotation_agree(
-    server: Callable[..., Flask], log_in: Any
-) -> None:
+def test_parallel_refreshes_during_rotation_return_same_token(server: Callable[..., Flask], log_in: Any) -> None:
     before, after = server(OLD, NEW), server(NEW, OLD)
     for _ in range(5):
         tokens = log_in(before)
         with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda each: pair_of(refresh(each, tokens.refresh_token)), (before, after)))  # noqa: B023
+            both = list(pool.map(lambda server: pair_of(refresh(server, tokens.refresh_token)), (before, after)))  # noqa: B023
         assert both[0]["refresh_token"] == both[1]["refresh_token"]
         pair_of(refresh(after, both[0]["refresh_token"]))
 
 
-def test_a_chain_of_rotations_loses_nobody(server: Callable[..., Flask], log_in: Any) -> None:
+def test_session_survives_chain_of_rotations(server: Callable[..., Flask], log_in: Any) -> None:
     token = log_in(server(OLD)).refresh_token
     for application in (server(NEW, OLD), server(NEWER, NEW, OLD), server(NEWER, NEW), server(NEWER)):
         pair = pair_of(refresh(application, token))
@@ -175,16 +171,16 @@ def test_a_chain_of_rotations_loses_nobody(server: Callable[..., Flask], log_in:
         token = pair["refresh_token"]
 
 
-def test_reuse_is_still_reuse_whatever_key_signs(server: Callable[..., Flask], log_in: Any) -> None:
+def test_reuse_after_rotation_ends_session(server: Callable[..., Flask], log_in: Any) -> None:
     tokens = log_in(server(OLD))
     rotated = server(NEW, OLD)
     second = pair_of(refresh(rotated, tokens.refresh_token))
     third = pair_of(refresh(rotated, second["refresh_token"]))
-    refused(refresh(rotated, tokens.refresh_token), "used before")
-    refused(refresh(rotated, third["refresh_token"]), "ended")
+    assert_unauthenticated(refresh(rotated, tokens.refresh_token), "used before")
+    assert_unauthenticated(refresh(rotated, third["refresh_token"]), "ended")
 
 
-def test_the_keys_of_a_process() -> None:
+def test_signing_keys_select_key_by_id() -> None:
     keys = SigningKeys(NEW, [OLD, NEW])
     assert [key.secret for key in keys] == [NEW, OLD]
     assert keys.verifying({"kid": SigningKey(OLD).id}).secret == OLD

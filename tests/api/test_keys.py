@@ -1,4 +1,4 @@
-"""API keys as their owner has them: made, shown once, listed, revoked, and used."""
+"""API keys of a user: create, list, revoke and use."""
 
 import hashlib
 import re
@@ -11,21 +11,22 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
+from app.ids import new_id
 from app.logs import redact
-from app.models.columns import new_id
-from tests.api.keys import bearer, make_key, problem
+from tests.api.keys import make_key
+from tests.api.responses import assert_problem, bearer
 from tests.api.rows import walk
-from tests.factories import Account
+from tests.factories import LoggedInUser
 
 KEYS = "/api/auth/keys"
 
 
-def test_a_key_from_its_making_to_its_end(client: FlaskClient, engine: Engine, user: Account) -> None:
+def test_create_list_use_and_revoke_key(client: FlaskClient, engine: Engine, user: LoggedInUser) -> None:
     body = {"name": "nightly ✓", "scopes": ["read", "chat"], "expires_in_days": 30}
-    made = client.post(KEYS, json=body, headers=user.headers)
-    assert made.status_code == 201, made.text
-    assert made.headers["Cache-Control"] == "no-store"
-    shown = made.json
+    response = client.post(KEYS, json=body, headers=user.headers)
+    assert response.status_code == 201, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    shown = response.json
     assert shown is not None
     key = shown.pop("key")
     assert re.fullmatch(r"prl_[\w-]{43}_[\w-]{43}", key)
@@ -38,12 +39,13 @@ def test_a_key_from_its_making_to_its_end(client: FlaskClient, engine: Engine, u
     listed = client.get(KEYS, headers=user.headers).json
     assert listed == {"items": [shown], "next_cursor": None}
     assert client.get("/api/conversations", headers=bearer(key)).json == {"items": [], "next_cursor": None}
-    assert client.get("/api/conversations", headers={"Authorization": f"bearer  {key} "}).status_code == 200
+    for sent in (f"bearer  {key} ", f" BEARER \t{key}"):
+        assert client.get("/api/conversations", headers={"Authorization": sent}).status_code == 200
 
-    for _ in range(2):  # to revoke it twice is no error, and changes nothing
-        gone = client.delete(f"{KEYS}/{shown['id']}", headers=user.headers)
-        assert (gone.status_code, gone.data) == (204, b"")
-        problem(client.get("/api/conversations", headers=bearer(key)), 401, "not_authenticated")
+    for _ in range(2):  # revoking it again is not an error
+        revoked = client.delete(f"{KEYS}/{shown['id']}", headers=user.headers)
+        assert (revoked.status_code, revoked.data) == (204, b"")
+        assert_problem(client.get("/api/conversations", headers=bearer(key)), 401, "not_authenticated")
     [item] = (client.get(KEYS, headers=user.headers).json or {})["items"]
     assert item["revoked_at"] is not None
     with engine.connect() as connection:
@@ -53,7 +55,7 @@ def test_a_key_from_its_making_to_its_end(client: FlaskClient, engine: Engine, u
     assert row.revoked_at <= datetime.now(UTC)
 
 
-def test_two_keys_differ_in_all_that_is_secret_and_in_what_is_shown(flask_app: Flask, user: Account) -> None:
+def test_two_keys_have_different_secrets_and_prefixes(flask_app: Flask, user: LoggedInUser) -> None:
     one, other = (make_key(flask_app, user).secret for _ in range(2))
     assert one[-43:] != other[-43:]
     assert one[:48] != other[:48]
@@ -82,80 +84,80 @@ def test_two_keys_differ_in_all_that_is_secret_and_in_what_is_shown(flask_app: F
     ],
     ids=str,
 )
-def test_what_makes_no_key_names_the_field(
-    client: FlaskClient, engine: Engine, user: Account, body: Any, field: str
+def test_create_invalid_field_is_400(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, body: Any, field: str
 ) -> None:
     answer = client.post(KEYS, json=body, headers=user.headers)
-    assert set(problem(answer, 400, "invalid_input")["errors"]) == {field}
+    assert set(assert_problem(answer, 400, "invalid_input")["errors"]) == {field}
     with engine.connect() as connection:
         count = connection.execute(text("SELECT count(*) FROM api_keys WHERE user_id = :u"), {"u": user.id})
         assert count.scalar_one() == 0
 
 
-def test_a_scope_named_twice_is_had_once_and_no_expiry_is_none(client: FlaskClient, user: Account) -> None:
+def test_create_repeated_scope_is_stored_once(client: FlaskClient, user: LoggedInUser) -> None:
     body = {"name": "x", "scopes": ["write", "read", "write"], "expires_in_days": None}
-    made = client.post(KEYS, json=body, headers=user.headers).json or {}
-    assert (made["scopes"], made["expires_at"]) == (["read", "write"], None)
+    response = client.post(KEYS, json=body, headers=user.headers).json or {}
+    assert (response["scopes"], response["expires_at"]) == (["read", "write"], None)
 
 
 @pytest.mark.parametrize(("role", "status"), [("user", 403), ("operator", 403), ("admin", 201)])
-def test_only_an_admin_makes_a_key_with_the_scope_admin(
-    client: FlaskClient, make_user: Callable[..., Account], role: str, status: int
+def test_create_admin_scope_requires_admin(
+    client: FlaskClient, make_user: Callable[..., LoggedInUser], role: str, status: int
 ) -> None:
     account = make_user(role=role)
-    made = client.post(KEYS, json={"name": "x", "scopes": ["admin", "read"]}, headers=account.headers)
-    assert made.status_code == status
+    response = client.post(KEYS, json={"name": "x", "scopes": ["admin", "read"]}, headers=account.headers)
+    assert response.status_code == status
     if status == 403:
-        assert "admin" in problem(made, 403, "not_allowed")["detail"]
+        assert "admin" in assert_problem(response, 403, "not_allowed")["detail"]
         assert (client.get(KEYS, headers=account.headers).json or {})["items"] == []
 
 
-def test_keys_are_listed_in_pages_and_only_to_their_owner(
-    flask_app: Flask, client: FlaskClient, user: Account, other_user: Account
+def test_list_is_paginated_and_only_for_owner(
+    flask_app: Flask, client: FlaskClient, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
-    made = [make_key(flask_app, user) for _ in range(5)]
+    keys = [make_key(flask_app, user) for _ in range(5)]
     theirs = make_key(flask_app, other_user)
     items = walk(client, user, KEYS, limit=2)
-    assert [item["id"] for item in items] == [str(key.id) for key in reversed(made)]
+    assert [item["id"] for item in items] == [str(key.id) for key in reversed(keys)]
     everything = str(items)
-    assert not [key for key in (*made, theirs) if key.secret[-43:] in everything]
+    assert not [key for key in (*keys, theirs) if key.secret[-43:] in everything]
     assert set(items[0]) == {
         "id", "name", "prefix", "scopes", "last_used_at", "expires_at", "revoked_at", "created_at"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "cursor=x", "cursor=", "q=1"])
-def test_a_list_that_cannot_be_asked_for(client: FlaskClient, user: Account, query: str) -> None:
-    problem(client.get(f"{KEYS}?{query}", headers=user.headers), 400, "invalid_input")
+def test_list_invalid_query_is_400(client: FlaskClient, user: LoggedInUser, query: str) -> None:
+    assert_problem(client.get(f"{KEYS}?{query}", headers=user.headers), 400, "invalid_input")
 
 
-def test_somebody_elses_key_is_not_there_to_be_revoked(
-    flask_app: Flask, client: FlaskClient, user: Account, other_user: Account
+def test_revoke_other_users_key_is_404(
+    flask_app: Flask, client: FlaskClient, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
     theirs = make_key(flask_app, other_user)
     for key_id in (theirs.id, new_id()):
-        problem(client.delete(f"{KEYS}/{key_id}", headers=user.headers), 404, "not_found")
-    problem(client.delete(f"{KEYS}/x", headers=user.headers), 404, "not_found")
+        assert_problem(client.delete(f"{KEYS}/{key_id}", headers=user.headers), 404, "not_found")
+    assert_problem(client.delete(f"{KEYS}/x", headers=user.headers), 404, "not_found")
     assert client.get("/api/projects", headers=theirs.headers).status_code == 200
 
 
-def test_a_key_sees_its_owners_rows_and_nobody_elses(
-    flask_app: Flask, client: FlaskClient, user: Account, other_user: Account
+def test_key_reads_only_its_owners_rows(
+    flask_app: Flask, client: FlaskClient, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
     mine, theirs = make_key(flask_app, user), make_key(flask_app, other_user)
-    made = client.post("/api/projects", json={"name": "secret"}, headers=mine.headers)
-    url = made.headers["Location"]
+    response = client.post("/api/projects", json={"name": "secret"}, headers=mine.headers)
+    url = response.headers["Location"]
     assert client.get(url, headers=user.headers).status_code == 200
     for answer in (
         client.get(url, headers=theirs.headers),
         client.patch(url, json={"name": "taken"}, headers=theirs.headers),
         client.delete(url, headers=theirs.headers),
     ):
-        problem(answer, 404, "not_found")
+        assert_problem(answer, 404, "not_found")
     assert (client.get(url, headers=mine.headers).json or {})["name"] == "secret"
 
 
-def test_a_log_line_with_a_key_in_it_does_not_show_it(flask_app: Flask, user: Account) -> None:
+def test_log_line_redacts_key(flask_app: Flask, user: LoggedInUser) -> None:
     secret = make_key(flask_app, user).secret
     for line in (f"sent {secret}!", f"Authorization: Bearer {secret}", f'{{"key": "{secret}"}}', f"/?k={secret}&x=1"):
         shown = redact(line)
@@ -163,8 +165,8 @@ def test_a_log_line_with_a_key_in_it_does_not_show_it(flask_app: Flask, user: Ac
         assert secret[5:20] not in shown
 
 
-def test_neither_logs_nor_errors_nor_objects_show_a_key(
-    flask_app: Flask, client: FlaskClient, user: Account, caplog: pytest.LogCaptureFixture
+def test_key_is_in_no_log_error_or_repr(
+    flask_app: Flask, client: FlaskClient, user: LoggedInUser, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make_key(flask_app, user, ["read"])
     wrong = key.secret[:-1] + ("A" if key.secret[-1] != "A" else "B")

@@ -1,4 +1,4 @@
-"""Every key that is none, or is one no longer, is a 401 that says so: on plain routes and inside the turn alike."""
+"""Invalid and ended API keys: each is a 401, on plain routes and in the statement of a turn."""
 
 import base64
 from collections.abc import Callable
@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from app.models.columns import new_id
-from tests.api.keys import Key, bearer, change_key, make_key, problem, refused
-from tests.factories import Account
+from app.ids import new_id
+from tests.api.keys import Key, change_key, make_key
+from tests.api.responses import assert_problem, assert_unauthenticated, bearer
+from tests.factories import LoggedInUser
 
 Send = Callable[[dict[str, str]], TestResponse]
 
 
-@pytest.fixture(params=["plain route", "person's route", "chat"])
+@pytest.fixture(params=["plain route", "session route", "chat"])
 def send(request: pytest.FixtureRequest) -> Send:
-    """Call with these headers, on each of the three ways in which a key is checked."""
+    """Return a function that sends a request with these headers, for each of the three ways to check a key."""
     if request.param == "chat":
         chat_client: FlaskClient = request.getfixturevalue("chat_client")
         return lambda headers: chat_client.post("/api/chat", json={"message": "hello"}, headers=headers)
@@ -31,11 +32,11 @@ def send(request: pytest.FixtureRequest) -> Send:
 
 
 @pytest.fixture
-def key(flask_app: Flask, user: Account) -> Key:
+def key(flask_app: Flask, user: LoggedInUser) -> Key:
     return make_key(flask_app, user)
 
 
-def nothing_was_said(engine: Engine, user: Account) -> bool:
+def has_no_messages(engine: Engine, user: LoggedInUser) -> bool:
     with engine.connect() as connection:
         return (
             connection.execute(text("SELECT count(*) FROM messages WHERE user_id = :u"), {"u": user.id}).scalar_one()
@@ -48,8 +49,8 @@ def forged(user_id: Any, key_id: Any, secret: str) -> str:
     return f"prl_{ids}_{secret}"
 
 
-def test_forging_makes_what_is_given_out(key: Key, user: Account) -> None:
-    """What follows is refused for what it differs in, not for how this file makes it."""
+def test_forged_without_changes_equals_issued_key(key: Key, user: LoggedInUser) -> None:
+    """The control of the tests below: they fail for what they change, not because of `forged`."""
     assert forged(user.id, key.id, key.secret[-43:]) == key.secret
 
 
@@ -63,15 +64,15 @@ def test_forging_makes_what_is_given_out(key: Key, user: Account) -> None:
         ("key_hash = decode(repeat('00', 32), 'hex')", "no such API key"),
     ],
 )
-def test_a_key_that_has_ended_says_how(
-    send: Send, engine: Engine, user: Account, key: Key, change: str, words: str
+def test_ended_key_is_401_with_reason(
+    send: Send, engine: Engine, user: LoggedInUser, key: Key, change: str, words: str
 ) -> None:
     change_key(engine, key, change)
-    refused(send(key.headers), words)
-    assert nothing_was_said(engine, user)
+    assert_unauthenticated(send(key.headers), words)
+    assert has_no_messages(engine, user)
 
 
-def test_a_key_that_expires_later_is_let_in(client: FlaskClient, engine: Engine, key: Key) -> None:
+def test_key_before_expiry_is_accepted(client: FlaskClient, engine: Engine, key: Key) -> None:
     change_key(engine, key, "expires_at = now() + interval '1 minute'")
     assert client.get("/api/projects", headers=key.headers).status_code == 200
 
@@ -84,34 +85,32 @@ def test_a_key_that_expires_later_is_let_in(client: FlaskClient, engine: Engine,
         ("DELETE FROM api_keys WHERE user_id = :u", "no such API key"),
     ],
 )
-def test_a_key_dies_with_its_owner(
-    send: Send, engine: Engine, user: Account, key: Key, change: str, words: str
+def test_key_of_deleted_or_disabled_owner_is_401(
+    send: Send, engine: Engine, user: LoggedInUser, key: Key, change: str, words: str
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text(change), {"u": user.id})
-    refused(send(key.headers), words)
-    assert nothing_was_said(engine, user)
+    assert_unauthenticated(send(key.headers), words)
+    assert has_no_messages(engine, user)
 
 
-def test_a_disabled_owner_who_is_enabled_again_has_the_key_again(
-    client: FlaskClient, engine: Engine, user: Account, key: Key
-) -> None:
+def test_key_works_after_owner_is_enabled(client: FlaskClient, engine: Engine, user: LoggedInUser, key: Key) -> None:
     for status, answer in (("disabled", 401), ("active", 200)):
         with engine.begin() as connection:
             connection.execute(text("UPDATE users SET status = :s WHERE id = :u"), {"s": status, "u": user.id})
         assert client.get("/api/projects", headers=key.headers).status_code == answer
 
 
-def test_a_changed_password_and_a_logout_leave_keys_alone(client: FlaskClient, user: Account, key: Key) -> None:
-    """Programs know nothing of either; a key is revoked by itself."""
+def test_change_password_and_logout_keep_keys(client: FlaskClient, user: LoggedInUser, key: Key) -> None:
+    """Only revocation and expiry end a key."""
     body = {"current_password": user.password, "new_password": "another horse"}
     assert client.post("/api/auth/password", json=body, headers=user.headers).status_code == 204
-    problem(client.get("/api/projects", headers=user.headers), 401, "not_authenticated")
+    assert_problem(client.get("/api/projects", headers=user.headers), 401, "not_authenticated")
     assert client.get("/api/projects", headers=key.headers).status_code == 200
 
 
-def test_ids_and_secrets_that_do_not_belong_together(
-    send: Send, flask_app: Flask, engine: Engine, user: Account, other_user: Account, key: Key
+def test_key_with_ids_of_other_key_is_401(
+    send: Send, flask_app: Flask, engine: Engine, user: LoggedInUser, other_user: LoggedInUser, key: Key
 ) -> None:
     other = make_key(flask_app, user)
     theirs = make_key(flask_app, other_user)
@@ -125,16 +124,18 @@ def test_ids_and_secrets_that_do_not_belong_together(
         (new_id(), key.id, key.secret[-43:]),
         (user.id, user.session_id, key.secret[-43:]),
     ):
-        refused(send(bearer(forged(user_id, key_id, secret))), "no such API key")
-    assert nothing_was_said(engine, user)
-    assert nothing_was_said(engine, other_user)
+        assert_unauthenticated(send(bearer(forged(user_id, key_id, secret))), "no such API key")
+    assert has_no_messages(engine, user)
+    assert has_no_messages(engine, other_user)
 
 
-def test_another_spelling_of_the_same_ids_is_another_key(client: FlaskClient, key: Key) -> None:
-    """The last of 43 base64 characters has bits to spare; the hash is of the text, so they are not."""
+def test_key_with_other_base64_spelling_is_401(client: FlaskClient, key: Key) -> None:
+    """The last of 43 base64 characters has unused bits, but the hash is of the text."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spare = alphabet[alphabet.index(key.secret[46]) ^ 1]
-    refused(client.get("/api/projects", headers=bearer(key.secret[:46] + spare + key.secret[47:])), "no such API key")
+    assert_unauthenticated(
+        client.get("/api/projects", headers=bearer(key.secret[:46] + spare + key.secret[47:])), "no such API key"
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,36 +148,35 @@ def test_another_spelling_of_the_same_ids_is_another_key(client: FlaskClient, ke
         "{key} x",
         "{key},",
         "{key}, Bearer {key}",
-        "{key}\t",
         "{key}=",
         "{key:.90}",
         "prl_é{key:.85}",
     ],
 )
-def test_what_is_not_a_whole_key(send: Send, key: Key, spoiled: str) -> None:
+def test_malformed_key_is_401(send: Send, key: Key, spoiled: str) -> None:
     sent = spoiled.replace("{43}", "A" * 43).replace("{key:.90}", key.secret[:90])
     sent = sent.replace("{key:.85}", key.secret[5:90]).replace("{key}", key.secret)
     answer = send({"Authorization": f"Bearer {sent}"})
-    refused(answer, "not a whole API key")
+    assert_unauthenticated(answer, "This API key is incomplete")
     assert key.secret not in answer.text
 
 
 @pytest.mark.parametrize("header", ["{key}", "Basic {key}", "Token {key}", "Bearer", "PRL_ {key}", "Bearer PRL_x"])
-def test_a_key_that_is_not_sent_as_a_bearer_token(send: Send, key: Key, header: str) -> None:
-    refused(send({"Authorization": header.replace("{key}", key.secret)}), "access token")
+def test_key_in_other_scheme_is_401(send: Send, key: Key, header: str) -> None:
+    assert_unauthenticated(send({"Authorization": header.replace("{key}", key.secret)}), "access token")
 
 
 @settings(max_examples=80)
 @example(sent="_" * 87)
 @example(sent="-" * 43 + "_" + "\x00" * 43)
 @given(sent=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=100))
-def test_nothing_behind_the_mark_makes_it_stumble(flask_app: Flask, sent: str) -> None:
+def test_arbitrary_text_after_prefix_is_401(flask_app: Flask, sent: str) -> None:
     header = {"Authorization": f"Bearer prl_{sent}"}
     answer = flask_app.test_client().get("/api/projects", headers=header)
-    problem(answer, 401, "not_authenticated")
+    assert_problem(answer, 401, "not_authenticated")
 
 
-def test_a_key_elsewhere_than_in_the_header_is_not_looked_at(client: FlaskClient, key: Key) -> None:
-    problem(client.get(f"/api/projects?api_key={key.secret}"), 401, "not_authenticated")
+def test_key_outside_of_header_is_ignored(client: FlaskClient, key: Key) -> None:
+    assert_problem(client.get(f"/api/projects?api_key={key.secret}"), 401, "not_authenticated")
     client.set_cookie("Authorization", f"Bearer {key.secret}")
-    problem(client.get("/api/projects", headers={"X-API-Key": key.secret}), 401, "not_authenticated")
+    assert_problem(client.get("/api/projects", headers={"X-API-Key": key.secret}), 401, "not_authenticated")

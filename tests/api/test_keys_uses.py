@@ -1,7 +1,6 @@
-"""`last_used_at`: true within a minute or two, and next to free."""
+"""`last_used_at` of API keys: at most two minutes old, written in the background."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -15,51 +14,43 @@ from app.extensions import db
 from app.services import key_uses
 from app.services.identity import Identity, PresentedKey
 from app.services.key_uses import KeyUses
-from tests.api.keys import Key, bearer, change_key, make_key, statements_of
-from tests.factories import Account
+from tests.api.keys import Key, change_key, make_key, statements_of
+from tests.api.responses import bearer
+from tests.factories import LoggedInUser
+from tests.waiting import wait_until
 
 
 @pytest.fixture
 def uses(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> KeyUses:
-    """Those of a process of its own, which gathers for less long."""
-    monkeypatch.setattr(key_uses, "GATHER", 0.05)
+    """Return `KeyUses` as of another process, with a shorter delay."""
+    monkeypatch.setattr(key_uses, "BATCH_SECONDS", 0.05)
     return KeyUses(engine)
 
 
 @pytest.fixture
-def key(flask_app: Flask, user: Account) -> Key:
+def key(flask_app: Flask, user: LoggedInUser) -> Key:
     return make_key(flask_app, user)
 
 
 @pytest.fixture
-def caller(user: Account, key: Key) -> Identity:
+def caller(user: LoggedInUser, key: Key) -> Identity:
     return Identity(user.id, key=PresentedKey(key.id, b""))
 
 
 def last_used(engine: Engine, key: Key) -> datetime | None:
     with engine.connect() as connection:
-        found: datetime | None = connection.execute(
+        last_used_at: datetime | None = connection.execute(
             text("SELECT last_used_at FROM api_keys WHERE id = :k"), {"k": key.id}
         ).scalar_one()
-        return found
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    """Poll a bounded number of times; the database has no event for a row that is written."""
-    pause = threading.Event()
-    for _ in range(500):
-        if condition():
-            return
-        pause.wait(0.02)
-    pytest.fail("the awaited state never came")
+        return last_used_at
 
 
 def idle(uses: KeyUses) -> None:
-    """Until everything has been written and the thread has gone."""
+    """Wait until all uses are written and the thread has ended."""
     wait_until(lambda: not uses._running)
 
 
-def test_fifty_parallel_uses_are_one_write_off_the_request_path(flask_app: Flask, engine: Engine, key: Key) -> None:
+def test_parallel_uses_are_written_once_in_background(flask_app: Flask, engine: Engine, key: Key) -> None:
     assert last_used(engine, key) is None
     uses: KeyUses = flask_app.extensions["parley"].key_uses
     idle(uses)
@@ -77,14 +68,14 @@ def test_fifty_parallel_uses_are_one_write_off_the_request_path(flask_app: Flask
     assert last_used(engine, key) == first
 
 
-def test_a_chat_counts_as_a_use(chat_app: Flask, upstream: Any, user: Account, engine: Engine) -> None:
+def test_chat_is_a_use(chat_app: Flask, upstream: Any, user: LoggedInUser, engine: Engine) -> None:
     key = make_key(chat_app, user)
     assert chat_app.test_client().post("/api/chat", json={"message": "hi"}, headers=key.headers).status_code == 200
     wait_until(lambda: last_used(engine, key))
 
 
-def test_what_was_refused_was_no_use(
-    flask_app: Flask, client: FlaskClient, chat_client: FlaskClient, engine: Engine, user: Account
+def test_refused_request_is_not_a_use(
+    flask_app: Flask, client: FlaskClient, chat_client: FlaskClient, engine: Engine, user: LoggedInUser
 ) -> None:
     revoked, lacking = make_key(flask_app, user), make_key(flask_app, user, ["read"])
     change_key(engine, revoked, "revoked_at = now()")
@@ -99,20 +90,20 @@ def test_what_was_refused_was_no_use(
     assert last_used(engine, lacking) is None
 
 
-def test_a_use_is_written_again_after_a_minute(
+def test_use_is_written_again_after_a_minute(
     uses: KeyUses, engine: Engine, key: Key, caller: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uses.note(caller)
     wait_until(lambda: last_used(engine, key))
     first = last_used(engine, key)
-    monkeypatch.setattr(key_uses, "EVERY", 0.0)  # the minute has passed
+    monkeypatch.setattr(key_uses, "WRITE_INTERVAL", 0.0)  # the minute has passed
     uses.note(caller)
     wait_until(lambda: last_used(engine, key) != first)
     idle(uses)
-    assert uses._known == {}  # what is old is forgotten
+    assert uses._written == {}  # expired entries are removed
 
 
-def test_another_process_that_has_just_written_is_enough(
+def test_use_written_by_other_process_is_not_repeated(
     uses: KeyUses, engine: Engine, key: Key, caller: Identity
 ) -> None:
     uses.note(caller)
@@ -126,8 +117,8 @@ def test_another_process_that_has_just_written_is_enough(
     assert last_used(engine, key) == first
 
 
-def test_a_row_that_is_held_by_somebody_is_passed_over(
-    flask_app: Flask, uses: KeyUses, engine: Engine, user: Account, key: Key, caller: Identity
+def test_locked_row_is_skipped(
+    flask_app: Flask, uses: KeyUses, engine: Engine, user: LoggedInUser, key: Key, caller: Identity
 ) -> None:
     free = make_key(flask_app, user)
     with engine.begin() as holder:
@@ -139,30 +130,30 @@ def test_a_row_that_is_held_by_somebody_is_passed_over(
     assert last_used(engine, key) is None
 
 
-def test_callers_with_a_session_are_no_business_of_it(uses: KeyUses, user: Account) -> None:
+def test_session_is_not_recorded(uses: KeyUses, user: LoggedInUser) -> None:
     uses.note(Identity(user.id, user.session_id))
     assert not uses._running
 
 
 @pytest.fixture
-def nowhere() -> Iterator[Engine]:
-    """An engine whose server is not there."""
-    engine = create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", connect_args={"connect_timeout": 2})
+def unreachable() -> Iterator[Engine]:
+    """Yield an engine of an unreachable server."""
+    engine = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing", connect_args={"connect_timeout": 2})
     yield engine
     engine.dispose()
 
 
-def test_a_database_that_is_away_costs_a_log_line_and_nothing_else(
-    nowhere: Engine, caller: Identity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_unavailable_database_is_logged(
+    unreachable: Engine, caller: Identity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(key_uses, "GATHER", 0.05)
-    uses = KeyUses(nowhere)
+    monkeypatch.setattr(key_uses, "BATCH_SECONDS", 0.05)
+    uses = KeyUses(unreachable)
     uses.note(caller)
     idle(uses)
     assert "last uses of 1 API keys were not written: OperationalError" in caplog.text
 
 
-def test_uses_of_keys_that_are_gone_write_nothing(uses: KeyUses, engine: Engine, user: Account, key: Key) -> None:
+def test_use_of_deleted_key_writes_nothing(uses: KeyUses, engine: Engine, user: LoggedInUser, key: Key) -> None:
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM api_keys WHERE user_id = :u"), {"u": user.id})
     with statements_of(engine) as seen:
@@ -171,6 +162,6 @@ def test_uses_of_keys_that_are_gone_write_nothing(uses: KeyUses, engine: Engine,
     idle(uses)
 
 
-def test_the_engine_is_the_applications_own(flask_app: Flask) -> None:
+def test_engine_is_that_of_application(flask_app: Flask) -> None:
     with flask_app.app_context():
         assert flask_app.extensions["parley"].key_uses._engine.pool is db.engine.pool

@@ -1,4 +1,4 @@
-"""The messages of a conversation, in pages both ways."""
+"""The list of a conversation's messages, in both orders."""
 
 from datetime import datetime
 from typing import Any
@@ -8,27 +8,27 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, text
 
-from app.models.columns import new_id
+from app.ids import new_id
 from tests.api.rows import add_messages, walk
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
 
 @pytest.fixture
-def conversation(engine: Engine, user: Account) -> UUID:
+def conversation(engine: Engine, user: LoggedInUser) -> UUID:
     return make_conversation(engine, user)
 
 
 @pytest.mark.parametrize(("order", "expected"), [("asc", range(1, 251)), ("desc", range(250, 0, -1))])
 @pytest.mark.parametrize("limit", [33, 50, 100])
-def test_each_message_comes_exactly_once_both_ways(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID, order: str, expected: range, limit: int
+def test_pages_in_both_orders_have_each_message_once(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID, order: str, expected: range, limit: int
 ) -> None:
     add_messages(engine, user, conversation, 250)
     items = walk(client, user, f"/api/conversations/{conversation}/messages", order=order, limit=limit)
     assert [item["position"] for item in items] == list(expected)
 
 
-def test_a_message_shows_what_it_is(client: FlaskClient, engine: Engine, user: Account, conversation: UUID) -> None:
+def test_message_fields(client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID) -> None:
     turn = new_id()
     calls = '[{"id": "c1", "type": "function", "function": {"name": "add_task", "arguments": "{}"}}]'
     with engine.begin() as connection:
@@ -70,8 +70,8 @@ def test_a_message_shows_what_it_is(client: FlaskClient, engine: Engine, user: A
     ]
 
 
-def test_an_empty_conversation_is_an_empty_list_and_an_unknown_one_is_not(
-    client: FlaskClient, user: Account, conversation: UUID
+def test_empty_conversation_is_empty_list_and_unknown_is_404(
+    client: FlaskClient, user: LoggedInUser, conversation: UUID
 ) -> None:
     page = client.get(f"/api/conversations/{conversation}/messages", headers=user.headers)
     assert page.json == {"items": [], "next_cursor": None}
@@ -79,16 +79,16 @@ def test_an_empty_conversation_is_an_empty_list_and_an_unknown_one_is_not(
     assert (unknown.status_code, unknown.json["code"]) == (404, "not_found")
 
 
-def test_the_oldest_come_first_unless_told_otherwise(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
+def test_default_order_is_oldest_first(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID
 ) -> None:
     add_messages(engine, user, conversation, 30)
     page = client.get(f"/api/conversations/{conversation}/messages", headers=user.headers).json
     assert [item["position"] for item in page["items"]] == list(range(1, 21))
 
 
-def test_messages_that_come_meanwhile_shift_no_page(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
+def test_new_messages_do_not_shift_pages(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID
 ) -> None:
     add_messages(engine, user, conversation, 10)
     url = f"/api/conversations/{conversation}/messages"
@@ -117,8 +117,8 @@ def test_messages_that_come_meanwhile_shift_no_page(
         ("before", "3"),
     ],
 )
-def test_wrong_queries_are_refused_by_name(
-    client: FlaskClient, user: Account, conversation: UUID, name: str, value: str
+def test_invalid_query_is_400_with_field(
+    client: FlaskClient, user: LoggedInUser, conversation: UUID, name: str, value: str
 ) -> None:
     url = f"/api/conversations/{conversation}/messages"
     refused = client.get(url, query_string={name: value}, headers=user.headers)
@@ -126,9 +126,7 @@ def test_wrong_queries_are_refused_by_name(
     assert list(refused.json["errors"]) == [name]
 
 
-def test_a_page_is_one_statement_and_bounded(
-    client: FlaskClient, engine: Engine, user: Account, conversation: UUID
-) -> None:
+def test_page_takes_one_statement(client: FlaskClient, engine: Engine, user: LoggedInUser, conversation: UUID) -> None:
     seen: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:

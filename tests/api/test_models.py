@@ -1,4 +1,4 @@
-"""`GET /api/models`: whom a caller may choose, whatever state those are in."""
+"""`GET /api/models`: the providers and their models, in every state of the providers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,11 +7,12 @@ import pytest
 from flask import Flask
 from pydantic import SecretStr
 
-from app.services.container import services
+from app.container import services
 from ops import providers
-from ops.actors import Actor
-from tests.api.keys import make_key, problem
-from tests.factories import Account
+from ops.runs.actors import Actor
+from tests.api.keys import make_key
+from tests.api.responses import assert_problem
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 from tests.metrics.scrape import Since
@@ -28,7 +29,7 @@ def second() -> Iterator[Upstream]:
 
 @pytest.fixture
 def make(make_chat_app: Callable[..., Flask], upstream: Upstream, second: Upstream) -> Iterator[Make]:
-    """Makes an application that knows no list yet. `compatible` is `upstream`, `openrouter` is `second`."""
+    """Yield a function that creates an application without cached lists; `openrouter` is `second`."""
     made: list[Flask] = []
     upstream.models = second.models = scripts.status(200, scripts.MODELS)
     upstream.listings.clear()
@@ -45,69 +46,69 @@ def make(make_chat_app: Callable[..., Flask], upstream: Upstream, second: Upstre
             providers.reset_provider(by=ME)
 
 
-def told(flask_app: Flask, user: Account) -> dict[str, Any]:
+def get_models(flask_app: Flask, user: LoggedInUser) -> dict[str, Any]:
     response = flask_app.test_client().get("/api/models", headers=user.headers)
     assert response.status_code == 200, response.text
-    return {each.pop("name"): each for each in response.get_json()["providers"]}
+    return {provider.pop("name"): provider for provider in response.get_json()["providers"]}
 
 
-def test_each_provider_with_its_models_the_one_in_use_first(make: Make, user: Account, second: Upstream) -> None:
+def test_default_provider_is_first_with_its_models(make: Make, user: LoggedInUser, second: Upstream) -> None:
     flask_app = make()
     listed = [{"id": name} for name in ("x/one", "openrouter/auto", "y/two")]
     second.models = scripts.status(200, {"data": listed})
-    found = told(flask_app, user)
-    assert list(found) == ["compatible", "demo", "openrouter"]
-    assert found["compatible"]["models"] == ["default", "fake-model"]
-    assert found["openrouter"]["models"] == ["openrouter/auto", "x/one", "y/two"]
-    assert found["demo"]["models"] == ["demo"]
-    assert all(each["listed_at"] and each["default_model"] == each["models"][0] for each in found.values())
+    models = get_models(flask_app, user)
+    assert list(models) == ["compatible", "demo", "openrouter"]
+    assert models["compatible"]["models"] == ["default", "fake-model"]
+    assert models["openrouter"]["models"] == ["openrouter/auto", "x/one", "y/two"]
+    assert models["demo"]["models"] == ["demo"]
+    assert all(model["listed_at"] and model["default_model"] == model["models"][0] for model in models.values())
     with flask_app.app_context():
         providers.use_provider(name="openrouter", model="y/two", by=ME)
-    found = told(flask_app, user)
-    assert list(found) == ["openrouter", "compatible", "demo"]
-    assert found["openrouter"]["models"] == ["y/two", "x/one", "openrouter/auto"]
+    models = get_models(flask_app, user)
+    assert list(models) == ["openrouter", "compatible", "demo"]
+    assert models["openrouter"]["models"] == ["y/two", "x/one", "openrouter/auto"]
 
 
-def test_a_list_is_asked_for_once_by_everybody(
-    make: Make, user: Account, other_user: Account, upstream: Upstream
+def test_list_is_fetched_once_for_all_callers(
+    make: Make, user: LoggedInUser, other_user: LoggedInUser, upstream: Upstream
 ) -> None:
     flask_app, since = make(), Since()
-    assert told(flask_app, user) == told(flask_app, other_user) == told(flask_app, user)
+    assert get_models(flask_app, user) == get_models(flask_app, other_user) == get_models(flask_app, user)
     assert len(upstream.listings) == 1
-    assert since.counted("cache_reads_total", cache="models", result="miss") <= 3
-    assert since.counted("cache_reads_total", cache="models") == 9
+    assert since.counted("cache_requests_total", cache="models", result="miss") <= 3
+    assert since.counted("cache_requests_total", cache="models") == 9
     assert since.counted("cache_loads_total", cache="models", outcome="ok") == 3
 
 
-def test_one_that_fails_still_has_its_default_and_hides_no_other(make: Make, user: Account, second: Upstream) -> None:
+def test_failed_provider_has_default_model_only(make: Make, user: LoggedInUser, second: Upstream) -> None:
     flask_app, since = make(), Since()
-    second.models = scripts.refusal(500, "sk-router is what you sent")
+    second.models = scripts.api_error(500, "sk-router is what you sent")
     for _ in range(3):
-        found = told(flask_app, user)
-        assert found["openrouter"] == {
+        models = get_models(flask_app, user)
+        assert models["openrouter"] == {
             "default_model": "openrouter/auto",
             "models": ["openrouter/auto"],
             "listed_at": None,
         }
-        assert found["compatible"]["models"] == ["default", "fake-model"]
-    assert len(second.listings) == 1  # it is not asked again at once
+        assert models["compatible"]["models"] == ["default", "fake-model"]
+    assert len(second.listings) == 1  # not fetched again at once
     assert since.counted("cache_loads_total", cache="models", outcome="error") == 1
 
 
-def test_the_owners_choice_is_no_part_of_it(make: Make, user: Account, other_user: Account) -> None:
-    """What is remembered is nobody's own: the same for everybody, so neither a write nor a logout changes it."""
+def test_lists_are_independent_of_callers(make: Make, user: LoggedInUser, other_user: LoggedInUser) -> None:
+    """The cache is the same for all callers; a change or logout of one does not affect it."""
     flask_app = make()
-    before = told(flask_app, user)
+    before = get_models(flask_app, user)
     client = flask_app.test_client()
     assert client.post("/api/projects", json={"name": "x", "model": "mine"}, headers=user.headers).status_code == 201
     assert client.post("/api/auth/logout", headers=user.headers).status_code == 204
-    assert told(flask_app, other_user) == before
-    problem(client.get("/api/models", headers=user.headers), 401, "not_authenticated")
+    assert get_models(flask_app, other_user) == before
+    assert_problem(client.get("/api/models", headers=user.headers), 401, "not_authenticated")
 
 
-def test_a_program_may_read_it(make: Make, user: Account) -> None:
+def test_api_key_reads_models(make: Make, user: LoggedInUser) -> None:
     flask_app = make()
     headers = make_key(flask_app, user, ["read"]).headers
     assert flask_app.test_client().get("/api/models", headers=headers).status_code == 200
     with flask_app.app_context():
-        assert [each.name for each in services().models.all()] == ["compatible", "demo", "openrouter"]
+        assert [model.name for model in services().models.all()] == ["compatible", "demo", "openrouter"]

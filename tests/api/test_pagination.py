@@ -1,4 +1,4 @@
-"""The cursor codec and the envelope, without a server."""
+"""Cursors and envelopes, without a server."""
 
 import base64
 import json
@@ -29,17 +29,17 @@ any_json = st.recursive(
 
 
 def cursor_of(value: Any) -> str:
-    """A cursor as somebody else would write it."""
+    """Return a forged cursor."""
     return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.uuids())
-def test_a_moment_and_an_id_come_back_exactly(moment: datetime, identifier: UUID) -> None:
+def test_moment_and_id_round_trip(moment: datetime, identifier: UUID) -> None:
     assert CONVERSATIONS.decode(CONVERSATIONS.encode(moment, identifier)) == (moment, identifier)
 
 
 @given(st.integers(0, 2**31 - 1), st.uuids())
-def test_positions_and_ids_come_back_exactly(position: int, identifier: UUID) -> None:
+def test_position_and_id_round_trip(position: int, identifier: UUID) -> None:
     assert MESSAGES.decode(MESSAGES.encode(position)) == (position,)
     assert PROMPTS.decode(PROMPTS.encode(position, identifier)) == (position, identifier)
     assert PROJECTS.decode(PROJECTS.encode(identifier)) == (identifier,)
@@ -56,8 +56,8 @@ def test_positions_and_ids_come_back_exactly(position: int, identifier: UUID) ->
         st.lists(any_json | st.just(ID.hex), max_size=3),
     ),
 )
-def test_whatever_is_sent_is_read_or_refused(pages: Pages, sent: str) -> None:
-    """What is read is exactly what `encode` writes; everything else is InvalidInput, never anything worse."""
+def test_arbitrary_cursor_is_decoded_or_refused(pages: Pages, sent: str) -> None:
+    """Only cursors that `encode` produces are decoded; all others raise `InvalidInput`."""
     with suppress(InvalidInput):
         assert pages.encode(*pages.decode(sent)) == sent
 
@@ -106,19 +106,19 @@ FORGED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("sent", FORGED.values(), ids=FORGED.keys())
-def test_forged_cursors_are_refused(sent: str) -> None:
+def test_forged_cursor_is_refused(sent: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         CONVERSATIONS.decode(sent)
     assert list(refused.value.fields or {}) == ["cursor"]
 
 
 @pytest.mark.parametrize("position", [-1, 2**31, 2**63, 2**64, True, "1", None, 1.5])
-def test_positions_that_no_row_has_are_refused(position: Any) -> None:
+def test_invalid_position_is_refused(position: Any) -> None:
     with pytest.raises(InvalidInput):
         MESSAGES.decode(cursor_of(["messages.1", position]))
 
 
-def test_a_cursor_is_refused_by_every_other_list() -> None:
+def test_cursor_of_other_list_is_refused() -> None:
     own = {
         CONVERSATIONS: CONVERSATIONS.encode(datetime(2026, 1, 1, tzinfo=UTC), ID),
         MESSAGES: MESSAGES.encode(7),
@@ -134,12 +134,12 @@ def test_a_cursor_is_refused_by_every_other_list() -> None:
                     pages.decode(cursor)
 
 
-def test_the_longest_cursor_of_ours_is_far_below_the_limit() -> None:
+def test_longest_cursor_is_below_limit() -> None:
     longest = Pages("x" * 20, lambda item: item, MOMENT, POSITION, IDENTIFIER)
     assert len(longest.encode(datetime.max.replace(tzinfo=UTC), 2**31 - 1, ID)) < LONGEST_CURSOR / 4
 
 
-def test_the_row_too_many_is_not_shown_but_leads_to_the_next_page() -> None:
+def test_extra_row_is_omitted_and_sets_next_cursor() -> None:
     pages = Pages("test.1", lambda item: (item,), POSITION)
     assert pages.envelope([1, 2, 3], limit=2) == {"items": [1, 2], "next_cursor": pages.encode(2)}
     assert pages.envelope([1, 2], limit=2) == {"items": [1, 2], "next_cursor": None}

@@ -1,4 +1,4 @@
-"""Projects: a choice among the operator's providers, never an address or a key."""
+"""Projects: prompts and one of the operator's providers, never its URL or key."""
 
 from typing import Any
 from uuid import UUID
@@ -8,19 +8,19 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from app.models.columns import new_id
+from app.ids import new_id
 from tests.api.rows import owned_rows, walk
-from tests.factories import Account, make_conversation
+from tests.factories import LoggedInUser, make_conversation
 
 URL = "/api/projects"
 
 
 @pytest.fixture
-def project(client: FlaskClient, user: Account) -> str:
+def project(client: FlaskClient, user: LoggedInUser) -> str:
     return str(client.post(URL, json={"name": "Bot"}, headers=user.headers).json["id"])
 
 
-def test_a_project_is_made_read_and_changed(client: FlaskClient, user: Account) -> None:
+def test_create_get_and_change_project(client: FlaskClient, user: LoggedInUser) -> None:
     body: dict[str, Any] = {
         "name": "Bot",
         "description": "",
@@ -41,7 +41,7 @@ def test_a_project_is_made_read_and_changed(client: FlaskClient, user: Account) 
     assert changed["created_at"] == made.json["created_at"]
 
 
-def test_only_what_is_named_changes(client: FlaskClient, engine: Engine, user: Account, project: str) -> None:
+def test_patch_keeps_other_fields(client: FlaskClient, engine: Engine, user: LoggedInUser, project: str) -> None:
     changed = client.patch(f"{URL}/{project}", json={"description": "Helps."}, headers=user.headers).json
     assert (changed["name"], changed["description"], changed["settings"]) == ("Bot", "Helps.", {})
     before = owned_rows(engine, user)
@@ -59,7 +59,7 @@ def test_only_what_is_named_changes(client: FlaskClient, engine: Engine, user: A
         ({"name": 1}, "name"),
         ({"name": "x", "description": "x" * 2001}, "description"),
         ({"name": "x", "provider": "nobody"}, "provider"),
-        ({"name": "x", "provider": "openai"}, "provider"),  # known to us, but not configured here
+        ({"name": "x", "provider": "openai"}, "provider"),  # a valid name, but not configured
         ({"name": "x", "provider": ""}, "provider"),
         ({"name": "x", "provider": "http://10.0.0.1/"}, "provider"),
         ({"name": "x", "model": ""}, "model"),
@@ -80,8 +80,8 @@ def test_only_what_is_named_changes(client: FlaskClient, engine: Engine, user: A
         ({"name": "x", "created_at": "2026-01-01T00:00:00Z"}, "created_at"),
     ],
 )
-def test_wrong_values_are_refused_by_name(
-    client: FlaskClient, engine: Engine, user: Account, project: str, body: dict[str, Any], field: str
+def test_invalid_value_is_400_with_field(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, project: str, body: dict[str, Any], field: str
 ) -> None:
     before = owned_rows(engine, user)
     for method, url in (("POST", URL), ("PATCH", f"{URL}/{project}")):
@@ -91,19 +91,19 @@ def test_wrong_values_are_refused_by_name(
     assert owned_rows(engine, user) == before
 
 
-def test_a_name_is_needed(client: FlaskClient, user: Account) -> None:
+def test_name_is_required(client: FlaskClient, user: LoggedInUser) -> None:
     for body in ({"json": {}}, {}):
         refused = client.post(URL, headers=user.headers, **body)
         assert (refused.status_code, list(refused.json["errors"])) == (400, ["name"])
 
 
 @pytest.mark.parametrize("raw", [rb'{"name": "a\u0000"}', rb'{"name": "\ud800"}', b"[]", b"{"])
-def test_bodies_that_cannot_be_stored_or_read_are_refused(client: FlaskClient, user: Account, raw: bytes) -> None:
+def test_unreadable_or_unstorable_body_is_400(client: FlaskClient, user: LoggedInUser, raw: bytes) -> None:
     assert client.post(URL, data=raw, content_type="application/json", headers=user.headers).status_code == 400
 
 
-def test_deleting_takes_the_prompts_and_leaves_the_conversations(
-    client: FlaskClient, engine: Engine, user: Account, project: str
+def test_delete_removes_prompts_and_keeps_conversations(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, project: str
 ) -> None:
     body = {"title": "Tone", "content": "Be kind."}
     client.post(f"{URL}/{project}/prompts", json=body, headers=user.headers)
@@ -116,8 +116,8 @@ def test_deleting_takes_the_prompts_and_leaves_the_conversations(
     assert (rows["projects"], rows["prompts"]) == ([], [])
 
 
-def test_the_newest_project_comes_first_and_each_comes_once(
-    client: FlaskClient, engine: Engine, user: Account, other_user: Account
+def test_list_is_newest_first_with_each_project_once(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
     with engine.begin() as connection:
         for account, count in ((user, 25), (other_user, 5)):
@@ -130,12 +130,12 @@ def test_the_newest_project_comes_first_and_each_comes_once(
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"cursor": "x"}, {"name": "x"}])
-def test_wrong_queries_are_refused_by_name(client: FlaskClient, user: Account, query: dict[str, str]) -> None:
+def test_invalid_query_is_400_with_field(client: FlaskClient, user: LoggedInUser, query: dict[str, str]) -> None:
     refused = client.get(URL, query_string=query, headers=user.headers)
     assert (refused.status_code, list(refused.json["errors"])) == (400, list(query))
 
 
-def test_a_body_over_the_servers_limit_is_too_large(client: FlaskClient, user: Account) -> None:
+def test_body_above_limit_is_413(client: FlaskClient, user: LoggedInUser) -> None:
     raw = orjson.dumps({"name": "x", "description": "x" * 1_100_000})
     refused = client.post(URL, data=raw, content_type="application/json", headers=user.headers)
     assert refused.status_code == 413

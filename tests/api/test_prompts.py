@@ -6,21 +6,19 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from app.models.columns import new_id
+from app.ids import new_id
 from tests.api.rows import owned_rows, walk
-from tests.factories import Account
+from tests.factories import LoggedInUser
 
 
 @pytest.fixture
-def url(client: FlaskClient, user: Account) -> str:
-    """Where the prompts of a project of the user's are."""
+def url(client: FlaskClient, user: LoggedInUser) -> str:
+    """Create a project and return the URL of its prompts."""
     project = client.post("/api/projects", json={"name": "Bot"}, headers=user.headers).json["id"]
     return f"/api/projects/{project}/prompts"
 
 
-def test_a_prompt_is_made_read_changed_and_deleted(
-    client: FlaskClient, engine: Engine, user: Account, url: str
-) -> None:
+def test_create_get_change_and_delete_prompt(client: FlaskClient, engine: Engine, user: LoggedInUser, url: str) -> None:
     body: dict[str, Any] = {"title": "Tone", "content": "x" * 50_000, "position": 3, "enabled": False}
     made = client.post(url, json=body, headers=user.headers)
     assert made.status_code == 201
@@ -44,7 +42,7 @@ def test_a_prompt_is_made_read_changed_and_deleted(
     ] * 2
 
 
-def test_a_new_prompt_comes_last_unless_told_otherwise(client: FlaskClient, user: Account, url: str) -> None:
+def test_default_position_is_last(client: FlaskClient, user: LoggedInUser, url: str) -> None:
     for title, place in (("a", {}), ("b", {}), ("c", {"position": 10_000}), ("d", {}), ("e", {"position": 0})):
         assert client.post(url, json={"title": title, "content": "x", **place}, headers=user.headers).status_code == 201
     items = walk(client, user, url, limit=2)
@@ -58,7 +56,9 @@ def test_a_new_prompt_comes_last_unless_told_otherwise(client: FlaskClient, user
     assert all(item["enabled"] for item in items)
 
 
-def test_equal_positions_are_paged_exactly_once(client: FlaskClient, engine: Engine, user: Account, url: str) -> None:
+def test_pages_with_equal_positions_have_each_prompt_once(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, url: str
+) -> None:
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -75,7 +75,7 @@ def test_equal_positions_are_paged_exactly_once(client: FlaskClient, engine: Eng
     assert "at most 50" in refused.json["detail"]
 
 
-def test_a_project_without_prompts_has_an_empty_list(client: FlaskClient, user: Account, url: str) -> None:
+def test_list_without_prompts_is_empty(client: FlaskClient, user: LoggedInUser, url: str) -> None:
     assert client.get(url, headers=user.headers).json == {"items": [], "next_cursor": None}
 
 
@@ -103,8 +103,8 @@ def test_a_project_without_prompts_has_an_empty_list(client: FlaskClient, user: 
         ({"project_id": str(new_id())}, "project_id"),
     ],
 )
-def test_wrong_values_are_refused_by_name(
-    client: FlaskClient, engine: Engine, user: Account, url: str, change: dict[str, Any], field: str
+def test_invalid_value_is_400_with_field(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, url: str, change: dict[str, Any], field: str
 ) -> None:
     body = {"title": "Tone", "content": "Be kind."}
     one = client.post(url, json=body, headers=user.headers).headers["Location"]
@@ -116,20 +116,20 @@ def test_wrong_values_are_refused_by_name(
     assert owned_rows(engine, user) == before
 
 
-def test_title_and_content_are_needed(client: FlaskClient, user: Account, url: str) -> None:
+def test_title_and_content_are_required(client: FlaskClient, user: LoggedInUser, url: str) -> None:
     refused = client.post(url, json={}, headers=user.headers)
     assert (refused.status_code, sorted(refused.json["errors"])) == (400, ["content", "title"])
 
 
 @pytest.mark.parametrize("raw", [rb'{"title": "a", "content": "\u0000"}', rb'{"title": "\udfff", "content": "a"}'])
-def test_bodies_that_cannot_be_stored_are_refused(
-    client: FlaskClient, engine: Engine, user: Account, url: str, raw: bytes
-) -> None:
+def test_unstorable_body_is_400(client: FlaskClient, engine: Engine, user: LoggedInUser, url: str, raw: bytes) -> None:
     assert client.post(url, data=raw, content_type="application/json", headers=user.headers).status_code == 400
     assert owned_rows(engine, user)["prompts"] == []
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"cursor": "x"}, {"enabled": "true"}])
-def test_wrong_queries_are_refused_by_name(client: FlaskClient, user: Account, url: str, query: dict[str, str]) -> None:
+def test_invalid_query_is_400_with_field(
+    client: FlaskClient, user: LoggedInUser, url: str, query: dict[str, str]
+) -> None:
     refused = client.get(url, query_string=query, headers=user.headers)
     assert (refused.status_code, list(refused.json["errors"])) == (400, list(query))

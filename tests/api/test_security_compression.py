@@ -1,4 +1,4 @@
-"""Gzip for JSON that is worth it; never for streams, and never for what holds a token or a key."""
+"""Gzip of JSON responses, except streams and responses with a token or key."""
 
 import gzip
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from app.api.blueprint import Blueprint
 from app.config import Settings
 from app.factory import create_app
 from tests.api.keys import make_key
-from tests.factories import PASSWORD, Account
+from tests.factories import PASSWORD, LoggedInUser
 
 GZIP = {"Accept-Encoding": "gzip, deflate, br"}
 
 
 @pytest.fixture(scope="module")
 def sized(settings: Settings, flask_app: Flask) -> FlaskClient:
-    """With a route that answers as many bytes as it is asked for, as the type it is asked for."""
+    """Return a client of an application with a route that returns a body of a given size and type."""
     blueprint = Blueprint("sized", __name__, access=Access.PUBLIC)
 
     def answer(size: int, kind: str) -> Response:
@@ -39,14 +39,14 @@ def sized(settings: Settings, flask_app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def big_project(client: FlaskClient, user: Account) -> tuple[str, Any]:
-    """The URL of a project whose JSON is some 2 KB, and that JSON."""
+def big_project(client: FlaskClient, user: LoggedInUser) -> tuple[str, Any]:
+    """Create a project whose JSON has about 2 KB, and return its URL and JSON."""
     made = client.post("/api/projects", json={"name": "x", "description": "some words " * 180}, headers=user.headers)
     return made.headers["Location"], made.json
 
 
-def test_a_large_answer_is_compressed_for_who_accepts_it(
-    client: FlaskClient, user: Account, big_project: tuple[str, Any]
+def test_large_response_is_compressed_if_accepted(
+    client: FlaskClient, user: LoggedInUser, big_project: tuple[str, Any]
 ) -> None:
     url, project = big_project
     plain = client.get(url, headers=user.headers)
@@ -81,7 +81,7 @@ def test_a_large_answer_is_compressed_for_who_accepts_it(
         ("gzip;q=x", False),
     ],
 )
-def test_who_accepts_it(sized: FlaskClient, accepts: str, packed: bool) -> None:
+def test_accept_encoding_decides_compression(sized: FlaskClient, accepts: str, packed: bool) -> None:
     answer = sized.get("/sized/5000/application-json", headers={"Accept-Encoding": accepts})
     assert (answer.headers.get("Content-Encoding") == "gzip") is packed
 
@@ -101,26 +101,26 @@ def test_who_accepts_it(sized: FlaskClient, accepts: str, packed: bool) -> None:
         (5000, "encoded", False),
     ],
 )
-def test_what_is_worth_it(sized: FlaskClient, size: int, kind: str, packed: bool) -> None:
+def test_size_and_type_decide_compression(sized: FlaskClient, size: int, kind: str, packed: bool) -> None:
     answer = sized.get(f"/sized/{size}/{kind}", headers=GZIP)
     assert (answer.headers.get("Content-Encoding") == "gzip") is packed
     assert ("Accept-Encoding" in answer.headers.get("Vary", "")) is packed
     assert len(gzip.decompress(answer.data) if packed else answer.data) == size
 
 
-def test_a_long_chat_answer_is_compressed_and_its_stream_is_not(
-    make_chat_app: Callable[..., Flask], upstream: Any, user: Account
+def test_chat_response_is_compressed_and_stream_is_not(
+    make_chat_app: Callable[..., Flask], upstream: Any, user: LoggedInUser
 ) -> None:
     client = make_chat_app().test_client()
     words = "some words of a person's " * 100
 
-    def say(**body: Any) -> TestResponse:
+    def send_message(**body: Any) -> TestResponse:
         return client.post("/api/chat", json={"message": words, **body}, headers={**user.headers, **GZIP})
 
-    streamed = say(stream=True)
+    streamed = send_message(stream=True)
     assert "Content-Encoding" not in streamed.headers
     assert b"event: turn.completed" in streamed.data
-    conversation = orjson.loads(_plain(say()))["conversation"]["id"]
+    conversation = orjson.loads(_plain(send_message()))["conversation"]["id"]
     listed = client.get(f"/api/conversations/{conversation}/messages", headers={**user.headers, **GZIP})
     assert listed.headers["Content-Encoding"] == "gzip"
     assert orjson.loads(gzip.decompress(listed.data))["items"][0]["content"] == words
@@ -130,10 +130,8 @@ def _plain(answer: TestResponse) -> bytes:
     return gzip.decompress(answer.data) if "Content-Encoding" in answer.headers else answer.data
 
 
-def test_nothing_with_a_token_or_a_key_in_it_is_compressed(
-    client: FlaskClient, flask_app: Flask, user: Account
-) -> None:
-    """However large: the keys of the list alone come to more than a kilobyte."""
+def test_responses_with_secrets_are_not_compressed(client: FlaskClient, flask_app: Flask, user: LoggedInUser) -> None:
+    """Of any size: the list of keys has more than 1 KB."""
     for _ in range(10):
         make_key(flask_app, user)
     answers = [

@@ -1,6 +1,7 @@
-"""What every answer says to browsers and caches, whatever kind of answer it is."""
+"""Security headers of responses of every kind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from flask import Flask, Response
@@ -13,7 +14,7 @@ from app.api.blueprint import Blueprint
 from app.config import Settings
 from app.factory import create_app
 from tests.api.keys import make_key
-from tests.factories import Account
+from tests.factories import LoggedInUser
 
 EVERYWHERE = {
     "X-Content-Type-Options": "nosniff",
@@ -42,7 +43,7 @@ ANSWERS: dict[str, Callable[[FlaskClient, dict[str, str]], TestResponse]] = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_every_answer_is_hardened(client: FlaskClient, user: Account, answer: str) -> None:
+def test_every_response_has_security_headers(client: FlaskClient, user: LoggedInUser, answer: str) -> None:
     response = ANSWERS[answer](client, user.headers)
     assert response.status_code == int(answer.split()[0])
     assert {name: response.headers.get(name) for name in EVERYWHERE} == EVERYWHERE
@@ -51,8 +52,27 @@ def test_every_answer_is_hardened(client: FlaskClient, user: Account, answer: st
     assert "X-Powered-By" not in response.headers
 
 
-def test_an_unforeseen_error_and_a_stream_are_hardened_too(
-    make_chat_app: Callable[..., Flask], user: Account, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answer", ["204", "200 to OPTIONS"])
+def test_empty_response_has_no_content_type(client: FlaskClient, user: LoggedInUser, answer: str) -> None:
+    response = ANSWERS[answer](client, user.headers)
+    assert response.data == b""
+    assert "Content-Type" not in response.headers
+
+
+def test_preflight_has_no_content_type(settings: Settings) -> None:
+    served = replace(settings, server=settings.server.model_copy(update={"cors_origins": ("https://x.example",)}))
+    headers = {"Origin": "https://x.example", "Access-Control-Request-Method": "GET"}
+    response = create_app(served).test_client().options("/api/projects", headers=headers)
+    assert (response.status_code, response.headers.get("Content-Type")) == (204, None)
+
+
+@pytest.mark.parametrize("answer", ["200", "201", "400", "200 to HEAD"])
+def test_response_with_body_has_content_type(client: FlaskClient, user: LoggedInUser, answer: str) -> None:
+    assert ANSWERS[answer](client, user.headers).content_type in ("application/json", "application/problem+json")
+
+
+def test_unexpected_error_and_stream_have_security_headers(
+    make_chat_app: Callable[..., Flask], user: LoggedInUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_chat_app().test_client()
     stream = client.post("/api/chat", json={"message": "hello", "stream": True}, headers=user.headers)
@@ -64,12 +84,12 @@ def test_an_unforeseen_error_and_a_stream_are_hardened_too(
     assert {name: broken.headers.get(name) for name in EVERYWHERE} == EVERYWHERE
 
 
-def test_hsts_is_for_those_who_came_by_https(client: FlaskClient, user: Account) -> None:
+def test_hsts_only_over_https(client: FlaskClient, user: LoggedInUser) -> None:
     secure = client.get("/api/projects", headers=user.headers, base_url="https://parley.example")
     assert secure.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_a_page_says_itself_what_it_loads_and_whether_it_may_be_kept(settings: Settings, flask_app: Flask) -> None:
+def test_view_can_override_policy_and_caching(settings: Settings, flask_app: Flask) -> None:
     blueprint = Blueprint("page", __name__, access=Access.PUBLIC)
 
     def page() -> Response:
@@ -83,7 +103,7 @@ def test_a_page_says_itself_what_it_loads_and_whether_it_may_be_kept(settings: S
     assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-def test_a_key_is_never_to_be_kept(client: FlaskClient, flask_app: Flask, user: Account) -> None:
+def test_response_with_key_is_not_cached(client: FlaskClient, flask_app: Flask, user: LoggedInUser) -> None:
     make_key(flask_app, user)
     made = client.post("/api/auth/keys", json={"name": "x", "scopes": ["read"]}, headers=user.headers)
     listed = client.get("/api/auth/keys", headers=user.headers)

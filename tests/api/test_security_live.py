@@ -1,4 +1,4 @@
-"""The same under gunicorn as it is run for people: heads and bodies that are too large, proxies, and keys in use."""
+"""Security under gunicorn as in production: oversized heads and bodies, proxies, and uses of keys."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from flask import Flask
 from sqlalchemy import Engine, text
 
 from tests.api.keys import Key, make_key
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.web.server import WebServer
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("security_live")]
@@ -35,12 +35,12 @@ def server(flask_app: Flask, database_url: str, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def key(flask_app: Flask, user: Account) -> Key:
+def key(flask_app: Flask, user: LoggedInUser) -> Key:
     return make_key(flask_app, user)
 
 
 def raw(server: WebServer, sent: bytes) -> bytes:
-    """What the server answers to these bytes until it closes the connection."""
+    """Send bytes and return the response until the server closes the connection."""
     port = urlsplit(server.url).port
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
@@ -53,7 +53,7 @@ def raw(server: WebServer, sent: bytes) -> bytes:
 
 @pytest.mark.parametrize(("size", "status"), [(LIMIT, 201), (LIMIT + 1, 413), (10 * LIMIT, 413)])
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
-def test_bodies(server: WebServer, key: Key, size: int, status: int, chunked: bool) -> None:
+def test_body_sizes(server: WebServer, key: Key, size: int, status: int, chunked: bool) -> None:
     body = b'{"name": "x"}'.ljust(size)
     answer = server.http.request(
         "POST",
@@ -65,7 +65,8 @@ def test_bodies(server: WebServer, key: Key, size: int, status: int, chunked: bo
     assert answer.status == status
     if status == 413:
         assert json.loads(answer.data)["code"] == "too_large"
-    # The connection, or a new one, serves the next request as if nothing had been.
+        assert chunked or answer.headers["Connection"] == "close"  # the body was not read
+    # The connection, or a new one, serves the next request.
     assert server.http.request("GET", f"{server.url}/api/projects", headers=key.headers).status == 200
 
 
@@ -78,20 +79,18 @@ def test_bodies(server: WebServer, key: Key, size: int, status: int, chunked: bo
         (b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 8_000 + b"\r\nConnection: close\r\n\r\n", b"200"),
     ],
 )
-def test_heads(server: WebServer, head: bytes, status: bytes) -> None:
+def test_oversized_or_malformed_head_is_refused(server: WebServer, head: bytes, status: bytes) -> None:
     answer = raw(server, head)
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
 
 
-def test_the_servers_name_tells_no_version(server: WebServer) -> None:
+def test_server_header_has_no_version(server: WebServer) -> None:
     answer = server.http.request("GET", f"{server.url}/health")
     assert answer.headers.get("Server", "gunicorn") == "gunicorn"
     assert "X-Powered-By" not in answer.headers
 
 
-def test_a_caller_from_this_host_is_not_believed_to_be_a_proxy(
-    server: WebServer, user: Account, engine: Engine
-) -> None:
+def test_forwarding_headers_of_local_caller_are_ignored(server: WebServer, user: LoggedInUser, engine: Engine) -> None:
     lies = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "on"}
     body = {"email": user.email, "password": user.password}
     answer = server.post("/api/auth/login", body, lies)
@@ -102,7 +101,7 @@ def test_a_caller_from_this_host_is_not_believed_to_be_a_proxy(
         assert set(addresses.scalars()) == {None, "127.0.0.1"}
 
 
-def test_a_preflight_and_what_follows(server: WebServer, key: Key) -> None:
+def test_preflight_and_request(server: WebServer, key: Key) -> None:
     asks = {"Origin": "https://chat.example.org", "Access-Control-Request-Method": "POST"}
     preflight = server.http.request("OPTIONS", f"{server.url}/api/chat", headers=asks)
     assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, asks["Origin"])
@@ -113,7 +112,7 @@ def test_a_preflight_and_what_follows(server: WebServer, key: Key) -> None:
     assert b"event: turn.completed" in stream.data
 
 
-def test_gzip_goes_over_the_wire_whole(server: WebServer, key: Key) -> None:
+def test_gzip_response_is_complete(server: WebServer, key: Key) -> None:
     url = f"{server.url}/api/projects"
     server.post("/api/projects", {"name": "x", "description": "many words " * 150}, key.headers)
     packed = server.http.request("GET", url, headers={**key.headers, "Accept-Encoding": "gzip"})
@@ -123,8 +122,8 @@ def test_gzip_goes_over_the_wire_whole(server: WebServer, key: Key) -> None:
     assert packed.data == plain.data  # unpacked by urllib3
 
 
-def test_a_used_key_is_marked_and_the_servers_log_does_not_show_it(server: WebServer, key: Key, engine: Engine) -> None:
-    """Under gevent the thread that writes it is a greenlet."""
+def test_key_use_is_recorded_and_not_logged(server: WebServer, key: Key, engine: Engine) -> None:
+    """Under gevent the background thread is a greenlet."""
     wrong = {"Authorization": key.headers["Authorization"][:-1] + "!"}
     for headers, status in ((key.headers, 200), (wrong, 401)):
         assert server.http.request("GET", f"{server.url}/api/projects", headers=headers).status == status
@@ -136,6 +135,6 @@ def test_a_used_key_is_marked_and_the_servers_log_does_not_show_it(server: WebSe
             ).scalar_one()
         if used:
             break
-        pause.wait(0.02)  # the database has no event for a row that is written
+        pause.wait(0.02)  # PostgreSQL has no event for a written row
     assert used
     assert key.secret[10:-1] not in server.log()

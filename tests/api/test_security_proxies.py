@@ -1,4 +1,4 @@
-"""Where a request comes from: the proxies that the operator counts are believed, and nobody else."""
+"""The address and scheme of a request proxied trusted proxies."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,15 +12,15 @@ from sqlalchemy import Engine, text
 from app.config import Settings
 from app.extensions import db
 from app.factory import create_app
-from tests.factories import PASSWORD, Account
+from tests.factories import PASSWORD, LoggedInUser
 
-# What a caller at 203.0.113.9 forged, what the outer proxy saw of it, and what the inner proxy saw of that.
+# Forged by a caller at 203.0.113.9, then appended by the outer proxy, then by the inner proxy.
 CHAIN = "10.9.9.9, 203.0.113.9, 198.51.100.7"
 
 
 @pytest.fixture(scope="module")
-def behind(settings: Settings, flask_app: Flask) -> Iterator[Callable[[int], FlaskClient]]:
-    """A function that gives a client of an application behind so many proxies."""
+def proxied(settings: Settings, flask_app: Flask) -> Iterator[Callable[[int], FlaskClient]]:
+    """Yield a function that returns a client of an application proxied `proxies` proxies."""
     made: dict[int, Flask] = {}
 
     def client(proxies: int) -> FlaskClient:
@@ -35,8 +35,8 @@ def behind(settings: Settings, flask_app: Flask) -> Iterator[Callable[[int], Fla
             db.engine.dispose()
 
 
-def login_address(client: FlaskClient, engine: Engine, user: Account, headers: dict[str, str]) -> Any:
-    """The address that the session of a login with these headers keeps."""
+def login_address(client: FlaskClient, engine: Engine, user: LoggedInUser, headers: dict[str, str]) -> Any:
+    """Log in with these headers and return the address stored in the session."""
     body = {"email": user.email, "password": PASSWORD}
     assert client.post("/api/auth/login", json=body, headers=headers).status_code == 200
     with engine.connect() as connection:
@@ -51,42 +51,90 @@ def login_address(client: FlaskClient, engine: Engine, user: Account, headers: d
         (0, CHAIN, "127.0.0.1"),
         (1, CHAIN, "198.51.100.7"),
         (2, CHAIN, "203.0.113.9"),
-        (4, CHAIN, "127.0.0.1"),  # fewer than were to be: nothing of it is believed
+        (4, CHAIN, "127.0.0.1"),  # fewer entries than proxies: the header is ignored
         (1, "", "127.0.0.1"),
         (1, "2001:db8::7", "2001:db8::7"),
-        (1, "x" * 200, "x" * 45),  # a proxy's word is taken as it is, and cut to what fits
+        (1, "x" * 200, "x" * 45),  # the value of a proxy is not validated, only cut
     ],
 )
-def test_a_session_keeps_the_address_that_the_counted_proxies_saw(
-    behind: Callable[[int], FlaskClient], engine: Engine, user: Account, proxies: int, forwarded: str, address: str
+def test_session_stores_address_seen_by_trusted_proxies(
+    proxied: Callable[[int], FlaskClient],
+    engine: Engine,
+    user: LoggedInUser,
+    proxies: int,
+    forwarded: str,
+    address: str,
 ) -> None:
-    assert login_address(behind(proxies), engine, user, {"X-Forwarded-For": forwarded}) == address
+    assert login_address(proxied(proxies), engine, user, {"X-Forwarded-For": forwarded}) == address
 
 
 @pytest.mark.parametrize(("proxies", "believed"), [(0, False), (1, True), (2, True)])
-def test_only_a_proxy_says_that_a_request_came_by_https(
-    behind: Callable[[int], FlaskClient], proxies: int, believed: bool
+def test_scheme_is_taken_from_trusted_proxy_only(
+    proxied: Callable[[int], FlaskClient], proxies: int, believed: bool
 ) -> None:
-    answer = behind(proxies).get("/health", headers={"X-Forwarded-Proto": "https"})
+    answer = proxied(proxies).get("/health", headers={"X-Forwarded-Proto": "https"})
     assert ("Strict-Transport-Security" in answer.headers) is believed
-    assert "Strict-Transport-Security" not in behind(proxies).get("/health").headers
+    assert "Strict-Transport-Security" not in proxied(proxies).get("/health").headers
+
+
+@pytest.mark.parametrize(
+    ("proxies", "sent", "prefix"),
+    [
+        (0, "/parley", ""),
+        (1, "/parley", "/parley"),
+        (1, "/parley/", "/parley"),
+        (1, "/chat/v2", "/chat/v2"),
+        (1, "/forged, /parley", "/parley"),
+        (2, "/parley", "/parley"),
+        (1, "", ""),
+        (1, "/", ""),
+        (1, "//evil.example", ""),
+        (1, "/a//evil.example", ""),
+        (1, "https://evil.example", ""),
+        (1, "parley", ""),
+        (1, "/a?b", ""),
+        (1, "/a\\b", ""),
+        (1, "/parley, //evil.example", ""),
+    ],
+)
+def test_location_has_prefix_of_trusted_proxy(
+    proxied: Callable[[int], FlaskClient], user: LoggedInUser, proxies: int, sent: str, prefix: str
+) -> None:
+    headers = {**user.headers, "X-Forwarded-Prefix": sent}
+    client = proxied(proxies)
+    made = client.post("/api/projects", json={"name": "x"}, headers=headers)
+    assert made.headers["Location"] == f"{prefix}/api/projects/{(made.json or {})['id']}"
+    links = client.get("/", headers=headers).json or {}
+    assert links["documentation"] == f"{prefix}/docs"
+    document = client.get("/openapi.json", headers=headers).json or {}
+    assert document["servers"][0]["url"] == (prefix or "/")
+
+
+def test_replayed_location_has_prefix_of_its_own_request(
+    proxied: Callable[[int], FlaskClient], user: LoggedInUser
+) -> None:
+    client, key = proxied(1), {"Idempotency-Key": "created once"}
+    for prefix in ("/parley", "", "/chat/v2", "/parley"):
+        headers = {**user.headers, **key, "X-Forwarded-Prefix": prefix}
+        made = client.post("/api/projects", json={"name": "x"}, headers=headers)
+        assert made.headers["Location"] == f"{prefix}/api/projects/{(made.json or {})['id']}"
+    assert made.headers["Idempotency-Replayed"] == "true"
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_nobody_is_believed_about_the_host_or_the_prefix(
-    behind: Callable[[int], FlaskClient], user: Account, proxies: int
+def test_forwarded_host_and_port_are_ignored(
+    proxied: Callable[[int], FlaskClient], user: LoggedInUser, proxies: int
 ) -> None:
     lies = {
         "X-Forwarded-Host": "evil.example",
-        "X-Forwarded-Prefix": "/evil",
         "X-Forwarded-Port": "1",
         "X-Real-IP": "1",
     }
-    made = behind(proxies).post("/api/projects", json={"name": "x"}, headers={**user.headers, **lies})
+    made = proxied(proxies).post("/api/projects", json={"name": "x"}, headers={**user.headers, **lies})
     assert made.headers["Location"].startswith("/api/projects/")
 
 
-def test_an_ignored_header_is_reported_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_header_is_logged_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     client = create_app(settings).test_client()
     client.get("/api/projects")
     assert "TRUSTED_PROXIES" not in caplog.text

@@ -1,4 +1,4 @@
-"""The settings of this room: what is nonsense is one clear line at the start, and shows no secret."""
+"""Settings of security: invalid values are one line each, without secrets."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def load(monkeypatch: pytest.MonkeyPatch, **variables: str):  # type: ignore[no-
     return load_settings(env_file=None)
 
 
-def test_by_default_nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_or_origin_is_trusted_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch)
     assert settings.server.cors_origins == ()
     assert settings.server.trusted_proxies == 0
@@ -37,7 +37,7 @@ def test_by_default_nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
         ["*"],
     ],
 )
-def test_origins_that_are_some(monkeypatch: pytest.MonkeyPatch, origins: list[str]) -> None:
+def test_valid_origins_are_accepted(monkeypatch: pytest.MonkeyPatch, origins: list[str]) -> None:
     for between in (",", " , "):
         assert load(monkeypatch, CORS_ORIGINS=between.join(origins)).server.cors_origins == tuple(origins)
 
@@ -58,9 +58,9 @@ def test_origins_that_are_some(monkeypatch: pytest.MonkeyPatch, origins: list[st
         ("CORS_ORIGINS", "https://a.example,", "must look like"),
         ("CORS_ORIGINS", "null", "must look like"),
         ("CORS_ORIGINS", "true", "must look like"),
-        ("CORS_ORIGINS", "https://a.example:443", "must leave out the port"),
-        ("CORS_ORIGINS", "http://a.example:80", "must leave out the port"),
-        ("CORS_ORIGINS", "*,https://a.example", "CORS_ORIGINS: * stands for every origin"),
+        ("CORS_ORIGINS", "https://a.example:443", "must omit the default port"),
+        ("CORS_ORIGINS", "http://a.example:80", "must omit the default port"),
+        ("CORS_ORIGINS", "*,https://a.example", "CORS_ORIGINS: * allows every origin"),
         ("TRUSTED_PROXIES", "-1", "TRUSTED_PROXIES: "),
         ("TRUSTED_PROXIES", "11", "TRUSTED_PROXIES: "),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "TRUSTED_PROXIES: "),
@@ -71,7 +71,7 @@ def test_origins_that_are_some(monkeypatch: pytest.MonkeyPatch, origins: list[st
         ("MAX_BODY_BYTES", "1", "MAX_BODY_BYTES: "),
     ],
 )
-def test_nonsense_is_one_line_that_names_the_variable(
+def test_invalid_setting_is_one_line_with_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
 ) -> None:
     with pytest.raises(SettingsError) as raised:
@@ -82,7 +82,7 @@ def test_nonsense_is_one_line_that_names_the_variable(
     assert KEY[:5] not in raised.value.detail
 
 
-def test_two_wrong_ones_are_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_invalid_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as raised:
         load(monkeypatch, CORS_ORIGINS="x,y", TRUSTED_PROXIES="z")
     assert [line.split(":")[0] for line in raised.value.detail.splitlines()] == [
@@ -92,7 +92,7 @@ def test_two_wrong_ones_are_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_previous_keys_are_secret_in_every_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_previous_keys_are_in_no_repr_or_dump(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = load(monkeypatch, JWT_PREVIOUS_KEYS=f"{KEY}, {KEY}x")
     assert [key.get_secret_value() for key in settings.auth.jwt_previous_keys] == [KEY, f"{KEY}x"]
     assert KEY not in repr(settings)

@@ -1,4 +1,4 @@
-"""Every wrong kind of token is a 401 that says so, and never a 5xx."""
+"""Invalid access tokens: each is a 401, never a 5xx."""
 
 import base64
 import hashlib
@@ -16,26 +16,13 @@ from flask.testing import FlaskClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
-from werkzeug.test import TestResponse
 
-from tests.factories import Account
+from tests.api.responses import assert_unauthenticated, bearer
+from tests.factories import LoggedInUser
 
 ME = "/api/auth/me"
 
 Forge = Callable[..., str]
-
-
-def assert_refused(response: TestResponse) -> dict[str, Any]:
-    """The body of what must be a 401."""
-    assert (response.status_code, response.content_type) == (401, "application/problem+json"), response.text
-    assert response.headers["WWW-Authenticate"] == "Bearer"
-    assert response.json is not None
-    assert response.json["code"] == "not_authenticated"
-    return dict(response.json)
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def encoded(part: Any) -> str:
@@ -48,25 +35,25 @@ def secret(flask_app: Flask) -> str:
 
 
 @pytest.fixture
-def forge(user: Account, secret: str) -> Forge:
-    """A token like the user's own, signed with the right key but for what is asked to differ; None drops a claim."""
+def forge(user: LoggedInUser, secret: str) -> Forge:
+    """Return a function that signs the user's own claims with changes; None removes a claim."""
 
     def forged(*, header: Any = None, key: str = secret, digest: str = "sha256", **claims: Any) -> str:
         own = jwt.decode(user.access_token, options={"verify_signature": False})
-        kept = {name: value for name, value in {**own, **claims}.items() if value is not None}
-        signed = f"{encoded(header or {'alg': 'HS256', 'typ': 'JWT'})}.{encoded(kept)}"
+        payload = {name: value for name, value in {**own, **claims}.items() if value is not None}
+        signed = f"{encoded(header or {'alg': 'HS256', 'typ': 'JWT'})}.{encoded(payload)}"
         signature = hmac.new(key.encode(), signed.encode(), digest).digest()
         return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
     return forged
 
 
-def test_a_forged_token_that_differs_in_nothing_is_let_in(client: FlaskClient, forge: Forge) -> None:
-    """What follows is refused for what it differs in, not for how this file makes it."""
+def test_forged_token_without_changes_is_accepted(client: FlaskClient, forge: Forge) -> None:
+    """The control of the tests below: they fail for what they change, not because of `forge`."""
     assert client.get(ME, headers=bearer(forge())).status_code == 200
 
 
-def test_the_token_holds_neither_address_nor_role(user: Account) -> None:
+def test_token_contains_neither_email_nor_role(user: LoggedInUser) -> None:
     claims = jwt.decode(user.access_token, options={"verify_signature": False})
     assert {"sub", "sid", "jti", "type", "iss", "aud", "iat", "exp"} <= set(claims)
     assert not {"email", "name", "role"} & set(claims)
@@ -99,9 +86,9 @@ def test_the_token_holds_neither_address_nor_role(user: Account) -> None:
         "Bearer e30." + base64.urlsafe_b64encode(b'{"a":' * 1000).decode() + ".e30",
     ],
 )
-def test_no_token_or_no_such_header(client: FlaskClient, user: Account, header: str | None) -> None:
+def test_invalid_authorization_header_is_401(client: FlaskClient, user: LoggedInUser, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header.replace("{token}", user.access_token)}
-    body = assert_refused(client.get(ME, headers=headers))
+    body = assert_unauthenticated(client.get(ME, headers=headers))
     assert user.access_token not in json.dumps(body)
 
 
@@ -109,45 +96,45 @@ def test_no_token_or_no_such_header(client: FlaskClient, user: Account, header: 
 @example(sent=", ,a")
 @example(sent=" \x85 ,x")
 @given(sent=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=60))
-def test_no_header_at_all_makes_it_stumble(flask_app: Flask, sent: str) -> None:
+def test_arbitrary_authorization_header_is_401(flask_app: Flask, sent: str) -> None:
     for header in (sent, f"Bearer {sent}"):
-        assert_refused(flask_app.test_client().get(ME, headers={"Authorization": header}))
+        assert_unauthenticated(flask_app.test_client().get(ME, headers={"Authorization": header}))
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 7, [], {}])
-def test_an_unsigned_token(client: FlaskClient, forge: Forge, alg: Any) -> None:
+def test_unsigned_token_is_401(client: FlaskClient, forge: Forge, alg: Any) -> None:
     head, claims, signature = forge(header={"alg": alg, "typ": "JWT"}).split(".")
     for unsigned in (f"{head}.{claims}.", f"{head}.{claims}.{signature}", f"{head}.{claims}"):
-        assert_refused(client.get(ME, headers=bearer(unsigned)))
+        assert_unauthenticated(client.get(ME, headers=bearer(unsigned)))
 
 
 @pytest.mark.parametrize(
     ("alg", "digest"),
     [("HS512", "sha512"), ("HS384", "sha384"), ("RS256", "sha256"), ("ES256", "sha256"), ("EdDSA", "sha512")],
 )
-def test_an_algorithm_that_is_not_the_pinned_one(client: FlaskClient, forge: Forge, alg: str, digest: str) -> None:
-    assert_refused(client.get(ME, headers=bearer(forge(header={"alg": alg, "typ": "JWT"}, digest=digest))))
+def test_token_with_other_algorithm_is_401(client: FlaskClient, forge: Forge, alg: str, digest: str) -> None:
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(header={"alg": alg, "typ": "JWT"}, digest=digest))))
 
 
 @pytest.mark.parametrize(
     "extra", [{"b64": False}, {"crit": ["exp"]}, {"kid": 7}, {"jwk": {"kty": "oct", "k": "eA"}, "kid": []}]
 )
-def test_a_header_that_asks_for_more(client: FlaskClient, forge: Forge, extra: dict[str, Any]) -> None:
+def test_token_with_extra_jose_header_is_401(client: FlaskClient, forge: Forge, extra: dict[str, Any]) -> None:
     response = client.get(ME, headers=bearer(forge(header={"alg": "HS256", "typ": "JWT", **extra})))
-    assert_refused(response)
+    assert_unauthenticated(response)
 
 
-def test_another_key(client: FlaskClient, forge: Forge) -> None:
+def test_token_signed_with_other_key_is_401(client: FlaskClient, forge: Forge) -> None:
     for key in ("", "another-secret-0123456789abcdef-0123456789", hashlib.sha256(b"").hexdigest()):
-        assert_refused(client.get(ME, headers=bearer(forge(key=key))))
+        assert_unauthenticated(client.get(ME, headers=bearer(forge(key=key))))
 
 
-def test_a_tampered_token(client: FlaskClient, forge: Forge, other_user: Account) -> None:
+def test_tampered_token_is_401(client: FlaskClient, forge: Forge, other_user: LoggedInUser) -> None:
     head, claims, signature = forge().split(".")
     others = forge(sub=str(other_user.id), sid=str(other_user.session_id)).split(".")[1]
     flipped = signature[:9] + ("A" if signature[9] != "A" else "B") + signature[10:]
     for tampered in (f"{head}.{others}.{signature}", f"{head}.{claims}.{flipped}", f"{head}.{claims}.{signature[:-4]}"):
-        assert_refused(client.get(ME, headers=bearer(tampered)))
+        assert_unauthenticated(client.get(ME, headers=bearer(tampered)))
 
 
 @pytest.mark.parametrize(
@@ -189,26 +176,34 @@ def test_a_tampered_token(client: FlaskClient, forge: Forge, other_user: Account
     ],
     ids=str,
 )
-def test_a_wrong_claim(client: FlaskClient, forge: Forge, claims: dict[str, Any]) -> None:
-    assert_refused(client.get(ME, headers=bearer(forge(**claims))))
+def test_token_with_invalid_claim_is_401(client: FlaskClient, forge: Forge, claims: dict[str, Any]) -> None:
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(**claims))))
 
 
-def test_what_expired_says_what_to_do(client: FlaskClient, forge: Forge) -> None:
-    body = assert_refused(client.get(ME, headers=bearer(forge(exp=int(time.time()) - 60))))
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER   ", "  bEaReR \t "])
+def test_scheme_in_any_case_and_with_any_spaces_is_accepted(
+    client: FlaskClient, user: LoggedInUser, scheme: str
+) -> None:
+    headers = {"Authorization": f"{scheme}{user.access_token} "}
+    assert client.get("/api/auth/me", headers=headers).status_code == 200
+
+
+def test_expired_token_detail_names_refresh(client: FlaskClient, forge: Forge) -> None:
+    body = assert_unauthenticated(client.get(ME, headers=bearer(forge(exp=int(time.time()) - 60))))
     assert "expired" in body["detail"]
     assert "/api/auth/refresh" in body["detail"]
 
 
 @pytest.mark.parametrize("path", [ME, "/api/auth/logout", "/api/auth/password"])
-def test_a_refresh_token_opens_no_other_door(client: FlaskClient, forge: Forge, user: Account, path: str) -> None:
+def test_refresh_token_as_access_token_is_401(client: FlaskClient, forge: Forge, user: LoggedInUser, path: str) -> None:
     method = client.get if path == ME else client.post
-    body = assert_refused(method(path, headers=bearer(forge(type="refresh"))))
+    body = assert_unauthenticated(method(path, headers=bearer(forge(type="refresh"))))
     assert "wrong type" in body["detail"]
     assert client.get(ME, headers=user.headers).status_code == 200
 
 
-def test_an_access_token_does_not_refresh(client: FlaskClient, user: Account) -> None:
-    assert "wrong type" in assert_refused(client.post("/api/auth/refresh", headers=user.headers))["detail"]
+def test_refresh_with_access_token_is_401(client: FlaskClient, user: LoggedInUser) -> None:
+    assert "wrong type" in assert_unauthenticated(client.post("/api/auth/refresh", headers=user.headers))["detail"]
     assert client.get(ME, headers=user.headers).status_code == 200
 
 
@@ -222,29 +217,31 @@ def test_an_access_token_does_not_refresh(client: FlaskClient, user: Account) ->
         "DELETE FROM users WHERE id = :u",
     ],
 )
-def test_a_token_dies_with_what_it_stands_for(client: FlaskClient, engine: Engine, user: Account, change: str) -> None:
+def test_token_of_ended_session_or_user_is_401(
+    client: FlaskClient, engine: Engine, user: LoggedInUser, change: str
+) -> None:
     assert client.get(ME, headers=user.headers).status_code == 200
     with engine.begin() as connection:
         connection.execute(text(change), {"u": user.id})
-    assert_refused(client.get(ME, headers=user.headers))
-    assert_refused(client.patch(ME, json={"name": "Grace"}, headers=user.headers))
-    assert_refused(client.post("/api/auth/logout", headers=user.headers))
+    assert_unauthenticated(client.get(ME, headers=user.headers))
+    assert_unauthenticated(client.patch(ME, json={"name": "Grace"}, headers=user.headers))
+    assert_unauthenticated(client.post("/api/auth/logout", headers=user.headers))
 
 
-def test_a_session_of_somebody_else_or_of_nobody(client: FlaskClient, forge: Forge, other_user: Account) -> None:
-    assert_refused(client.get(ME, headers=bearer(forge(sid=str(other_user.session_id)))))
-    assert_refused(client.get(ME, headers=bearer(forge(sub=str(other_user.id)))))
-    assert_refused(client.get(ME, headers=bearer(forge(sid=str(uuid4())))))
-    assert_refused(client.get(ME, headers=bearer(forge(sub=str(uuid4())))))
+def test_token_with_other_users_session_is_401(client: FlaskClient, forge: Forge, other_user: LoggedInUser) -> None:
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(sid=str(other_user.session_id)))))
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(sub=str(other_user.id)))))
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(sid=str(uuid4())))))
+    assert_unauthenticated(client.get(ME, headers=bearer(forge(sub=str(uuid4())))))
 
 
-def test_a_token_elsewhere_than_in_the_header_is_not_looked_at(client: FlaskClient, user: Account) -> None:
-    assert_refused(client.get(f"{ME}?jwt={user.access_token}&access_token={user.access_token}"))
+def test_token_outside_of_header_is_ignored(client: FlaskClient, user: LoggedInUser) -> None:
+    assert_unauthenticated(client.get(f"{ME}?jwt={user.access_token}&access_token={user.access_token}"))
     client.set_cookie("access_token_cookie", user.access_token)
-    assert_refused(client.get(ME))
-    assert_refused(client.patch(ME, json={"access_token": user.access_token, "name": "Grace"}))
+    assert_unauthenticated(client.get(ME))
+    assert_unauthenticated(client.patch(ME, json={"access_token": user.access_token, "name": "Grace"}))
 
 
-def test_a_role_in_the_token_counts_for_nothing(client: FlaskClient, forge: Forge) -> None:
+def test_role_claim_is_ignored(client: FlaskClient, forge: Forge) -> None:
     answer = client.get(ME, headers=bearer(forge(role="admin")))
     assert (answer.json or {})["role"] == "user"

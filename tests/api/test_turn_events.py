@@ -1,4 +1,4 @@
-"""A stream outlives its reader: whoever comes back, to whichever process, hears each event once."""
+"""`GET /api/turns/{id}/events`: a client may resume on any process and receives each event once."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -10,9 +10,10 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from app.services.telling import retell
-from tests.api.conftest import events_of
-from tests.factories import Account
+from app.database import autocommit
+from app.turns.replay import replay
+from tests.api.conftest import events_of, parse_events
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 
@@ -22,12 +23,12 @@ Event = tuple[int, str, Any]
 
 
 @pytest.fixture
-def events(user: Account) -> Callable[..., list[Event]]:
-    """Read a turn's events from an application, to their end, beyond the event `after`."""
+def events(user: LoggedInUser) -> Callable[..., list[Event]]:
+    """Return a function that reads a turn's events after the sequence `after`, to the end, from an application."""
 
-    def events(flask_app: Flask, turn: Any, after: int | None = None, account: Account = user) -> list[Event]:
-        known = {} if after is None else {"Last-Event-ID": str(after)}
-        response = flask_app.test_client().get(f"/api/turns/{turn}/events", headers={**account.headers, **known})
+    def events(flask_app: Flask, turn: Any, after: int | None = None, account: LoggedInUser = user) -> list[Event]:
+        resume = {} if after is None else {"Last-Event-ID": str(after)}
+        response = flask_app.test_client().get(f"/api/turns/{turn}/events", headers={**account.headers, **resume})
         assert response.status_code == 200, response.get_data()
         assert response.content_type.startswith("text/event-stream")
         return events_of(response)
@@ -35,146 +36,149 @@ def events(user: Account) -> Callable[..., list[Event]]:
     return events
 
 
-def said(told: list[Event]) -> str:
-    return "".join(data["text"] for _, kind, data in told if kind == "message.delta")
+def answer_text(events: list[Event]) -> str:
+    return "".join(data["text"] for _, kind, data in events if kind == "message.delta")
 
 
-def heard_until(response: TestResponse, enough: Callable[[list[Event]], bool]) -> list[Event]:
-    """Read events until there are enough, then leave."""
-    heard = b""
-    for piece in response.response:
-        heard += piece
-        told = events_of(type("Heard", (), {"get_data": lambda _, heard=heard: heard})())  # type: ignore[arg-type]
-        if enough(told):
+def read_some(response: TestResponse, count: int) -> list[Event]:
+    """Read at least `count` events, then disconnect."""
+    body, events = b"", list[Event]()
+    for chunk in response.response:
+        body += chunk
+        events = parse_events(body)
+        if len(events) >= count:
             break
     response.close()
-    return told
+    return events
 
 
 WORDS = "".join(f"word{number} " for number in range(20))
 
 
-@pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_a_reader_who_left_goes_on_where_he_was(
+@pytest.mark.parametrize("process", ["same", "other"])
+def test_stream_resumes_after_last_event_id(
     chat: Chat,
     chat_app: Flask,
     make_chat_app: Callable[..., Flask],
     events: Callable[..., list[Event]],
     upstream: Upstream,
-    where: str,
+    process: str,
 ) -> None:
     upstream.script = scripts.words(20, pause=0.1)
-    place = chat_app if where == "here" else make_chat_app()
-    first = heard_until(chat("hello", stream=True), lambda told: len(told) >= 6)
+    resumed_app = chat_app if process == "same" else make_chat_app()
+    first = read_some(chat("hello", stream=True), 6)
     turn = first[0][2]["turn"]["id"]
-    rest = events(place, turn, after=first[-1][0])
-    numbers = [number for number, _, _ in first + rest]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert said(first + rest) == WORDS
+    rest = events(resumed_app, turn, after=first[-1][0])
+    sequences = [sequence for sequence, _, _ in first + rest]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert answer_text(first + rest) == WORDS
     assert [kind for _, kind, _ in rest[-2:]] == ["message.completed", "turn.completed"]
 
 
-def test_many_readers_on_another_process_hear_the_same_live(
+def test_readers_on_other_process_receive_all_events_live(
     chat: Chat,
     chat_app: Flask,
     make_chat_app: Callable[..., Flask],
     events: Callable[..., list[Event]],
     upstream: Upstream,
-    user: Account,
+    user: LoggedInUser,
     rows: Rows,
 ) -> None:
-    """The turn was begun as JSON: nothing is stored until somebody elsewhere wants it."""
+    """The turn began as JSON, so no event is stored until a reader on another process requests it."""
     upstream.script = scripts.words(30, pause=0.1)
-    elsewhere = make_chat_app()
+    other_app = make_chat_app()
     with ThreadPoolExecutor(10) as threads:
         pending = threads.submit(chat, "hello")
         upstream.wait_for(lambda: upstream.open_streams >= 1)
         [turn] = rows("SELECT id FROM turns WHERE user_id = :u", u=user.id)
-        readers = [threads.submit(events, elsewhere, turn.id) for _ in range(8)]
-        heard = [reader.result(timeout=30) for reader in readers]
+        readers = [threads.submit(events, other_app, turn.id) for _ in range(8)]
+        received = [reader.result(timeout=30) for reader in readers]
         answer = pending.result().get_json()["message"]["content"]
-    assert all(told == heard[0] for told in heard)
-    assert said(heard[0]) == answer
-    assert len(heard[0]) == 33
-    assert [number for number, _, _ in heard[0]] == list(range(1, 34))
+    assert all(stream == received[0] for stream in received)
+    assert answer_text(received[0]) == answer
+    assert [sequence for sequence, _, _ in received[0]] == list(range(1, 34))
 
 
-def test_an_ended_turn_is_told_again_from_any_place(
+def test_ended_stream_is_replayed_from_any_event(
     chat: Chat, make_chat_app: Callable[..., Flask], events: Callable[..., list[Event]], upstream: Upstream
 ) -> None:
     upstream.script = scripts.words(5, pause=0.1)
     live = events_of(chat("hello", stream=True))
-    turn, place = live[0][2]["turn"]["id"], make_chat_app()
-    again = events(place, turn)
-    assert [(number, kind) for number, kind, _ in again] == [(number, kind) for number, kind, _ in live]
-    assert again[1:] == live[1:]
-    assert events(place, turn, after=3) == live[3:]
-    assert events(place, turn, after=live[-1][0]) == []
+    turn, other_app = live[0][2]["turn"]["id"], make_chat_app()
+    replayed = events(other_app, turn)
+    assert [(sequence, kind) for sequence, kind, _ in replayed] == [(sequence, kind) for sequence, kind, _ in live]
+    assert replayed[1:] == live[1:]
+    assert events(other_app, turn, after=3) == live[3:]
 
 
-def test_a_turn_that_nobody_followed_is_told_from_its_messages(
-    chat: Chat, chat_app: Flask, events: Callable[..., list[Event]], user: Account, rows: Rows
+def test_turn_without_stored_events_is_replayed_from_messages(
+    chat: Chat, chat_app: Flask, events: Callable[..., list[Event]], user: LoggedInUser, rows: Rows
 ) -> None:
     body = chat("hello").get_json()
     assert rows("SELECT 1 FROM turn_events WHERE user_id = :u", u=user.id) == []
-    told = events(chat_app, body["turn"]["id"])
-    assert [kind for _, kind, _ in told] == ["turn.started", "message.delta", "message.completed", "turn.completed"]
-    assert said(told) == body["message"]["content"]
-    assert told[-1][2]["turn"]["usage"] == body["usage"]
+    replayed = events(chat_app, body["turn"]["id"])
+    assert [kind for _, kind, _ in replayed] == ["turn.started", "message.delta", "message.completed", "turn.completed"]
+    assert answer_text(replayed) == body["message"]["content"]
+    assert replayed[-1][2]["turn"]["usage"] == body["usage"]
 
 
-def test_a_turn_whose_process_died_ends_for_its_followers(
+def test_stream_of_dead_process_ends_as_interrupted(
     make_chat_app: Callable[..., Flask],
     events: Callable[..., list[Event]],
     chat: Chat,
     upstream: Upstream,
-    user: Account,
+    user: LoggedInUser,
     engine: Engine,
     rows: Rows,
 ) -> None:
     upstream.script = scripts.raw(b'data: {"choices":[{"index":0,"delta":{"content":"half"}}],"model":"m"}\n\n')
     key = {"Idempotency-Key": "once"}
-    told = events_of(chat("hello", stream=True, headers=key))
-    turn = told[0][2]["turn"]["id"]
-    with engine.begin() as connection:  # what a kill -9 leaves behind
+    first = events_of(chat("hello", stream=True, headers=key))
+    turn = first[0][2]["turn"]["id"]
+    with engine.begin() as connection:  # the state after the process was killed
         connection.execute(
             text("""
-            WITH t AS (UPDATE turns SET status = 'running', finished_at = NULL, heartbeat_at = now() - interval '1 min'
-                        WHERE user_id = :u RETURNING user_id, conversation_id, attempt)
-            UPDATE conversations SET running_attempt = t.attempt FROM t
+            WITH t AS (UPDATE turns SET status = 'running', finished_at = NULL, answer_position = NULL,
+                               heartbeat_at = now() - interval '1 min'
+                        WHERE user_id = :u RETURNING user_id, conversation_id, attempt),
+            m AS (DELETE FROM messages WHERE user_id = :u AND role = 'assistant')
+            UPDATE conversations SET running_attempt = t.attempt, next_position = 2, message_count = 1 FROM t
              WHERE conversations.user_id = t.user_id AND id = t.conversation_id"""),
             {"u": user.id},
         )
-    ended = events(make_chat_app(), turn, after=told[-1][0])
-    assert [kind for _, kind, _ in ended][-1] == "turn.interrupted"
+    ended = events(make_chat_app(), turn, after=first[-1][0])
+    kinds = ["turn.restarted", "message.delta", "message.completed", "turn.interrupted"]
+    assert [kind for _, kind, _ in ended] == kinds
+    assert answer_text(ended) == "half"
+    assert ended[2][2]["message"]["metadata"] == {"partial": "interrupted"}
     assert ended[-1][2]["turn"]["error"]["code"] == "interrupted"
 
     upstream.script = scripts.words(2)
-    again = events_of(chat("hello", stream=True, headers=key))
-    assert again[0][1] == "turn.restarted"
-    assert again[0][0] > ended[-1][0]
-    assert said(again) == "word0 word1 "
+    retried = events_of(chat("hello", stream=True, headers=key))
+    assert retried[0][1] == "turn.restarted"
+    assert retried[0][0] > ended[-1][0]
+    assert answer_text(retried) == "word0 word1 "
     assert rows("SELECT status FROM turns WHERE user_id = :u", u=user.id)[0].status == "completed"
 
 
-def test_somebody_elses_turn_is_not_there(chat: Chat, chat_app: Flask, other_user: Account) -> None:
+def test_events_of_other_users_turn_return_404(chat: Chat, chat_app: Flask, other_user: LoggedInUser) -> None:
     turn = chat("hello").get_json()["turn"]["id"]
     response = chat_app.test_client().get(f"/api/turns/{turn}/events", headers=other_user.headers)
     assert response.status_code == 404
 
 
-@pytest.mark.parametrize("sent", ["-1", "x", "1.5", "9" * 11, "١"])
-def test_an_id_that_is_none_is_refused(chat: Chat, chat_app: Flask, user: Account, sent: str) -> None:
+@pytest.mark.parametrize("value", ["-1", "x", "1.5", "9" * 11, "١"])
+def test_invalid_last_event_id_returns_400(chat: Chat, chat_app: Flask, user: LoggedInUser, value: str) -> None:
     turn = chat("hello").get_json()["turn"]["id"]
-    headers = {**user.headers, "Last-Event-ID": sent.encode().decode("latin-1")}
+    headers = {**user.headers, "Last-Event-ID": value.encode().decode("latin-1")}
     response = chat_app.test_client().get(f"/api/turns/{turn}/events", headers=headers)
     assert response.status_code == 400
 
 
-def test_a_very_long_stream_is_told_again_without_being_held_at_once(
-    chat: Chat, chat_app: Flask, engine: Engine, user: Account, events: Callable[..., list[Event]], rows: Rows
+def test_replay_of_very_long_stream_has_bounded_memory(
+    chat: Chat, chat_app: Flask, engine: Engine, user: LoggedInUser, events: Callable[..., list[Event]], rows: Rows
 ) -> None:
-    """120 batches of 500 pieces, as a model that speaks in single characters leaves them."""
+    """120 batches of 500 deltas with one character each, after the first event."""
     turn = chat("hello").get_json()["turn"]["id"]
     with engine.begin() as connection:
         connection.execute(
@@ -183,19 +187,22 @@ def test_a_very_long_stream_is_told_again_without_being_held_at_once(
             SELECT t.user_id, t.id, batch * 500 + 1, t.attempt,
                    (SELECT json_agg(json_build_array(number, 'message.delta', json_build_object('text', 'x')))
                       FROM generate_series(batch * 500 - 498, batch * 500 + 1) AS number)
-              FROM turns t, generate_series(1, 120) AS batch WHERE t.user_id = :u AND t.id = :t"""),
+              FROM turns t, generate_series(1, 120) AS batch WHERE t.user_id = :u AND t.id = :t
+            UNION ALL
+            SELECT t.user_id, t.id, 1, t.attempt, '[[1, "turn.started", {}]]'
+              FROM turns t WHERE t.user_id = :u AND t.id = :t"""),
             {"u": user.id, "t": turn},
         )
-        connection.execute(text("UPDATE turns SET last_sequence = 60004 WHERE user_id = :u"), {"u": user.id})
+        connection.execute(text("UPDATE turns SET last_sequence = 60003 WHERE user_id = :u"), {"u": user.id})
         row = connection.execute(text("SELECT * FROM turns WHERE user_id = :u AND id = :t"), {"u": user.id, "t": turn})
-        stored = row.one()
+        turn_row = row.one()
     tracemalloc.start()
     try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            told = retell(connection, user.id, stored)
+        with autocommit(engine) as connection:
+            subscription = replay(connection, user.id, turn_row)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 16_000_000  # bytes; the events alone would be 25 MB as objects
-    heard = [event.sequence for batch in told.follow(1) for event in batch]
-    assert heard == [*range(2, 60_002), 60_003, 60_004]
+    assert peak < 16_000_000  # bytes; as objects, the events alone would be 25 MB
+    sequences = [event.sequence for batch in subscription.events(1) for event in batch]
+    assert sequences == list(range(1, 60_004))

@@ -1,4 +1,4 @@
-"""Callers that cost next to nothing: requests that are ready before the clock starts, answers that are only counted."""
+"""Cheap HTTP clients: requests are prepared before the measurement, and responses are only counted."""
 
 import asyncio
 import time
@@ -13,46 +13,46 @@ COMPLETED = b"event: turn.completed\n"
 
 
 @dataclass
-class Heard:
-    """What one caller heard. Times are seconds since he asked; None if it never came."""
+class Result:
+    """The response to one request. Times are seconds since the request, None if it did not get that far."""
 
-    first_token: float | None = None
+    first_delta: float | None = None
     ended: float | None = None
-    pieces: int = 0
+    deltas: int = 0
     completed: bool = False
     status: bytes = b""
 
 
-class _Caller(asyncio.Protocol):
-    def __init__(self, request: bytes, over: asyncio.Future[None]) -> None:
-        self._request, self._over = request, over
-        self.heard = Heard()
-        self.asked = 0.0
+class _Client(asyncio.Protocol):
+    def __init__(self, request: bytes, closed: asyncio.Future[None]) -> None:
+        self._request, self._closed = request, closed
+        self.result = Result()
+        self.started = 0.0
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        heard = self.heard
-        if not heard.status:
-            heard.status = data[9:12]
+        result = self.result
+        if not result.status:
+            result.status = data[9:12]
         data = self._rest + data
-        cut = data.rfind(b"\n\n") + 2  # whole events only
-        whole, self._rest = data[:cut], data[cut:] if cut > 1 else data
-        heard.pieces += whole.count(DELTA)
-        if heard.first_token is None and heard.pieces:
-            heard.first_token = time.perf_counter() - self.asked
-        heard.completed = heard.completed or COMPLETED in whole
+        end = data.rfind(b"\n\n") + 2
+        events, self._rest = data[:end], data[end:] if end > 1 else data
+        result.deltas += events.count(DELTA)
+        if result.first_delta is None and result.deltas:
+            result.first_delta = time.perf_counter() - self.started
+        result.completed = result.completed or COMPLETED in events
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.heard.ended = time.perf_counter() - self.asked
-        if not self._over.done():
-            self._over.set_result(None)
+        self.result.ended = time.perf_counter() - self.started
+        if not self._closed.done():
+            self._closed.set_result(None)
 
 
-def chat(token: str, port: int, *, stream: bool, message: str = "hello") -> bytes:
-    """The bytes of one POST /api/chat."""
+def chat_request(token: str, port: int, *, stream: bool, message: str = "hello") -> bytes:
+    """Return the bytes of one POST /api/chat."""
     body = orjson.dumps({"message": message, "stream": stream})
     return (
         f"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
@@ -60,21 +60,21 @@ def chat(token: str, port: int, *, stream: bool, message: str = "hello") -> byte
     ).encode() + body
 
 
-async def listen(port: int, requests: Sequence[bytes], within: float) -> list[Heard]:
-    """Send each request on a connection of its own, spread evenly over `within` seconds, and read all to their end."""
+async def send_all(port: int, requests: Sequence[bytes], within: float) -> list[Result]:
+    """Send each request on a new connection, evenly spread over `within` seconds, and read all responses."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 
-    async def one(place: int, request: bytes) -> Heard:
-        await asyncio.sleep(max(0.0, began + within * place / len(requests) - loop.time()))
-        over = loop.create_future()
-        caller = _Caller(request, over)
-        caller.asked = time.perf_counter()
+    async def send(number: int, request: bytes) -> Result:
+        await asyncio.sleep(max(0.0, began + within * number / len(requests) - loop.time()))
+        closed = loop.create_future()
+        client = _Client(request, closed)
+        client.started = time.perf_counter()
         try:
-            await loop.create_connection(lambda: caller, "127.0.0.1", port)
-            await over
+            await loop.create_connection(lambda: client, "127.0.0.1", port)
+            await closed
         except OSError:
             pass
-        return caller.heard
+        return client.result
 
-    return list(await asyncio.gather(*(one(place, request) for place, request in enumerate(requests))))
+    return list(await asyncio.gather(*(send(number, request) for number, request in enumerate(requests))))

@@ -1,4 +1,4 @@
-"""pgbench, which comes with PostgreSQL: what the server does when nobody else is in the way."""
+"""pgbench, which comes with PostgreSQL: the speed of the server without an application."""
 
 import os
 import subprocess
@@ -9,14 +9,14 @@ from sqlalchemy import make_url
 
 from ops.embedded.binaries import find_postgres
 from ops.embedded.site import open_site
-from tests.bench.bench import Place
+from tests.bench.environment import Environment
 
 CLIENTS = 8
 
 
-def pgbench(place: Place, script: str, seconds: int) -> str:
-    """What it says of CLIENTS that run `script` for so long, each of its statements prepared."""
-    url = make_url(place.database_url)
+def run_pgbench(environment: Environment, script: str, seconds: int) -> str:
+    """Run `script` with CLIENTS clients and prepared statements for `seconds`, and return pgbench's output."""
+    url = make_url(environment.database_url)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
@@ -30,9 +30,9 @@ def pgbench(place: Place, script: str, seconds: int) -> str:
             capture_output=True,
             text=True,
         )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-2000:]
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-2000:]
+    return output
 
 
 def _program() -> str:

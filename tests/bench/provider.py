@@ -1,8 +1,8 @@
-"""A provider that costs next to nothing: streams whose bytes are ready before anybody asks for them.
+"""A cheap provider, whose response bytes are prepared before the first request.
 
 python -m tests.bench.provider PIECES PAUSE
 
-Answers each request with PIECES pieces of text, PAUSE seconds apart, the first of them at once. Prints its base URL.
+Answers each request with PIECES pieces of text, PAUSE seconds apart, starting at once. Prints its base URL.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ DONE = b"data: [DONE]\n\n"
 LAST = _event({}, "stop") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(DONE), DONE)
 
 
-class Answering(asyncio.Protocol):
-    """One connection; answers one request after the other."""
+class Connection(asyncio.Protocol):
+    """One connection, which answers one request after the other."""
 
     def __init__(self, pieces: int, pause: float) -> None:
         self._pieces, self._pause = pieces, pause
@@ -35,9 +35,11 @@ class Answering(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Answer once a request has arrived completely."""
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
         if not end:
@@ -48,21 +50,22 @@ class Answering(asyncio.Protocol):
         self._received = body[length:]
         if self._pause:
             self._transport.write(FIRST + PIECE)
-            self._loop.call_later(self._pause, self._go_on, self._pieces - 1)
+            self._loop.call_later(self._pause, self._send_piece, self._pieces - 1)
         else:
             self._transport.write(FIRST + PIECE * self._pieces + LAST)
 
-    def _go_on(self, left: int) -> None:
+    def _send_piece(self, remaining: int) -> None:
         if self._transport.is_closing():
             return
-        self._transport.write(PIECE if left else LAST)
-        if left:
-            self._loop.call_later(self._pause, self._go_on, left - 1)
+        self._transport.write(PIECE if remaining else LAST)
+        if remaining:
+            self._loop.call_later(self._pause, self._send_piece, remaining - 1)
 
 
 async def serve(pieces: int, pause: float) -> None:
+    """Print the base URL and serve until the process ends."""
     server = await asyncio.get_running_loop().create_server(
-        lambda: Answering(pieces, pause), "127.0.0.1", 0, backlog=2048
+        lambda: Connection(pieces, pause), "127.0.0.1", 0, backlog=2048
     )
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1\n")
     sys.stdout.flush()

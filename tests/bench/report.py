@@ -1,4 +1,4 @@
-"""How benchmarks show what they found: a table of numbers, and the ratios beside what they are to reach."""
+"""The output of benchmarks: a table of numbers, and a table of ratios with their goals."""
 
 import platform
 import statistics
@@ -9,22 +9,22 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.bench import WORKERS
+from tests.bench.environment import WORKERS
 
 console = Console()
 
 
 @dataclass
 class Measured:
-    """One number that there is a goal for, if only to be looked at."""
+    """One number with its goal; without a goal it is only shown."""
 
-    what: str
+    name: str
     value: float
     goal: str = ""
 
 
 def machine() -> str:
-    """What all of it was measured on."""
+    """Describe the machine and its load."""
     memory = round(psutil.virtual_memory().total / 2**30)
     return (
         f"{psutil.cpu_count()} processors, {memory} GiB, {platform.system()}, Python {platform.python_version()}, "
@@ -33,16 +33,17 @@ def machine() -> str:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], measured: Sequence[Measured]) -> None:
-    """A table, and below it what is compared."""
+    """Print the numbers, then the measured values with their goals."""
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    compared = Table("compared", "measured", "goal")
-    for one in measured:
-        compared.add_row(one.what, f"{one.value:.2f}", one.goal)
-    console.print(compared)
+    goals = Table("ratio or value", "measured", "goal")
+    for value in measured:
+        goals.add_row(value.name, f"{value.value:.2f}", value.goal)
+    console.print(goals)
 
 
 def median(values: Sequence[float]) -> float:
+    """Return the median."""
     return statistics.median(values)

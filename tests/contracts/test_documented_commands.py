@@ -1,4 +1,4 @@
-"""Each command of `flask` that a page, a finding or an error names can be typed, with those options."""
+"""Every `flask` command quoted in pages, findings and errors exists, with its options."""
 
 import ast
 import re
@@ -9,17 +9,18 @@ import click
 import pytest
 from flask_migrate.cli import db as migrate_group
 
-from ops.catalogue import CHECKS, JOBS
+from ops.catalogue.jobs import JOBS
 from ops.cli.chat import chat
-from ops.cli.nouns import ops as ops_group
+from ops.cli.entry_points import ops as ops_group
+from ops.doctor.registry import CHECKS
 from tests.contracts.test_docs import PAGES, ROOT
 
 GROUPS: dict[str, click.Command] = {"ops": ops_group, "db": migrate_group, "chat": chat}
-A_COMMAND = re.compile(r"\bflask (ops|db|chat)\b([^\n`]*)")
-# Here a line is no longer the command: another one begins, or what stands beside it, or the sentence goes on.
-END = re.compile(r"  |[;|&>#()]|[,.:](?= |$)")
-OPTIONS_OF_ALL = {"--help"}
-WORDS = {  # of the catalogue, where a name is written out and not left to be filled in, such as NAME
+COMMAND = re.compile(r"\bflask (ops|db|chat)\b([^\n`]*)")
+# The end of the command in its line: the next command, a comment, or the rest of the sentence.
+END = re.compile(r"  |\.\.\.|[;|&>#()]|[,.:](?= |$)")
+COMMON_OPTIONS = {"--help"}
+NAMES = {  # valid names in the catalogue, by the option or command before them; placeholders such as NAME pass
     "--only": {check.id for check in CHECKS} | {check.group for check in CHECKS},
     "--job": {job.name for job in JOBS},
     "run": {job.name for job in JOBS},
@@ -27,7 +28,7 @@ WORDS = {  # of the catalogue, where a name is written out and not left to be fi
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Where, and a text in which commands may be named: pages, and the strings of the code, docstrings among them."""
+    """Yield path and text of all pages, and of all strings in the code, including docstrings."""
     for page in PAGES:
         yield page.relative_to(ROOT).as_posix(), page.read_text()
     for folder in ("app", "ops", "tasks"):
@@ -37,51 +38,55 @@ def sources() -> Iterator[tuple[str, str]]:
 
 
 def strings(path: Path) -> Iterator[str]:
+    """Yield the strings of a module; `…` stands for the expressions of an f-string."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 
-def named() -> Iterator[tuple[str, str]]:
-    for where, text in sources():
-        for found in A_COMMAND.finditer(text):
-            yield where, f"{found[1]}{END.split(found[2], maxsplit=1)[0]}"
+def quoted_commands() -> Iterator[tuple[str, str]]:
+    """Yield path and command line, without `flask`, of each quoted command."""
+    for path, text in sources():
+        for match in COMMAND.finditer(text):
+            yield path, f"{match[1]}{END.split(match[2], maxsplit=1)[0]}"
 
 
-def wrong_with(line: str) -> str | None:
-    """What cannot be typed of `ops jobs run archive.run and some words`; None if all of it can."""
-    noun, *words = line.split()
-    command = GROUPS[noun]
+def error_in(line: str) -> str | None:
+    """Return the first error of a command line such as `ops jobs run archive.run`; None without one."""
+    group, *words = line.split()
+    command = GROUPS[group]
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        if words[0] not in command.commands:
-            return f"no command {words[0]}"
-        command = command.commands[words.pop(0)]
-    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    given = [word.split("=")[0] for word in words if re.match("--[a-z]", word)]
-    needed = {each.opts[0] for each in command.params if isinstance(each, click.Option) and each.required}
-    if given and not OPTIONS_OF_ALL.intersection(given) and (lacking := needed.difference(given)):
-        return f"lacks {', '.join(sorted(lacking))}"
+        name = words.pop(0)
+        subcommand = command.get_command(click.Context(command), name)
+        if subcommand is None:
+            return f"no command {name}"
+        command = subcommand
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    used = [word.split("=")[0] for word in words if re.match("--[a-z]", word)]
+    required = {param.opts[0] for param in command.params if isinstance(param, click.Option) and param.required}
+    if used and not COMMON_OPTIONS.intersection(used) and (missing := required.difference(used)):
+        return f"lacks {', '.join(sorted(missing))}"
     for word, following in zip([command.name, *words], [*words, ""], strict=True):
         option = str(word).split("=")[0]
-        if re.match("--[a-z]", option) and option not in known | OPTIONS_OF_ALL:
+        if re.match("--[a-z]", option) and option not in options | COMMON_OPTIONS:
             return f"no option {option}"
-        if option in WORDS and re.fullmatch(r"[a-z_]+(\.[a-z_]+)?(,[a-z_.]+)*", following):
-            unknown = set(following.split(",")) - WORDS[option]
+        if option in NAMES and re.fullmatch(r"[a-z_]+(\.[a-z_]+)?(,[a-z_.]+)*", following):
+            unknown = set(following.split(",")) - NAMES[option]
             if unknown and (option.startswith("--") or "." in following):
                 return f"{option}: there is no {', '.join(unknown)}"
     return None
 
 
-def test_each_command_that_is_named_can_be_typed() -> None:
-    lines = sorted(set(named()))
+def test_quoted_commands_exist() -> None:
+    lines = sorted(set(quoted_commands()))
     assert len(lines) > 100
-    assert [f"{where}: {line}: {wrong}" for where, line in lines if (wrong := wrong_with(line))] == []
+    assert [f"{path}: {line}: {error}" for path, line in lines if (error := error_in(line))] == []
 
 
 @pytest.mark.parametrize(
-    ("line", "wrong"),
+    ("line", "error"),
     [
         ("ops job list", "no command job"),
         ("ops jobs lists", "no command lists"),
@@ -97,5 +102,5 @@ def test_each_command_that_is_named_can_be_typed() -> None:
         ("db upgrade", None),
     ],
 )
-def test_what_cannot_be_typed_is_found(line: str, wrong: str | None) -> None:
-    assert wrong_with(line) == wrong
+def test_error_in_command_line_is_found(line: str, error: str | None) -> None:
+    assert error_in(line) == error

@@ -1,4 +1,4 @@
-"""Every POST either takes an Idempotency-Key, or stands here with the reason why it does not."""
+"""Every POST either supports `Idempotency-Key` or is listed here with a reason."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -14,41 +14,63 @@ from app.api.access import Access
 from app.config import Settings
 from app.extensions import db
 from tests.contracts.application import as_served, blueprint_of, offline, path_of, with_ops_token
-from tests.contracts.things import Things
-from tests.factories import Account
+from tests.contracts.fixtures_by_route import OwnedObjects
+from tests.factories import LoggedInUser
 
-SECRET = "its answer holds secrets, which are not kept"
-ITSELF = "done twice it is done once"
-# Neither may hold more than it must: what stands here is not made safe to repeat.
+SECRET = "its response contains secrets, which are not stored"
+ITSELF = "it is idempotent"
+FILE = "PUT uploads the same file once"
+# These are not protected against repetition, so keep the list short.
 WITHOUT = {
     "POST /api/auth/register": SECRET,
     "POST /api/auth/login": SECRET,
     "POST /api/auth/refresh": SECRET,
     "POST /api/auth/keys": SECRET,
-    "POST /api/auth/password": "the second one has the wrong password",
+    "POST /api/auth/password": "the second request has the wrong current password",
+    "POST /api/auth/email": ITSELF,
+    "POST /api/auth/delete": "the first request ends the session that the second one needs",
+    "POST /api/auth/password/reset": "the token is valid once",
+    "POST /api/auth/password/reset-requests": "it creates nothing of a caller; its number per hour is limited",
     "POST /api/auth/logout": ITSELF,
+    "POST /api/files": FILE,
+    "POST /api/projects/{project_id}/files": FILE,
     "POST /api/conversations/{conversation_id}/archive": ITSELF,
     "POST /api/conversations/{conversation_id}/unarchive": ITSELF,
+    "POST /api/tasks/{todo_id}/complete": ITSELF,
     "POST /api/turns/{turn_id}/cancel": ITSELF,
-    "POST /api/admin/providers/{provider}/test": "it creates nothing; asked twice, it is tried twice",
-    "POST /api/admin/users": "the second one has an address that is taken",
-    "POST /api/admin/users/{account_id}/disable": ITSELF,
-    "POST /api/admin/users/{account_id}/enable": ITSELF,
-    "POST /api/admin/users/{account_id}/logout": ITSELF,
-    "POST /api/admin/users/{account_id}/erase": "what is erased cannot be erased again",
-    "POST /api/admin/users/{account_id}/export": "it creates nothing; each is written down",
+    "POST /api/turns/{turn_id}/ticket": SECRET,
+    "POST /mcp": "its tools that create something take the key; the others may be repeated",
+    "POST /api/admin/checks/acknowledgements": "a repeated request replaces reason and end date",
+    "POST /api/admin/database/sessions/end": "the second request finds no such session",
+    "POST /api/admin/mcp": "the second request has a name that is taken",
+    "POST /api/admin/mcp/secrets/rotate": ITSELF,
+    "POST /api/admin/mcp/{server}/test": "it creates nothing; a repeated request tests the server again",
+    "POST /api/admin/mcp/{server}/allow": ITSELF,
+    "POST /api/admin/mcp/{server}/disallow": "the second request finds no such allowed tool",
+    "POST /api/admin/mcp/{server}/enable": ITSELF,
+    "POST /api/admin/mcp/{server}/disable": ITSELF,
+    "POST /api/admin/providers/{provider}/test": "it creates nothing; a repeated request tests the provider again",
+    "POST /api/admin/users": "the second request has an email that is taken",
+    "POST /api/admin/users/{user_id}/disable": ITSELF,
+    "POST /api/admin/users/{user_id}/enable": ITSELF,
+    "POST /api/admin/users/{user_id}/logout": ITSELF,
+    "POST /api/admin/users/{user_id}/erase": "a second erasure of the same user is refused",
+    "POST /api/admin/users/{user_id}/export": "it creates nothing; each export is in the audit",
     "POST /api/admin/archive/runs/{run_id}/undo": ITSELF,
     "POST /api/admin/archive/conversations/{conversation_id}/restore": ITSELF,
-    "POST /api/admin/users/{account_id}/conversations/{conversation_id}/read": "it creates nothing",
-    "POST /api/admin/archive/accounts/{account_id}/restore": ITSELF,
+    "POST /api/admin/users/{user_id}/conversations/{conversation_id}/read": "it creates nothing",
+    "POST /api/admin/archive/users/{user_id}/restore": ITSELF,
     "POST /api/admin/backups/verify": ITSELF,
     "POST /api/admin/backups/drill": ITSELF,
     "POST /api/admin/backups/prune": ITSELF,
-    "POST /api/admin/archive/holds": "two holds of the same are lifted one by one, and hold no more than one",
-    "POST /api/admin/indexes/apply": "what a plan has mended is not needed any more",
-    "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time, and does not mind running again",
+    "POST /api/admin/archive/holds": "a second hold has the same effect as one",
+    "POST /api/admin/indexes/apply": "a step that is already applied is skipped",
+    "POST /api/admin/jobs/queues/{queue}/purge": ITSELF,
+    "POST /api/admin/jobs/runs/{run_id}/cancel": ITSELF,
+    "POST /api/admin/jobs/runs/{run_id}/retry": "the second run finds the work done: jobs are idempotent",
+    "POST /api/admin/jobs/{job_name}/runs": "a job runs once at a time and is idempotent",
 }
-ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat"}
+ON_ITS_TURN = {"POST /api/chat", "POST /api/{user_id}/chat", "POST /api/turns/{turn_id}/tool_approvals"}
 
 
 def posts(flask_app: Flask) -> dict[str, Rule]:
@@ -60,7 +82,7 @@ def posts(flask_app: Flask) -> dict[str, Rule]:
 
 
 def described() -> dict[str, dict[str, Any]]:
-    """Each POST as the API's description has it."""
+    """Return the operation of each POST in the API's description."""
     document = offline().test_client().get("/openapi.json").json
     assert document is not None
     return {f"POST {path}": item["post"] for path, item in document["paths"].items() if "post" in item}
@@ -82,12 +104,12 @@ def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
         db.engine.dispose()
 
 
-def test_every_post_takes_a_key_or_has_a_reason_not_to() -> None:
+def test_post_supports_key_or_is_listed() -> None:
     assert set(posts(offline())) - set(TAKING) == set(WITHOUT)
 
 
 @pytest.mark.parametrize("name", TAKING)
-def test_its_description_says_what_may_come(name: str) -> None:
+def test_description_has_replay_headers_and_statuses(name: str) -> None:
     responses = DESCRIBED[name]["responses"]
     assert {"400", "409", "422"} <= set(responses)
     if name not in ON_ITS_TURN:
@@ -96,15 +118,15 @@ def test_its_description_says_what_may_come(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(TAKING) - ON_ITS_TURN))
-def test_what_is_created_is_created_once(
-    name: str, served: Flask, user: Account, engine: Engine, stored: Callable[[], dict[str, int]]
+def test_repeated_request_creates_once(
+    name: str, served: Flask, user: LoggedInUser, engine: Engine, stored: Callable[[], dict[str, int]]
 ) -> None:
     rule = posts(served)[name]
     blueprint = blueprint_of(served, rule)
     if blueprint.access in (Access.OPERATOR, Access.ADMIN):
         with engine.begin() as connection:
             connection.execute(text("UPDATE users SET role = 'admin' WHERE id = :u"), {"u": user.id})
-    path, body = Things(served, user).path(rule), body_of(name)
+    path, body = OwnedObjects(served, user).path(rule), body_of(name)
 
     def ask(changed: dict[str, Any], key: str = "k") -> TestResponse:
         headers = user.headers | {"Idempotency-Key": key}
@@ -115,9 +137,12 @@ def test_what_is_created_is_created_once(
     assert 200 <= first.status_code < 300, first.text
     after = stored()
     assert after != before
-    again = ask(body)
-    assert (again.status_code, again.data) == (first.status_code, first.data)
-    assert (again.headers["Location"], again.headers["Idempotency-Replayed"]) == (first.headers["Location"], "true")
+    repeated = ask(body)
+    assert (repeated.status_code, repeated.data) == (first.status_code, first.data)
+    assert (repeated.headers["Location"], repeated.headers["Idempotency-Replayed"]) == (
+        first.headers["Location"],
+        "true",
+    )
     assert stored() == after
     assert 422 in {ask(changed).status_code for changed in changes(body)}
     assert stored() == after
@@ -133,7 +158,7 @@ def body_of(name: str) -> dict[str, Any]:
 
 
 def changes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """`node` with one of its texts changed, each in turn; some of them will be no valid request."""
+    """Yield `node` with one of its strings changed, each in turn; some are invalid requests."""
     for place in list(_texts(node, ())):
         changed = copy.deepcopy(node)
         *way, last = place
@@ -153,12 +178,12 @@ def _texts(node: Any, place: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def stored(engine: Engine, user: Account) -> Callable[[], dict[str, int]]:
-    """A function that counts the rows of each of `user`'s tables."""
+def stored(engine: Engine, user: LoggedInUser) -> Callable[[], dict[str, int]]:
+    """Return a function that counts the user's rows by table."""
     owned = text(
         "SELECT table_name FROM information_schema.columns WHERE column_name = 'user_id'"
         " AND table_schema = 'public' AND table_name <> 'api_keys'"
-    )  # whose uses are noted
+    )  # api_keys changes with each use
 
     def count() -> dict[str, int]:
         with engine.connect() as connection:

@@ -1,17 +1,23 @@
-"""Isolation is in the keys: read from PostgreSQL's catalogue, for every table that a user owns."""
+"""Isolation by keys, read from PostgreSQL's catalogue, for every table that users own."""
 
 import pytest
 from sqlalchemy import Engine, text
 
-# Accounts, and the operator's tables.
+# The table of users, and the tables of the operator.
 NOT_OWNED = {
     "users",
     "settings",
     "job_runs",
+    "job_cancellations",
     "archive_runs",
     "audit_events",
+    "audit_seals",
     "erasures",
-    "erasures_under_way",
+    "pending_erasures",
+    "leases",
+    "check_acknowledgements",
+    "mcp_servers",
+    "file_removals",
     "alembic_version",
 }
 
@@ -28,7 +34,7 @@ def tables(engine: Engine) -> set[str]:
         return {row[0] for row in rows} - NOT_OWNED
 
 
-def test_every_owned_table_is_keyed_by_its_owner_first(engine: Engine, tables: set[str]) -> None:
+def test_primary_key_of_owned_table_begins_with_owner(engine: Engine, tables: set[str]) -> None:
     keys = _columns(
         engine,
         """
@@ -41,7 +47,7 @@ def test_every_owned_table_is_keyed_by_its_owner_first(engine: Engine, tables: s
     assert {table: keys[table][0] for table in tables} == dict.fromkeys(tables, "user_id")
 
 
-def test_every_foreign_key_between_owned_tables_carries_the_owner(engine: Engine, tables: set[str]) -> None:
+def test_foreign_key_between_owned_tables_contains_owner(engine: Engine, tables: set[str]) -> None:
     references = _columns(
         engine,
         """
@@ -53,7 +59,7 @@ def test_every_foreign_key_between_owned_tables_carries_the_owner(engine: Engine
     assert [name for name, columns in references.items() if "user_id" not in columns] == []
 
 
-def test_every_unique_index_of_an_owned_table_has_the_owner(engine: Engine, tables: set[str]) -> None:
+def test_unique_index_of_owned_table_contains_owner(engine: Engine, tables: set[str]) -> None:
     unique = _columns(
         engine,
         f"""
@@ -66,7 +72,7 @@ def test_every_unique_index_of_an_owned_table_has_the_owner(engine: Engine, tabl
     assert [name for name, columns in unique.items() if "user_id" not in columns] == []
 
 
-def test_messages_and_turns_reference_their_conversation_only(engine: Engine) -> None:
+def test_messages_and_turns_reference_only_their_conversation(engine: Engine) -> None:
     """A foreign key from them to users would deadlock with the erasure of a user."""
     targets = _columns(
         engine,

@@ -1,4 +1,4 @@
-"""What a web worker carries: each holds its own copy of all that it imports."""
+"""The imports of a web worker: each worker has its own copy of them in memory."""
 
 import os
 import subprocess
@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-# A worker needs none of these to serve: Alembic takes 12 MB, the openai package 16 MB and a second of each start.
-NEEDLESS = ["alembic", "flask_migrate", "openai", "httpx2", "moto", "boto3"]
+# No request needs these. Alembic takes 12 MB; the openai package 16 MB and one second of each start.
+UNNEEDED = ["alembic", "flask_migrate", "openai", "httpx2", "moto", "boto3"]
 
 
-def test_a_web_worker_imports_nothing_that_it_does_not_use() -> None:
-    look = f"import sys, wsgi; print([name for name in {NEEDLESS!r} if name in sys.modules])"
+def test_web_worker_does_not_import_unneeded_packages() -> None:
+    code = f"import sys, wsgi; print([name for name in {UNNEEDED!r} if name in sys.modules])"
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "-c", look],
+        [sys.executable, "-c", code],
         cwd=PROJECT,
         env=environment
         | {

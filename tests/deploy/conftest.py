@@ -1,4 +1,4 @@
-"""One stack for the tests that need it: starting it is what costs."""
+"""One stack for all tests of the deployment, because it starts slowly."""
 
 import shutil
 import tempfile
@@ -16,7 +16,7 @@ from tests.fakes.upstream import Upstream
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """One that every user may enter: neither the embedded servers nor nginx's workers run as root."""
+    """Create a folder that every user may enter: the embedded servers and nginx's workers do not run as root."""
     folder = Path(tempfile.mkdtemp(prefix="parley-deploy-"))
     folder.chmod(0o755)
     yield folder
@@ -25,7 +25,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def deployed_url(postgres: str, testrun_uid: str, worker_id: str) -> Iterator[str]:
-    """An empty database for the stack, which migrates it by itself."""
+    """Create an empty database, which the stack migrates."""
     with fresh_database(postgres, f"parley_{testrun_uid[:8]}_{worker_id}_deploy") as url:
         yield url
 
@@ -38,14 +38,14 @@ def broker_url(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
-    """The provider of the whole stack; each test says what it answers."""
+    """Start the provider of the stack; each test sets its script."""
     with Upstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="session")
 def stack(folder: Path, deployed_url: str, broker_url: str, upstream: Upstream) -> Iterator[Stack]:
-    """Everything runs, in the order and under the conditions of docker-compose.yml."""
+    """Start all services in the order and under the conditions of docker-compose.yml."""
     if NGINX is None:
         pytest.skip("nginx is not installed (Debian: nginx-light)")
     dotenv = {
@@ -64,10 +64,9 @@ def stack(folder: Path, deployed_url: str, broker_url: str, upstream: Upstream) 
         for number in (0, 1):
             stack.wait_for_web(number)
         stack.start_nginx()
-        stack.http.request("GET", f"{stack.url}/health", retries=_patient())
+        stack.http.request("GET", f"{stack.url}/health", retries=_until_nginx_accepts())
         yield stack
 
 
-def _patient() -> Retry:
-    """Until nginx listens."""
+def _until_nginx_accepts() -> Retry:
     return Retry(total=20, backoff_factor=0.1)

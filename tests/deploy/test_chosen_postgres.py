@@ -1,4 +1,4 @@
-"""PARLEY_POSTGRES_BIN: the tests on another PostgreSQL are really on that one, or they fail."""
+"""PARLEY_POSTGRES_BIN selects the PostgreSQL; no other one is used if it fails."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from ops.embedded import EmbeddedError, binaries
 from ops.embedded.site import open_site
 
 
-def test_only_the_chosen_one_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_postgres_is_used_or_an_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = open_site(tmp_path)
-    found = binaries.find_postgres(site, None)
-    monkeypatch.setenv("PARLEY_POSTGRES_BIN", str(found.folder))
-    assert binaries.find_postgres(site, found.major) == found
-    with pytest.raises(EmbeddedError, match=f"PostgreSQL {found.version}"):
-        binaries.find_postgres(site, found.major - 1)
+    default = binaries.find_postgres(site, None)
+    monkeypatch.setenv("PARLEY_POSTGRES_BIN", str(default.folder))
+    assert binaries.find_postgres(site, default.major) == default
+    with pytest.raises(EmbeddedError, match=f"PostgreSQL {default.version}"):
+        binaries.find_postgres(site, default.major - 1)
     monkeypatch.setenv("PARLEY_POSTGRES_BIN", "/nowhere/bin")
-    with pytest.raises(EmbeddedError, match="/nowhere/bin/postgres cannot be run"):
+    with pytest.raises(EmbeddedError, match="/nowhere/bin/postgres cannot be started"):
         binaries.find_postgres(site, None)

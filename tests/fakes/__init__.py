@@ -1,1 +1,1 @@
-"""Stand-ins for what Parley talks to, as real servers on loopback."""
+"""Fake servers on loopback, for the providers, poolers and networks that Parley connects to."""

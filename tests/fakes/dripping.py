@@ -1,4 +1,4 @@
-"""A wire that drips: forwards bytes to a server on loopback, and what comes back one byte at a time."""
+"""A slow network: forwards bytes to a server on loopback, and its response one byte at a time."""
 
 import socket
 import threading
@@ -8,10 +8,10 @@ from typing import Self
 
 
 class DrippingProxy:
-    """For one connection. The first `freely` bytes that come back pass at once, the others `pause` seconds apart."""
+    """A proxy for one connection. Delays each byte of the response after `fast_bytes` by `pause`."""
 
-    def __init__(self, port: int, *, freely: int = 0, pause: float = 0.02) -> None:
-        self._target, self._freely, self._pause = port, freely, pause
+    def __init__(self, port: int, *, fast_bytes: int = 0, pause: float = 0.02) -> None:
+        self._target, self._fast_bytes, self._pause = port, fast_bytes, pause
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._stop = threading.Event()
@@ -26,10 +26,10 @@ class DrippingProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        for one in [self._listener, *self._sockets]:
+        for sock in [self._listener, *self._sockets]:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
         for thread in self._threads:
             thread.join(10)
 
@@ -48,8 +48,8 @@ class DrippingProxy:
     def _drip(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
-                client.sendall(data[: self._freely])
-                rest, self._freely = data[self._freely :], max(0, self._freely - len(data))
+                client.sendall(data[: self._fast_bytes])
+                rest, self._fast_bytes = data[self._fast_bytes :], max(0, self._fast_bytes - len(data))
                 for byte in rest:
                     if self._stop.wait(self._pause):
                         return

@@ -1,4 +1,4 @@
-"""One connection to the scripted upstream, and one request and answer on it, byte by byte."""
+"""A connection to the fake upstream, and one request and response on it."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ from typing import Any, cast
 
 
 class Disconnected(Exception):
-    """The client has gone."""
+    """The client has disconnected."""
 
 
 class Connection(asyncio.Protocol):
-    """Reads HTTP/1.1 requests, one after the other, and hands each to `spawn` as an Exchange."""
+    """A client's connection: reads HTTP/1.1 requests and passes each to `spawn` as an Exchange."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._next_request()
 
     def abort(self) -> None:
-        """Cut without a goodbye: the client sees a reset."""
+        """Abort the connection: the client sees a reset."""
         with contextlib.suppress(OSError):
             plain = self.transport.get_extra_info("socket")
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
 
 
 class Exchange:
-    """One request, and what a script does with it. Everything raises Disconnected once the client has gone."""
+    """One request and its response by a script. All methods raise Disconnected after the client has disconnected."""
 
     def __init__(self, connection: Connection, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         self.connection, self.method, self.path, self.headers, self.body = connection, method, path, headers, body
@@ -87,14 +87,14 @@ class Exchange:
         self._keep = False
 
     def json(self) -> Any:
-        """The request's body; None if it is not JSON."""
+        """Return the body of the request, or None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
             return None
 
     async def write(self, data: bytes) -> None:
-        """Bytes as they are."""
+        """Write bytes unchanged."""
         if self.connection.gone.is_set():
             raise Disconnected
         self.connection.transport.write(data)
@@ -108,7 +108,7 @@ class Exchange:
         length: int | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Status line and headers. Without a `length` the body goes out in HTTP chunks."""
+        """Send the status line and headers. Without a `length` the body is sent in HTTP chunks."""
         fields = {"Content-Type": content_type} if content_type else {}
         self._chunked = length is None
         fields |= {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
@@ -117,22 +117,22 @@ class Exchange:
         await self.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     async def send(self, data: bytes) -> None:
-        """A piece of the body."""
+        """Send a piece of the body."""
         if data:
             await self.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     async def event(self, payload: Any) -> None:
-        """One server-sent event with `payload` as JSON."""
+        """Send a server-sent event with `payload` as JSON."""
         await self.send(b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n")
 
     async def end(self) -> None:
-        """The body's proper end; the connection may be used again."""
+        """End the body, and keep the connection for the next request."""
         if self._chunked:
             await self.write(b"0\r\n\r\n")
         self._keep = True
 
     async def pause(self, seconds: float | None) -> None:
-        """Wait, for ever if None, but no longer than the client stays."""
+        """Wait, forever if None, until the client disconnects at the latest."""
         if seconds == 0 and not self.connection.gone.is_set():
             return
         with contextlib.suppress(TimeoutError):

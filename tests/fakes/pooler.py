@@ -1,7 +1,7 @@
-"""A small pooler between clients and a PostgreSQL, as PgBouncer is one: it lends its server connections out.
+"""A fake connection pooler for PostgreSQL that works like PgBouncer.
 
-It speaks the simple query protocol, which is all that psycopg2 sends, takes everybody in, and ignores what a client
-wishes for at its start, as PgBouncer does with `ignore_startup_parameters = options`.
+It supports the simple query protocol, the only one that psycopg2 uses, accepts each client, and ignores startup
+options, as PgBouncer does with `ignore_startup_parameters = options`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Self
 import psycopg2
 
 SSL, GSS, CANCEL = 80877103, 80877104, 80877102
-TOLD = {
+SERVER_PARAMETERS = {
     b"server_version": b"15.0",
     b"client_encoding": b"UTF8",
     b"DateStyle": b"ISO, MDY",
@@ -25,13 +25,13 @@ TOLD = {
 
 
 class Pooler:
-    """`transaction`: a client has a server connection until its transaction ends; else for as long as it is there."""
+    """The pooler. With `transaction` a client gets a server connection per transaction, else until it disconnects."""
 
     def __init__(self, server: str, *, transaction: bool) -> None:
         self._server, self._transaction = server, transaction
         self._idle: list[socket.socket] = []
         self._servers: list[socket.socket] = []
-        self._kept: list[psycopg2.extensions.connection] = []
+        self._logins: list[psycopg2.extensions.connection] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         self.port = int(self._listener.getsockname()[1])
@@ -49,8 +49,8 @@ class Pooler:
         with self._lock:
             for server in self._servers:
                 server.close()
-            for kept in self._kept:
-                kept.close()
+            for login in self._logins:
+                login.close()
 
     def _accept(self) -> None:
         while True:
@@ -62,25 +62,25 @@ class Pooler:
 
     def _serve(self, client: socket.socket) -> None:
         server: socket.socket | None = None
-        with client, contextlib.suppress(OSError, struct.error, psycopg2.Error):  # one of the three has gone
+        with client, contextlib.suppress(OSError, struct.error, psycopg2.Error):  # one of the three has disconnected
             if not _greet(client):
                 return
             while (kind := client.recv(1)) not in (b"", b"X"):
                 (length,) = struct.unpack("!i", _exactly(client, 4))
-                server = server or self._take()
+                server = server or self._borrow()
                 server.sendall(kind + struct.pack("!i", length) + _exactly(client, length - 4))
                 if _relay(server, client) == b"I" and self._transaction:
                     server = self._give_back(server)
         if server is not None:
             self._give_back(server)
 
-    def _take(self) -> socket.socket:
+    def _borrow(self) -> socket.socket:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            kept = psycopg2.connect(self._server)  # it knows how to log in; the socket is used from then on
-            self._kept.append(kept)
-            self._servers.append(socket.socket(fileno=os.dup(kept.fileno())))
+            login = psycopg2.connect(self._server)  # for the login; the socket is used afterwards
+            self._logins.append(login)
+            self._servers.append(socket.socket(fileno=os.dup(login.fileno())))
             return self._servers[-1]
 
     def _give_back(self, server: socket.socket) -> None:
@@ -89,7 +89,7 @@ class Pooler:
 
 
 def _greet(client: socket.socket) -> bool:
-    """Take a client in; whether it stays."""
+    """Complete the startup of a client, and return whether it continues."""
     while True:
         (length,) = struct.unpack("!i", _exactly(client, 4))
         (code,) = struct.unpack("!i", _exactly(client, length - 4)[:4])
@@ -99,14 +99,14 @@ def _greet(client: socket.socket) -> bool:
             break
         client.sendall(b"N")
     client.sendall(_message(b"R", struct.pack("!i", 0)))
-    for name, value in TOLD.items():
+    for name, value in SERVER_PARAMETERS.items():
         client.sendall(_message(b"S", name + b"\0" + value + b"\0"))
     client.sendall(_message(b"K", struct.pack("!ii", 999_999_999, 1)) + _message(b"Z", b"I"))
     return True
 
 
 def _relay(server: socket.socket, client: socket.socket) -> bytes:
-    """Pass an answer on; the state of the transaction at its end."""
+    """Forward a response, and return the transaction status at its end."""
     server.setblocking(True)
     while True:
         head = _exactly(server, 5)

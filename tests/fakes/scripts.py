@@ -1,4 +1,4 @@
-"""What the scripted upstream can do to a caller. Each function returns a script; pauses are in seconds."""
+"""The scripts of the fake upstream. Each function returns a script; pauses are in seconds."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """One chat.completion.chunk; without a delta its `choices` are empty."""
+    """Return a chat.completion.chunk; without a delta its `choices` are empty."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
     return {
         "id": "chatcmpl-1",
@@ -27,12 +27,12 @@ def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) 
     } | more
 
 
-def usage(given: int, made: int) -> dict[str, int]:
-    return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def says(pieces: Sequence[str], pause: float = 0, first: float = 0) -> Script:
-    """Stream these pieces, `first` seconds after the headers and `pause` apart, and end as it should be."""
+def stream_pieces(pieces: Sequence[str], pause: float = 0, first: float = 0) -> Script:
+    """Stream these pieces, `first` seconds after the headers and `pause` apart, with a proper end."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -42,8 +42,8 @@ def says(pieces: Sequence[str], pause: float = 0, first: float = 0) -> Script:
             await exchange.event(chunk({"content": piece}))
             await exchange.pause(pause)
         await exchange.event(chunk({}, "stop"))
-        asked = exchange.json() or {}
-        if (asked.get("stream_options") or {}).get("include_usage"):
+        request = exchange.json() or {}
+        if (request.get("stream_options") or {}).get("include_usage"):
             await exchange.event(chunk(None, usage=usage(7, len(pieces))))
         await exchange.send(DONE)
         await exchange.end()
@@ -52,24 +52,24 @@ def says(pieces: Sequence[str], pause: float = 0, first: float = 0) -> Script:
 
 
 def words(count: int = 5, pause: float = 0, first: float = 0) -> Script:
-    """`count` words, "word0 word1 ...", `pause` apart."""
-    return says([f"word{number} " for number in range(count)], pause, first)
+    """Stream `count` words, "word0 word1 ...", `pause` apart."""
+    return stream_pieces([f"word{number} " for number in range(count)], pause, first)
 
 
 def echo(pause: float = 0, pieces: int = 2) -> Script:
-    """Say how many messages came and what the last one was: shows which history a caller sent."""
+    """Answer with the number of messages and the last one, which shows the history that was sent."""
 
     async def script(exchange: Exchange) -> None:
         messages = exchange.json()["messages"]
         start, rest = f"{len(messages)} messages; ", f"last: {messages[-1]['content']}"
         cuts = [len(rest) * number // (pieces - 1) for number in range(pieces)]
-        await says([start, *(rest[cut:to] for cut, to in pairwise(cuts))], pause)(exchange)
+        await stream_pieces([start, *(rest[cut:to] for cut, to in pairwise(cuts))], pause)(exchange)
 
     return script
 
 
 def recorded(name: str, size: int = 0, pause: float = 0) -> Script:
-    """Play `tests/data/streams/<name>.sse`; with a `size`, in pieces of so many bytes, `pause` apart."""
+    """Send `tests/data/streams/<name>.sse`, in pieces of `size` bytes if given, `pause` apart."""
     data = (STREAMS / f"{name}.sse").read_bytes()
 
     async def script(exchange: Exchange) -> None:
@@ -83,7 +83,7 @@ def recorded(name: str, size: int = 0, pause: float = 0) -> Script:
 
 
 def raw(data: bytes, content_type: str | None = "text/event-stream") -> Script:
-    """A 200 whose whole body is `data`."""
+    """Send a 200 with the body `data`."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head(200, content_type)
@@ -94,7 +94,7 @@ def raw(data: bytes, content_type: str | None = "text/event-stream") -> Script:
 
 
 def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -> Script:
-    """An answer with this status; `body` is JSON, or text if it is a string."""
+    """Send a response with this status. `body` is sent as JSON, or as text if it is a string."""
 
     async def script(exchange: Exchange) -> None:
         text = body if isinstance(body, str) else json.dumps({} if body is None else body)
@@ -107,27 +107,27 @@ def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -
     return script
 
 
-def refusal(http: int, message: str = "no", headers: dict[str, str] | None = None, **more: Any) -> Script:
-    """An error of this HTTP status in OpenAI's shape; `more` are fields of its error object, such as code."""
+def api_error(http: int, message: str = "no", headers: dict[str, str] | None = None, **more: Any) -> Script:
+    """Send an error in OpenAI's format. `more` are fields of its error object, such as code."""
     return status(
         http, {"error": {"message": message, "type": "some_error", "param": None, "code": None} | more}, headers
     )
 
 
 def answer(text: str = "whole", tool_calls: list[dict[str, Any]] | None = None, finish: str = "stop") -> Script:
-    """Plain JSON, although a stream was asked for."""
+    """Send JSON instead of the requested stream."""
     message = {"role": "assistant", "content": text, "tool_calls": tool_calls}
     choice = {"index": 0, "message": message, "finish_reason": finish}
     return status(200, {"id": "1", "model": "fake-model", "choices": [choice], "usage": usage(3, 4)})
 
 
 def calls_tool(name: str = "add_task", arguments: str = '{"title": "milk"}') -> Script:
-    """Ask for one tool call in pieces; once a tool's result is the last message, answer in words."""
+    """Stream one tool call in pieces; if the last message is a tool's result, stream a text."""
 
     async def script(exchange: Exchange) -> None:
         messages = exchange.json()["messages"]
         if messages[-1]["role"] == "tool":
-            await says(["The tool said: ", str(messages[-1]["content"])])(exchange)
+            await stream_pieces(["The tool said: ", str(messages[-1]["content"])])(exchange)
             return
         await exchange.head()
         function = {"name": name, "arguments": ""}
@@ -143,8 +143,30 @@ def calls_tool(name: str = "add_task", arguments: str = '{"title": "milk"}') -> 
     return script
 
 
+def calls(*wanted: tuple[str, str, str], text: str = "", counted: tuple[int, int] = (9, 3)) -> Script:
+    """Stream `text`, then these calls: id, tool, arguments. `counted` are the tokens that it reports."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event(chunk({"role": "assistant", "content": text}))
+        for index, (call_id, name, arguments) in enumerate(wanted):
+            call = {
+                "index": index,
+                "id": call_id,
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            await exchange.event(chunk({"tool_calls": [call]}))
+        await exchange.event(chunk({}, "tool_calls"))
+        await exchange.event(chunk(None, usage=usage(*counted)))
+        await exchange.send(DONE)
+        await exchange.end()
+
+    return script
+
+
 def error_in_stream(code: Any = 502, message: str = "upstream broke", after: int = 1) -> Script:
-    """`after` words, then an error object inside the 200 stream, as OpenRouter does."""
+    """Stream `after` words, then an error object inside the 200, as OpenRouter does."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -158,7 +180,7 @@ def error_in_stream(code: Any = 502, message: str = "upstream broke", after: int
 
 
 def hang(after: int | None = None) -> Script:
-    """Never answer; or, with `after`, send the headers and so many words and then nothing more."""
+    """Send nothing; or, with `after`, the headers and that many words, and nothing more."""
 
     async def script(exchange: Exchange) -> None:
         if after is not None:
@@ -171,7 +193,7 @@ def hang(after: int | None = None) -> Script:
 
 
 def drip(part: str = "headers", pause: float = 0.02) -> Script:
-    """One byte at a time, for ever: in the `headers`, in the `body` without a newline, or `comments` only."""
+    """Send one byte at a time, forever: in the `headers`, in the `body` without a newline, or `comments` only."""
 
     async def script(exchange: Exchange) -> None:
         if part == "headers":
@@ -192,7 +214,7 @@ def drip(part: str = "headers", pause: float = 0.02) -> Script:
 
 
 def cut(after: int = 2, how: str = "close") -> Script:
-    """`after` words, then a break: `close` inside an HTTP chunk, `reset`, or `clean` but without [DONE]."""
+    """Stream `after` words, then break: `close` inside an HTTP chunk, `reset`, or `clean` but without [DONE]."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -201,17 +223,17 @@ def cut(after: int = 2, how: str = "close") -> Script:
         if how == "clean":
             await exchange.end()
         elif how == "reset":
-            await exchange.pause(0.05)  # let the words leave first: a reset may overtake them
+            await exchange.pause(0.05)  # a reset may overtake the words
             exchange.connection.abort()
         else:
-            # the connection is not kept, so that what follows is its end
+            # the connection is not kept, so it closes next
             await exchange.write(b'ff\r\ndata: {"choi')
 
     return script
 
 
 def not_http() -> Script:
-    """Something that is no HTTP at all."""
+    """Send bytes that are not HTTP."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.write(b"\x16\x03\x01 hello, this is another protocol\r\n\r\n")
@@ -220,7 +242,7 @@ def not_http() -> Script:
 
 
 def reset() -> Script:
-    """Cut the connection before any byte of an answer."""
+    """Abort the connection before any byte of a response."""
 
     async def script(exchange: Exchange) -> None:
         exchange.connection.abort()
@@ -229,7 +251,7 @@ def reset() -> Script:
 
 
 def endless(size: int = 1000) -> Script:
-    """Words of `size` characters as fast as the caller reads them, without end."""
+    """Stream words of `size` characters without end, as fast as the client reads."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -241,7 +263,7 @@ def endless(size: int = 1000) -> Script:
 
 
 def endless_line(size: int = 65536) -> Script:
-    """One line that never ends, as fast as the caller reads it."""
+    """Stream one endless line, as fast as the client reads."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -254,12 +276,12 @@ def endless_line(size: int = 65536) -> Script:
 
 
 def parse(text: str) -> Script:
-    """A script from its call written as text, such as `words(count=3, pause=0.1)`."""
+    """Return the script for a call written as text, such as `words(count=3, pause=0.1)`."""
     call = ast.parse(text, mode="eval").body
-    known = {name: value for name, value in globals().items() if callable(value) and not name.startswith("_")}
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in known:
+    functions = {name: value for name, value in globals().items() if callable(value) and not name.startswith("_")}
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in functions:
         raise ValueError(f"{text!r} is not a script; write it as a call, such as words(count=3)")
     positional = [ast.literal_eval(value) for value in call.args]
     named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    made: Script = known[call.func.id](*positional, **named)
-    return made
+    script: Script = functions[call.func.id](*positional, **named)
+    return script

@@ -1,17 +1,17 @@
-"""A scripted, OpenAI-compatible server on loopback, with every byte in the script's hands.
+"""A fake OpenAI-compatible server on loopback, whose responses are scripts.
 
-In a test, in a thread of its own (one asyncio loop, so hundreds of slow streams cost one thread):
+In a test it runs in a thread of its own (one asyncio loop, so hundreds of slow streams need one thread):
 
     with Upstream(words(count=50, pause=0.1)) as upstream:
-        ... talk to upstream.base_url ...
+        ... send requests to upstream.base_url ...
         upstream.wait_for(lambda: upstream.open_streams == 0)
 
-`upstream.script = ...` changes what the next request meets, `upstream.models` what a GET does; `upstream.then(a, b)`
-lines up scripts for the next requests only. As a process of its own, for tests that kill processes:
+`upstream.script = ...` is the response to the next requests, `upstream.models` to a GET. `upstream.queue_scripts(a, b)`
+sets the responses to the next two requests only. As a process of its own, for tests that kill processes:
 
     python -m tests.fakes.upstream --port 9999 --script "words(count=50, pause=0.1)"
 
-It prints `listening on http://127.0.0.1:9999/v1` once it accepts. `GET /seen` answers what it saw, as JSON.
+It prints `listening on http://127.0.0.1:9999/v1` when it accepts connections. `GET /seen` returns the requests as JSON.
 The scripts are in `tests/fakes/scripts.py`.
 """
 
@@ -37,7 +37,7 @@ STOP_ROUNDS = 1000
 
 @dataclasses.dataclass
 class Seen:
-    """One request. `body` is its JSON, or None. `ended` is None while running, then complete or disconnected."""
+    """One received request. `body` is its JSON, or None. `ended` is None at first, then complete or disconnected."""
 
     path: str
     headers: dict[str, str]
@@ -48,7 +48,7 @@ class Seen:
 
 
 class Upstream:
-    """The server. Its counters may be read from any thread; `wait_for` waits for them without sleeping."""
+    """The fake server. Its counters may be read in any thread; `wait_for` waits for them without polling."""
 
     def __init__(
         self, script: Script | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None, backlog: int = 1024
@@ -81,12 +81,12 @@ class Upstream:
     def base_url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/v1"
 
-    def then(self, *these: Script) -> None:
-        """The next requests meet these scripts, one each; after them `script` again."""
-        self._next.extend(these)
+    def queue_scripts(self, *queued: Script) -> None:
+        """Answer the next requests with these scripts, one each; after them with `script` again."""
+        self._next.extend(queued)
 
     def drop_idle(self) -> None:
-        """Close every open connection that has no answer running, as servers do after a while."""
+        """Close all idle connections, as servers do after a while."""
         self._loop.call_soon_threadsafe(self._drop_idle)
 
     def _drop_idle(self) -> None:
@@ -95,7 +95,7 @@ class Upstream:
                 connection.transport.close()
 
     def wait_for(self, predicate: Callable[[], bool], seconds: float = 60) -> None:
-        """Return once `predicate` holds; AssertionError after `seconds`."""
+        """Return as soon as `predicate` holds. Raises AssertionError after `seconds`."""
         with self._changed:
             assert self._changed.wait_for(predicate, seconds), f"not seen within {seconds} s: {self.summary()}"
 
@@ -150,23 +150,23 @@ class Upstream:
         self._port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()
-        # A server that is closed while it accepts loses the connection: so first no more of them, closed at the end.
+        # A server that is closed while it accepts leaks the connection: so stop accepting first, and close at the end.
         for listener in server.sockets:
             self._loop.remove_reader(listener.fileno())
-        await self._hang_up()
+        await self._abort_all()
         server.close()
 
-    async def _hang_up(self) -> None:
-        """Leave nothing open: neither answers, nor connections, nor TLS handshakes that have only begun."""
+    async def _abort_all(self) -> None:
+        """Abort all responses, connections and TLS handshakes."""
         for task in list(self._tasks):
             task.cancel()
         for _ in range(STOP_ROUNDS):
             await asyncio.sleep(0.001)
             for connection in list(self._alive):
                 connection.abort()
-            # A handshake that has begun is known to asyncio alone, which has no public list of it before Python 3.13.
+            # Only asyncio has the transports in a handshake, and has no public list of them before Python 3.13.
             for transport in list(getattr(self._loop, "_transports", {}).values()):
-                if transport.get_protocol() is not None:  # else it is closed already, and cannot bear another word
+                if transport.get_protocol() is not None:  # otherwise it is closed already
                     transport.abort()
             if not self._alive and len(asyncio.all_tasks()) == 1:
                 return
@@ -180,6 +180,10 @@ class Upstream:
             return self.connections
 
     def _lost(self, connection: Connection) -> None:
+        # asyncio closes the socket right after this; a connection that is not counted is closed.
+        self._loop.call_soon(self._count_lost, connection)
+
+    def _count_lost(self, connection: Connection) -> None:
         with self._changed:
             self._alive.discard(connection)
             self.open_connections -= 1
@@ -231,7 +235,7 @@ def main(arguments: list[str]) -> None:
 
     def announce() -> None:
         upstream._started.wait(START_SECONDS)
-        print(f"listening on {upstream.base_url}", flush=True)  # noqa: T201  # the line its starter waits for
+        print(f"listening on {upstream.base_url}", flush=True)  # noqa: T201  # the starting process waits for this line
 
     threading.Thread(target=announce, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,8 +1,8 @@
-"""Hundreds of faults under load, and what is left: `make faults`.
+"""Inject hundreds of faults under load and check the database afterwards: `make faults`.
 
-    python -m tests.faults [--seed N] [--kills N] [--chatters N]
+    python -m tests.faults [--seed N] [--kills N] [--clients N]
 
-The exit code is 1 where something is wrong; then the rows are shown. The logs are kept where there is something to see.
+Violations are printed and make the exit code 1. The logs are kept if there are violations or a process ended by itself.
 """
 
 import argparse
@@ -16,63 +16,64 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults.campaign import Figures, campaign
-from tests.faults.settings import defaults
-from tests.faults.world import world
+from tests.faults.campaign import CampaignReport, run_campaign
+from tests.faults.testbed import running_testbed
+from tests.settings import default_settings
 
-MOST_SHOWN = 20  # rows of one kind
+MAX_ROWS_SHOWN = 20  # of each violation
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Hurt the platform, and look at it.")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
-    parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--chatters", type=int, default=10)
+    """Run a campaign, print its report and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Inject faults and check the database.")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="of the faults and messages")
+    parser.add_argument("--kills", type=int, default=300, help="number of faults")
+    parser.add_argument("--clients", type=int, default=10, help="number of clients that chat")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"SEED={options.seed} KILLS={options.kills}")
     folder = Path(tempfile.mkdtemp(prefix="parley-faults-logs-"))
     try:
-        figures = hurt(options, folder, console)
+        report = run(options, folder, console)
     except AssertionError as error:
-        console.print(f"It did not recover: {error}\nThe logs are in {folder}", markup=False)
+        console.print(f"The platform did not recover: {error}\nThe logs are in {folder}", markup=False)
         return 1
-    show(figures, console)
-    if figures.violations or figures.revived:
+    show(report, console)
+    if report.violations or report.restarted:
         console.print(f"The logs are in {folder}", markup=False)
     else:
         shutil.rmtree(folder)
-    return 1 if figures.violations else 0
+    return 1 if report.violations else 0
 
 
-def hurt(options: argparse.Namespace, folder: Path, console: Console) -> Figures:
-    """The campaign, with its progress on a terminal, or a line now and then."""
+def run(options: argparse.Namespace, folder: Path, console: Console) -> CampaignReport:
+    """Run the campaign with a progress bar on a terminal; elsewhere print a line after every 50 faults."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        world(defaults(), folder) as made,
+        running_testbed(default_settings(), folder) as testbed,
     ):
-        job = bar.add_task("starting", total=options.kills)
-        done = 0
+        progress = bar.add_task("starting", total=options.kills)
+        injected = 0
 
-        def tell(name: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(job, advance=1, description=f"{name:<22}")
-            if not console.is_terminal and done % 50 == 0:
-                console.print(f"{done} of {options.kills}")
+        def advance(name: str) -> None:
+            nonlocal injected
+            injected += 1
+            bar.update(progress, advance=1, description=f"{name:<22}")
+            if not console.is_terminal and injected % 50 == 0:
+                console.print(f"{injected} of {options.kills}")
 
-        return campaign(made, seed=options.seed, kills=options.kills, chatters=options.chatters, tell=tell)
+        return run_campaign(testbed, seed=options.seed, kills=options.kills, clients=options.clients, on_fault=advance)
 
 
-def show(figures: Figures, console: Console) -> None:
-    """The table, then what is wrong."""
+def show(report: CampaignReport, console: Console) -> None:
+    """Print the report as a table, then the first rows of each violation."""
     table = Table(show_header=False)
-    for row in figures.rows():
+    for row in report.rows():
         table.add_row(*row)
     console.print(table)
-    for name, found in figures.violations.items():
-        for line in found[:MOST_SHOWN]:
+    for name, violations in report.violations.items():
+        for line in violations[:MAX_ROWS_SHOWN]:
             console.print(f"{name}: {line}", markup=False)
 
 

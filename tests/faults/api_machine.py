@@ -1,7 +1,7 @@
-"""Two people do whatever they like, through two processes; after each step the API shows what it should.
+"""A Hypothesis state machine of two users and two processes, compared with the model after each step.
 
-Each step is a rule of a Hypothesis state machine; the model is in `people.py`. The provider is real too, on loopback,
-and says what it was shown, so that each answer is known beforehand.
+Each step is a rule; the model is in `api_model.py`. The provider is a real server on loopback that echoes what it
+received, so every answer is predictable.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,329 +14,374 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from werkzeug.test import TestResponse
 
-from tests.factories import Account
+from tests.bundling import bundle_conversation
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
-from tests.faults.bundling import put_away
-from tests.faults.ear import Ear
-from tests.faults.people import Asked, Known
+from tests.faults.api_model import ChatRequestModel, ConversationModel
+from tests.faults.stream_checker import StreamChecker
 
-PAGE = 7  # messages, so that there are pages
-words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
-titles = st.none() | words
-which = st.integers(0, 99)  # of those that there are
-yes_or_no = st.booleans()
-some_conversation = precondition(lambda machine: machine.known)
-some_request = precondition(lambda machine: machine.asked)
+PAGE_LIMIT = 7  # messages, so that conversations have several pages
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
+titles = st.none() | texts
+indices = st.integers(0, 99)  # taken modulo the number of items
+booleans = st.booleans()
+needs_conversation = precondition(lambda machine: machine.conversations)
+needs_request = precondition(lambda machine: machine.requests)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What all examples share: two processes on one database, a provider, and a way to make people."""
+class Environment:
+    """Shared by all examples: two applications on one database, a provider, and a function that creates a user."""
 
     processes: Sequence[Flask]
     upstream: Upstream
-    make_user: Callable[[], Account]
+    make_user: Callable[[], LoggedInUser]
 
 
 class ApiMachine(RuleBasedStateMachine):
-    """The rules, for two people of their own."""
+    """The rules, for two users of its own."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, environment: Environment) -> None:
         super().__init__()
-        self.stage = stage
-        self.people = [stage.make_user(), stage.make_user()]
-        self.known: list[Known] = []
-        self.asked: list[Asked] = []
-        self.last: Known | None = None
-        self.turn = 0
+        self.environment = environment
+        self.users = [environment.make_user(), environment.make_user()]
+        self.conversations: list[ConversationModel] = []
+        self.requests: list[ChatRequestModel] = []
+        self.last: ConversationModel | None = None
+        self.request_count = 0
 
-    # What people do
+    # Rules
 
-    @rule(who=which, title=titles, repeated=yes_or_no)
-    def create(self, who: int, title: str | None, repeated: bool) -> None:
-        made = Known(self.people[who % 2], title=title)
+    @rule(user=indices, title=titles, repeated=booleans)
+    def create(self, user: int, title: str | None, repeated: bool) -> None:
+        """Create a conversation, twice with the same key if `repeated`."""
+        model = ConversationModel(self.users[user % 2], title=title)
         key = uuid4().hex if repeated else None
         for _ in range(2 if repeated else 1):
-            response = self.ask(made.owner, "POST", "/api/conversations", {"title": title}, key=key)
+            response = self.request(model.owner, "POST", "/api/conversations", {"title": title}, key=key)
             assert response.status_code == 201, response.json
-            assert made.id in ("", response.json["id"])
-            made.id = response.json["id"]
-        self._add(made)
+            assert model.id in ("", response.json["id"])
+            model.id = response.json["id"]
+        self._add(model)
 
-    @rule(who=which, message=words, stream=yes_or_no, with_key=yes_or_no)
-    def begin(self, who: int, message: str, stream: bool, with_key: bool) -> None:
-        self._answered(Known(self.people[who % 2]), {"message": message}, stream, with_key)
+    @rule(user=indices, message=texts, stream=booleans, with_key=booleans)
+    def chat_in_new_conversation(self, user: int, message: str, stream: bool, with_key: bool) -> None:
+        """Send a message without a conversation."""
+        self._chat_completed(ConversationModel(self.users[user % 2]), {"message": message}, stream, with_key)
 
-    @some_conversation
-    @rule(which=which, message=words, stream=yes_or_no, with_key=yes_or_no)
-    def go_on(self, which: int, message: str, stream: bool, with_key: bool) -> None:
-        there = self._pick(which)
-        body = {"message": message, "conversation_id": there.id}
-        if there.deleted:
-            assert self.say(there.owner, body, None, stream)[0] == 404
+    @needs_conversation
+    @rule(index=indices, message=texts, stream=booleans, with_key=booleans)
+    def chat_in_conversation(self, index: int, message: str, stream: bool, with_key: bool) -> None:
+        """Send a message to an existing or deleted conversation."""
+        conversation = self._pick(index)
+        body = {"message": message, "conversation_id": conversation.id}
+        if conversation.deleted:
+            assert self.chat(conversation.owner, body, None, stream)[0] == 404
         else:
-            self._answered(there, body, stream, with_key)
+            self._chat_completed(conversation, body, stream, with_key)
 
-    @some_conversation
-    @rule(which=which, message=words, stream=yes_or_no, begun=yes_or_no)
-    def meet_a_failure(self, which: int, message: str, stream: bool, begun: bool) -> None:
-        """The provider refuses, or breaks off in the middle."""
-        there = self._pick(which, deleted=False)
-        if there is None:
+    @needs_conversation
+    @rule(index=indices, message=texts, stream=booleans, partial=booleans)
+    def chat_with_failing_provider(self, index: int, message: str, stream: bool, partial: bool) -> None:
+        """Send a message that the provider refuses, or that it answers in part."""
+        conversation = self._pick(index, deleted=False)
+        if conversation is None:
             return
-        self.stage.upstream.then(scripts.cut(after=2) if begun else scripts.refusal(500))
-        body, key = {"message": message, "conversation_id": there.id}, uuid4().hex
-        status, ear, problem = self.say(there.owner, body, key, stream)
-        assert (status, ear.ending) == ((200, "turn.failed") if stream else (502, None)), problem
-        place = self._said(there, message)
-        if begun:
-            there.answer("word0 word1 ", "failed")
-        turn_id = ear.turn_id if stream else problem["turn_id"]
-        self.asked.append(Asked(there.owner, key, body, there, place, turn_id, "failed", size=len(there.messages)))
+        self.environment.upstream.queue_scripts(scripts.cut(after=2) if partial else scripts.api_error(500))
+        body, key = {"message": message, "conversation_id": conversation.id}, uuid4().hex
+        status, checker, problem = self.chat(conversation.owner, body, key, stream)
+        assert (status, checker.final_event) == ((200, "turn.failed") if stream else (502, None)), problem
+        question = self._add_question(conversation, message)
+        if partial:
+            conversation.add_answer("word0 word1 ", "failed")
+        turn_id = checker.turn_id if stream else problem["turn_id"]
+        self._add_request(conversation, key, body, question, turn_id, "failed")
 
-    @some_conversation
-    @rule(which=which, message=words, heard=yes_or_no)
-    def cancel(self, which: int, message: str, heard: bool) -> None:
-        """In the middle, from anywhere; meanwhile the conversation is nobody else's."""
-        there = self._pick(which, deleted=False)
-        if there is None:
+    @needs_conversation
+    @rule(index=indices, message=texts, partial=booleans)
+    def cancel(self, index: int, message: str, partial: bool) -> None:
+        """Cancel a running turn before or after its first piece; until then the conversation is busy."""
+        conversation = self._pick(index, deleted=False)
+        if conversation is None:
             return
-        self.stage.upstream.then(scripts.hang(after=1 if heard else 0))
-        body, key, ear = {"message": message, "conversation_id": there.id}, uuid4().hex, Ear()
-        stream = self.ask(there.owner, "POST", "/api/chat", {**body, "stream": True}, key=key)
-        told = iter(stream.response)
-        while not (ear.text if heard else ear.turn_id):
-            ear.take(next(told))
-        place = self._said(there, message)
-        self._while_it_runs(there, body, key)
-        cancelled = self.ask(there.owner, "POST", f"/api/turns/{ear.turn_id}/cancel", {})
+        self.environment.upstream.queue_scripts(scripts.hang(after=1 if partial else 0))
+        body, key, checker = {"message": message, "conversation_id": conversation.id}, uuid4().hex, StreamChecker()
+        stream = self.request(conversation.owner, "POST", "/api/chat", {**body, "stream": True}, key=key)
+        chunks = iter(stream.response)
+        while not (checker.text if partial else checker.turn_id):
+            checker.feed(next(chunks))
+        question = self._add_question(conversation, message)
+        self._check_busy(conversation, body, key)
+        cancelled = self.request(conversation.owner, "POST", f"/api/turns/{checker.turn_id}/cancel", {})
         assert cancelled.status_code == 202, cancelled.json
-        for piece in told:
-            ear.take(piece)
-        assert (ear.ending, ear.wrong) == ("turn.cancelled", [])
-        if heard:
-            there.answer("word0 ", "cancelled")
-        assert ear.turn_id is not None
-        self.asked.append(
-            Asked(there.owner, key, body, there, place, ear.turn_id, "cancelled", size=len(there.messages))
-        )
+        for chunk in chunks:
+            checker.feed(chunk)
+        assert (checker.final_event, checker.errors) == ("turn.cancelled", [])
+        if partial:
+            conversation.add_answer("word0 ", "cancelled")
+        assert checker.turn_id is not None
+        self._add_request(conversation, key, body, question, checker.turn_id, "cancelled")
 
-    @some_request
-    @rule(which=which, stream=yes_or_no, fails=yes_or_no)
-    def repeat(self, which: int, stream: bool, fails: bool) -> None:
-        """The same request with the same key: told again, or run again where it failed and nothing came after it."""
-        asked = self.asked[which % len(self.asked)]
-        there = self.last = asked.conversation
-        if there.deleted:
-            return  # its key has gone with it
-        runs = asked.status != "completed" and len(there.messages) == asked.size
-        if runs and fails:
-            self.stage.upstream.then(scripts.refusal(500))
-        status, ear, problem = self.say(asked.owner, asked.body, asked.key, stream)
-        if asked.status != "completed" and not runs:
+    @needs_request
+    @rule(index=indices, stream=booleans, fails=booleans)
+    def repeat(self, index: int, stream: bool, fails: bool) -> None:
+        """Repeat a request with its key: a completed turn is replayed, another one retried if it is the last one."""
+        request = self.requests[index % len(self.requests)]
+        conversation = self.last = request.conversation
+        if conversation.deleted:
+            return  # its key is deleted too
+        retried = request.status != "completed" and len(conversation.messages) == request.message_count
+        if retried and fails:
+            self.environment.upstream.queue_scripts(scripts.api_error(500))
+        status, checker, problem = self.chat(request.owner, request.body, request.key, stream)
+        if request.status != "completed" and not retried:
             assert (status, problem["code"]) == (409, "conversation_moved_on")
             return
-        if runs and fails:
-            assert (status, ear.ending) == ((200, "turn.failed") if stream else (502, None)), problem
-            there.status = "active"
-            there.touch()
+        if retried and fails:
+            assert (status, checker.final_event) == ((200, "turn.failed") if stream else (502, None)), problem
+            conversation.status = "active"
+            conversation.touch()
             return
-        assert (status, ear.turn_id, ear.ending) == (200, asked.turn_id, "turn.completed"), problem
-        if asked.status != "completed":
-            there.status = "active"
-            there.answer(there.expected(asked.body["message"], asked.place))
-            asked.status, asked.answer, asked.size = "completed", ear.message, len(there.messages)
-        assert ear.message == asked.answer
-        assert ear.message["content"] == there.messages[ear.message["position"] - 1][1]
+        assert (status, checker.turn_id, checker.final_event) == (200, request.turn_id, "turn.completed"), problem
+        if request.status != "completed":
+            conversation.status = "active"
+            conversation.add_answer(conversation.expected_answer(request.body["message"], request.index))
+            request.status, request.answer = "completed", checker.message
+            request.message_count = len(conversation.messages)
+        assert checker.message == request.answer
+        assert checker.message["content"] == conversation.messages[checker.message["position"] - 1][1]
 
-    @some_request
-    @rule(which=which, message=words)
-    def misuse_a_key(self, which: int, message: str) -> None:
-        """For something else: refused, and nothing happens."""
-        asked = self.asked[which % len(self.asked)]
-        if asked.conversation.deleted:
+    @needs_request
+    @rule(index=indices, message=texts)
+    def reuse_key(self, index: int, message: str) -> None:
+        """Send another body or another kind of request with a used key, which is rejected."""
+        request = self.requests[index % len(self.requests)]
+        if request.conversation.deleted:
             return
-        self.last = asked.conversation
-        other = {**asked.body, "message": message + "!"}
-        if other["message"] != asked.body["message"]:
-            assert self.say(asked.owner, other, asked.key, False)[0] == 422
-        created = self.ask(asked.owner, "POST", "/api/conversations", {"title": message}, key=asked.key)
+        self.last = request.conversation
+        other = {**request.body, "message": message + "!"}
+        if other["message"] != request.body["message"]:
+            assert self.chat(request.owner, other, request.key, False)[0] == 422
+        created = self.request(request.owner, "POST", "/api/conversations", {"title": message}, key=request.key)
         assert created.status_code == 422, created.json
 
-    @some_conversation
-    @rule(which=which, title=titles, number=st.integers(-(2**53), 2**53))
-    def rename(self, which: int, title: str | None, number: int) -> None:
-        there = self._pick(which)
+    @needs_conversation
+    @rule(index=indices, title=titles, number=st.integers(-(2**53), 2**53))
+    def rename(self, index: int, title: str | None, number: int) -> None:
+        """Change title and metadata."""
+        conversation = self._pick(index)
         change = {"title": title, "metadata": {"number": number}}
-        if self._done(there, "PATCH", "", change):
-            there.title, there.metadata = title, change["metadata"]
+        if self._change(conversation, "PATCH", "", change):
+            conversation.title, conversation.metadata = title, change["metadata"]
 
-    @some_conversation
-    @rule(which=which, back=yes_or_no)
-    def archive(self, which: int, back: bool) -> None:
-        there = self._pick(which)
-        if self._done(there, "POST", "/unarchive" if back else "/archive", {}):
-            there.status = "active" if back else "archived"
+    @needs_conversation
+    @rule(index=indices, undo=booleans)
+    def archive(self, index: int, undo: bool) -> None:
+        """Archive or unarchive a conversation."""
+        conversation = self._pick(index)
+        if self._change(conversation, "POST", "/unarchive" if undo else "/archive", {}):
+            conversation.status = "active" if undo else "archived"
 
-    @some_conversation
-    @rule(which=which)
-    def put_away(self, which: int) -> None:
-        """What the archival does, behind everybody's back."""
-        there = self._pick(which, deleted=False)
-        if there is not None:
-            with self.stage.processes[0].app_context():
-                put_away(there.owner.id, there.id)
-            there.status = "archived"
+    @needs_conversation
+    @rule(index=indices)
+    def bundle_messages(self, index: int) -> None:
+        """Move the messages into a bundle, as the archival does."""
+        conversation = self._pick(index, deleted=False)
+        if conversation is not None:
+            with self.environment.processes[0].app_context():
+                bundle_conversation(conversation.owner.id, conversation.id)
+            conversation.status = "archived"
 
-    @some_conversation
-    @rule(which=which)
-    def delete(self, which: int) -> None:
-        there = self._pick(which)
-        if self._done(there, "DELETE", "", None, 204):
-            there.deleted = True
+    @needs_conversation
+    @rule(index=indices)
+    def delete(self, index: int) -> None:
+        """Delete a conversation."""
+        conversation = self._pick(index)
+        if self._change(conversation, "DELETE", "", None, 204):
+            conversation.deleted = True
 
-    @some_conversation
-    @rule(which=which)
-    def copy(self, which: int) -> None:
-        """Out as a document, and in again as another conversation."""
-        there = self._pick(which)
-        exported = self.ask(there.owner, "GET", f"/api/conversations/{there.id}/export")
-        assert exported.status_code == (404 if there.deleted else 200), exported.json
-        if there.deleted:
+    @needs_conversation
+    @rule(index=indices)
+    def copy(self, index: int) -> None:
+        """Export a conversation and import the document as another one."""
+        conversation = self._pick(index)
+        exported = self.request(conversation.owner, "GET", f"/api/conversations/{conversation.id}/export")
+        assert exported.status_code == (404 if conversation.deleted else 200), exported.json
+        if conversation.deleted:
             return
-        response = self.ask(there.owner, "POST", "/api/conversations/import", exported.get_json())
+        response = self.request(conversation.owner, "POST", "/api/conversations/import", exported.get_json())
         assert response.status_code == 201, response.json
-        made = Known(there.owner, response.json["id"], there.title, there.status, there.metadata, [*there.messages])
-        self._add(made)
+        self._add(
+            ConversationModel(
+                conversation.owner,
+                response.json["id"],
+                conversation.title,
+                conversation.status,
+                conversation.metadata,
+                [*conversation.messages],
+            )
+        )
 
-    @some_conversation
-    @rule(which=which, message=words)
-    def try_what_is_somebody_elses(self, which: int, message: str) -> None:
-        there = self._pick(which)
-        stranger = next(person for person in self.people if person is not there.owner)
-        own = f"/api/conversations/{there.id}"
+    @needs_conversation
+    @rule(index=indices, message=texts)
+    def access_as_other_user(self, index: int, message: str) -> None:
+        """Try every request for a conversation as the other user."""
+        conversation = self._pick(index)
+        other = next(user for user in self.users if user is not conversation.owner)
+        path = f"/api/conversations/{conversation.id}"
         attempts: list[tuple[str, str, Any]] = [
-            ("GET", own, None),
-            ("GET", f"{own}/messages", None),
-            ("GET", f"{own}/export", None),
-            ("PATCH", own, {"title": message}),
-            ("POST", f"{own}/archive", {}),
-            ("POST", f"{own}/unarchive", {}),
-            ("DELETE", own, None),
-            ("POST", "/api/chat", {"message": message, "conversation_id": there.id}),
+            ("GET", path, None),
+            ("GET", f"{path}/messages", None),
+            ("GET", f"{path}/export", None),
+            ("PATCH", path, {"title": message}),
+            ("POST", f"{path}/archive", {}),
+            ("POST", f"{path}/unarchive", {}),
+            ("DELETE", path, None),
+            ("POST", "/api/chat", {"message": message, "conversation_id": conversation.id}),
         ]
-        for turn_id in {asked.turn_id for asked in self.asked if asked.conversation is there}:
+        for turn_id in {request.turn_id for request in self.requests if request.conversation is conversation}:
             attempts += [("GET", f"/api/turns/{turn_id}", None), ("POST", f"/api/turns/{turn_id}/cancel", {})]
             attempts += [("GET", f"/api/turns/{turn_id}/events", None)]
-        for method, path, body in attempts:
-            assert self.ask(stranger, method, path, body).status_code == 404, (method, path)
+        for method, attempted, body in attempts:
+            assert self.request(other, method, attempted, body).status_code == 404, (method, attempted)
 
-    # What must be seen
+    # Comparison with the model
 
     @invariant()
-    def the_last_one_is_as_it_should_be(self) -> None:
+    def last_conversation_matches_model(self) -> None:
+        """Compare the conversation of the last rule."""
         if self.last is not None:
-            self._look_at(self.last)
+            self._compare(self.last)
 
     def teardown(self) -> None:
-        """At the end everything is looked at."""
-        for there in self.known:
-            self._look_at(there)
-        for owner in self.people:
+        """Compare every conversation, and the lists."""
+        for conversation in self.conversations:
+            self._compare(conversation)
+        for owner in self.users:
             for status in ("active", "archived"):
-                mine = [each for each in self.known if each.owner is owner and not each.deleted]
-                wanted = sorted((each for each in mine if each.status == status), key=lambda each: -each.touched)
-                shown = self._pages(owner, f"/api/conversations?status={status}")
-                assert [item["id"] for item in shown] == [each.id for each in wanted]
+                listed = [
+                    conversation
+                    for conversation in self.conversations
+                    if conversation.owner is owner and not conversation.deleted and conversation.status == status
+                ]
+                listed.sort(key=lambda conversation: -conversation.updated)
+                items = self._all_pages(owner, f"/api/conversations?status={status}")
+                assert [item["id"] for item in items] == [conversation.id for conversation in listed]
 
-    def _look_at(self, there: Known) -> None:
-        response = self.ask(there.owner, "GET", f"/api/conversations/{there.id}")
-        if there.deleted:
+    def _compare(self, conversation: ConversationModel) -> None:
+        response = self.request(conversation.owner, "GET", f"/api/conversations/{conversation.id}")
+        if conversation.deleted:
             assert response.status_code == 404
             return
-        shown = {name: response.json[name] for name in there.shown()}
-        assert shown == there.shown(), f"{shown} instead of {there.shown()}"
-        shown = self._pages(there.owner, f"/api/conversations/{there.id}/messages?limit={PAGE}")
-        assert [(m["role"], m["content"], m["metadata"].get("partial")) for m in shown] == there.messages
-        assert [m["position"] for m in shown] == list(range(1, len(shown) + 1))
+        expected = conversation.as_json()
+        actual = {name: response.json[name] for name in expected}
+        assert actual == expected, f"{actual} instead of {expected}"
+        path = f"/api/conversations/{conversation.id}/messages?limit={PAGE_LIMIT}"
+        messages = self._all_pages(conversation.owner, path)
+        assert [(m["role"], m["content"], m["metadata"].get("partial")) for m in messages] == conversation.messages
+        assert [m["position"] for m in messages] == list(range(1, len(messages) + 1))
 
-    def _pages(self, owner: Account, path: str) -> list[Any]:
+    def _all_pages(self, owner: LoggedInUser, path: str) -> list[Any]:
         items, cursor = [], ""
         while cursor is not None:
-            response = self.ask(owner, "GET", path + (f"&cursor={cursor}" if cursor else ""))
+            response = self.request(owner, "GET", path + (f"&cursor={cursor}" if cursor else ""))
             assert response.status_code == 200, response.json
             items += response.json["items"]
             cursor = response.json["next_cursor"]
         return items
 
-    # How it is done
+    # Requests
 
-    def ask(self, who: Account, method: str, path: str, body: Any = None, *, key: str | None = None) -> TestResponse:
-        """One request, to either process in turn."""
-        self.turn += 1
-        client = self.stage.processes[self.turn % 2].test_client()
-        headers = {**who.headers, **({"Idempotency-Key": key} if key else {})}
+    def request(
+        self, user: LoggedInUser, method: str, path: str, body: Any = None, *, key: str | None = None
+    ) -> TestResponse:
+        """Send a request to the processes in turn."""
+        self.request_count += 1
+        client = self.environment.processes[self.request_count % 2].test_client()
+        headers = {**user.headers, **({"Idempotency-Key": key} if key else {})}
         return client.open(path, method=method, json=body, headers=headers)
 
-    def say(self, who: Account, body: dict[str, Any], key: str | None, stream: bool) -> tuple[int, Ear, Any]:
-        """Chat: the status, what was heard, and the problem if it was one."""
-        response, ear = self.ask(who, "POST", "/api/chat", {**body, "stream": stream}, key=key), Ear()
+    def chat(
+        self, user: LoggedInUser, body: dict[str, Any], key: str | None, stream: bool
+    ) -> tuple[int, StreamChecker, Any]:
+        """Send a chat request; return its status, the events received, and the problem document if it failed."""
+        checker = StreamChecker()
+        response = self.request(user, "POST", "/api/chat", {**body, "stream": stream}, key=key)
         if response.status_code != 200:
-            return response.status_code, ear, response.get_json()
+            return response.status_code, checker, response.get_json()
         if stream:
-            ear.take(response.get_data())
-            assert ear.wrong == [], ear.wrong
+            checker.feed(response.get_data())
+            assert checker.errors == [], checker.errors
         else:
-            told = response.get_json()
-            ear.turn_id, ear.message, ear.ending = told["turn"]["id"], told["message"], f"turn.{told['turn']['status']}"
-            ear.conversation_id = told["conversation"]["id"]
-        return 200, ear, None
+            document = response.get_json()
+            checker.turn_id, checker.message = document["turn"]["id"], document["message"]
+            checker.final_event = f"turn.{document['turn']['status']}"
+            checker.conversation_id = document["conversation"]["id"]
+        return 200, checker, None
 
-    def _answered(self, there: Known, body: dict[str, Any], stream: bool, with_key: bool) -> None:
+    def _chat_completed(
+        self, conversation: ConversationModel, body: dict[str, Any], stream: bool, with_key: bool
+    ) -> None:
         key = uuid4().hex if with_key else None
-        status, ear, problem = self.say(there.owner, body, key, stream)
-        assert (status, ear.ending) == (200, "turn.completed"), problem
-        if not there.id:
-            there.id = str(ear.conversation_id)
-            self._add(there)
-        assert ear.conversation_id == there.id
-        place = self._said(there, body["message"])
-        there.answer(there.expected(body["message"], place))
+        status, checker, problem = self.chat(conversation.owner, body, key, stream)
+        assert (status, checker.final_event) == (200, "turn.completed"), problem
+        if not conversation.id:
+            conversation.id = str(checker.conversation_id)
+            self._add(conversation)
+        assert checker.conversation_id == conversation.id
+        question = self._add_question(conversation, body["message"])
+        conversation.add_answer(conversation.expected_answer(body["message"], question))
         if key:
-            turn_id, size = str(ear.turn_id), len(there.messages)
-            self.asked.append(Asked(there.owner, key, body, there, place, turn_id, "completed", ear.message, size))
+            self._add_request(conversation, key, body, question, str(checker.turn_id), "completed", checker.message)
 
-    def _said(self, there: Known, message: str) -> int:
-        there.question(message)
-        return len(there.messages) - 1
+    def _add_question(self, conversation: ConversationModel, message: str) -> int:
+        conversation.add_question(message)
+        return len(conversation.messages) - 1
 
-    def _while_it_runs(self, there: Known, body: dict[str, Any], key: str) -> None:
-        own = f"/api/conversations/{there.id}"
-        for method, path, sent in (
-            ("POST", "/api/chat", {**body, "message": "me too"}),
-            ("POST", f"{own}/archive", {}),
-            ("DELETE", own, None),
+    def _add_request(
+        self,
+        conversation: ConversationModel,
+        key: str,
+        body: dict[str, Any],
+        index: int,
+        turn_id: str,
+        status: str,
+        answer: dict[str, Any] | None = None,
+    ) -> None:
+        count = len(conversation.messages)
+        self.requests.append(
+            ChatRequestModel(conversation.owner, key, body, conversation, index, turn_id, status, answer, count)
+        )
+
+    def _check_busy(self, conversation: ConversationModel, body: dict[str, Any], key: str) -> None:
+        path = f"/api/conversations/{conversation.id}"
+        for method, attempted, sent in (
+            ("POST", "/api/chat", {**body, "message": "another message"}),
+            ("POST", f"{path}/archive", {}),
+            ("DELETE", path, None),
         ):
-            response = self.ask(there.owner, method, path, sent)
-            assert (response.status_code, response.json["code"]) == (409, "conversation_busy"), (method, path)
-        assert self.ask(there.owner, "PATCH", own, {"title": there.title}).status_code == 200
-        assert self.ask(there.owner, "POST", "/api/chat", {**body, "message": "not it"}, key=key).status_code == 422
+            response = self.request(conversation.owner, method, attempted, sent)
+            assert (response.status_code, response.json["code"]) == (409, "conversation_busy"), (method, attempted)
+        assert self.request(conversation.owner, "PATCH", path, {"title": conversation.title}).status_code == 200
+        reused = self.request(conversation.owner, "POST", "/api/chat", {**body, "message": "another body"}, key=key)
+        assert reused.status_code == 422
 
-    def _done(self, there: Known, method: str, path: str, body: Any, expected: int = 200) -> bool:
-        response = self.ask(there.owner, method, f"/api/conversations/{there.id}{path}", body)
-        assert response.status_code == (404 if there.deleted else expected), response.json
-        return not there.deleted
+    def _change(self, conversation: ConversationModel, method: str, path: str, body: Any, expected: int = 200) -> bool:
+        """Send a request for the conversation; return False if it is deleted, which must give 404."""
+        response = self.request(conversation.owner, method, f"/api/conversations/{conversation.id}{path}", body)
+        assert response.status_code == (404 if conversation.deleted else expected), response.json
+        return not conversation.deleted
 
-    def _add(self, made: Known) -> None:
-        made.touch()
-        self.known.append(made)
-        self.last = made
+    def _add(self, conversation: ConversationModel) -> None:
+        conversation.touch()
+        self.conversations.append(conversation)
+        self.last = conversation
 
-    def _pick(self, number: int, deleted: bool | None = None) -> Any:
-        """One of those that there are, or none."""
-        found = [each for each in self.known if deleted is None or each.deleted is deleted]
-        if not found:
+    def _pick(self, index: int, deleted: bool | None = None) -> Any:
+        """Return one of the conversations, or None without one. `deleted` restricts the choice."""
+        candidates = [item for item in self.conversations if deleted is None or item.deleted is deleted]
+        if not candidates:
             return None
-        self.last = found[number % len(found)]
+        self.last = candidates[index % len(candidates)]
         return self.last

@@ -1,7 +1,7 @@
-"""An archival that never stops, of conversations that have been idle for a second: `python -m tests.faults.archiver`.
+"""An endless archival of conversations that have been idle for one second: `python -m tests.faults.archiver`.
 
-It is the daily run, time and again, with a cutoff of its own. What it meets, such as a database that goes away, ends a
-run; the next begins a moment later.
+Repeats the daily run with its own cutoff. A run that fails, for example because the database is down, is reported on
+standard error; the next one begins a moment later.
 """
 
 import sys
@@ -9,30 +9,31 @@ import threading
 
 from sqlalchemy.exc import DBAPIError
 
+from app.database import autocommit
 from app.errors import ParleyError
-from app.models.columns import new_id
+from app.ids import new_id
 from app.repositories.statement import Statement
 from ops.archive.run import run
-from ops.care.batches import autocommit
-from ops.composition import application_or_exit, settings_or_exit
+from ops.server.composition import create_core_app, load_process_settings
 
 PAUSE = 0.3  # seconds between two runs
 
-# A run that was stopped before it saw anything.
-STOPPED = Statement(
-    "archive_runs.stopped",
+# A stopped run without progress, which the next run resumes with this cutoff.
+INSERT_STOPPED_RUN = Statement(
+    "archive_runs.insert_stopped",
     """INSERT INTO archive_runs (id, state, cutoff, finished_at)
        VALUES (%(id)s, 'stopped', now() - interval '1 second', now()) RETURNING id""",
 )
 
 
 def main() -> None:
-    flask_app = application_or_exit(settings_or_exit())
+    """Archive until the process is killed."""
+    flask_app = create_core_app(load_process_settings())
     with flask_app.app_context():
         while True:
             try:
                 with autocommit() as connection:
-                    row = STOPPED.one(connection, {"id": new_id()})
+                    row = INSERT_STOPPED_RUN.one(connection, {"id": new_id()})
                 assert row is not None
                 run(resume=row.id)
             except (DBAPIError, ParleyError) as error:

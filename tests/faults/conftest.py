@@ -1,4 +1,4 @@
-"""The scripted provider and the ways to talk to it are those of the API's tests."""
+"""The fixtures of the API's tests: a scripted provider, applications that use it, and requests to them."""
 
 from tests.api.conftest import _plain_script, chat, chat_app, make_chat_app, rows, upstream
 

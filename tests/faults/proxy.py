@@ -1,4 +1,4 @@
-"""A wire to PostgreSQL that can be cut, silenced and mended: a TCP proxy on loopback."""
+"""A TCP proxy on loopback, whose connections to PostgreSQL or a provider can be closed, silenced and repaired."""
 
 import contextlib
 import socket
@@ -8,49 +8,49 @@ from typing import Self
 
 from ops.embedded import ports
 
-PIECE = 65_536
+BUFFER_BYTES = 65_536
 
 
 class Proxy:
-    """Passes connections on to `target`. The port stays the same, whatever happens to the wire."""
+    """A TCP proxy to `target`. Its port stays the same through every fault."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._silent = False
-        self._cut_after: bytes | None = None
+        self._drop_reply_to: bytes | None = None
         self._listener: socket.socket | None = None
-        self._pairs: set[socket.socket] = set()
+        self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.port = ports.choose(0)  # below those that systems give away, so that it is still free when it mends
-        self.mend()
+        self.port = ports.choose_port(0)  # below the ephemeral range: still free at repair
+        self.repair()
 
-    def mend(self) -> None:
-        """Accept and pass on."""
+    def repair(self) -> None:
+        """Accept and forward connections."""
         self._silent = False
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:
-        """Close every connection, and refuse new ones: the server is down."""
+        """Close every connection and refuse new ones, as if the server was down."""
         if self._listener is not None:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
         self._close_all()
 
-    def silence(self) -> None:
-        """Accept connections and never answer; those there are, are cut: a black hole."""
+    def black_hole(self) -> None:
+        """Close every connection; accept new ones and never answer them."""
         self._silent = True
         self._close_all()
 
-    def drop(self) -> None:
-        """Close every connection; new ones are passed on."""
+    def drop_connections(self) -> None:
+        """Close every connection; new ones are forwarded."""
         self._close_all()
 
-    def cut_after(self, words: bytes) -> None:
-        """Let the next query with these words reach the server, wait for its answer, and cut instead of passing it."""
-        self._cut_after = words
+    def drop_reply_to(self, query: bytes) -> None:
+        """Forward the next request that contains `query`, wait for its reply, and close instead of forwarding it."""
+        self._drop_reply_to = query
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +62,8 @@ class Proxy:
 
     def _close_all(self) -> None:
         with self._lock:
-            pairs, self._pairs = self._pairs, set()
-        for end in pairs:
+            sockets, self._sockets = self._sockets, set()
+        for end in sockets:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
@@ -71,33 +71,35 @@ class Proxy:
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                near, _ = listener.accept()
+                client, _ = listener.accept()
                 with self._lock:
-                    self._pairs.add(near)
+                    self._sockets.add(client)
                 if not self._silent:
-                    self._connect(near)
+                    self._connect(client)
 
-    def _connect(self, near: socket.socket) -> None:
+    def _connect(self, client: socket.socket) -> None:
         try:
-            far = socket.create_connection(self._target)
+            server = socket.create_connection(self._target)
         except OSError:  # the server itself is down
-            near.close()
+            client.close()
             return
         with self._lock:
-            self._pairs.add(far)
-        doomed = threading.Event()
-        for source, sink, asks in ((near, far, True), (far, near, False)):
-            threading.Thread(target=self._pass_on, args=(source, sink, asks, doomed), daemon=True).start()
+            self._sockets.add(server)
+        drop_reply = threading.Event()
+        for source, sink, is_request in ((client, server, True), (server, client, False)):
+            threading.Thread(target=self._forward, args=(source, sink, is_request, drop_reply), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, asks: bool, doomed: threading.Event) -> None:
+    def _forward(
+        self, source: socket.socket, sink: socket.socket, is_request: bool, drop_reply: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
-            while piece := source.recv(PIECE):
-                if asks and self._cut_after is not None and self._cut_after in piece:
-                    self._cut_after = None
-                    doomed.set()
-                if not asks and doomed.is_set():
+            while data := source.recv(BUFFER_BYTES):
+                if is_request and self._drop_reply_to is not None and self._drop_reply_to in data:
+                    self._drop_reply_to = None
+                    drop_reply.set()
+                if not is_request and drop_reply.is_set():
                     break
-                sink.sendall(piece)
+                sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

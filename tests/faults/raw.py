@@ -1,4 +1,4 @@
-"""HTTP/1.1 by hand: requests that no client library would send, and what comes back."""
+"""HTTP/1.1 over a plain socket, for requests that no client library sends."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ import orjson
 
 @dataclass
 class Reply:
-    """What came back. `status` 0 means that the connection was closed without an answer."""
+    """One response. `status` 0 means that the connection was closed without one."""
 
     status: int
     headers: dict[str, str]
@@ -17,7 +17,7 @@ class Reply:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it is a whole problem of ours, in JSON."""
+        """Whether the body is one of Parley's problem documents, with all its fields."""
         if self.headers.get("content-type") != "application/problem+json":
             return False
         problem = orjson.loads(self.body)
@@ -25,15 +25,15 @@ class Reply:
 
 
 def exchange(port: int, request: bytes, seconds: float = 15) -> Reply:
-    """Send these bytes to loopback and read one answer, at most until `seconds` without a byte."""
+    """Send `request` to a port on loopback and read one response, at most until `seconds` pass without a byte."""
     data = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as wire:
-        with contextlib.suppress(OSError):  # it may answer and close before it has read all
-            wire.sendall(request)
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        with contextlib.suppress(OSError):  # the server may respond and close before it has read everything
+            connection.sendall(request)
         with contextlib.suppress(OSError):
-            while piece := wire.recv(65_536):
-                data += piece
-                if _is_whole(data, request):
+            while received := connection.recv(65_536):
+                data += received
+                if _is_complete(data, request):
                     break
     return _parse(data)
 
@@ -48,7 +48,7 @@ def _parse(data: bytes) -> Reply:
     return Reply(int(first.split()[1]), headers, body)
 
 
-def _is_whole(data: bytes, request: bytes) -> bool:
+def _is_complete(data: bytes, request: bytes) -> bool:
     if b"\r\n\r\n" not in data:
         return False
     reply = _parse(data)

@@ -1,9 +1,9 @@
-"""The platform under a steady load, and what becomes of its memory: `make soak`.
+"""Measure the memory of every process under a steady load: `make soak`.
 
-    python -m tests.faults.soak [--seconds N] [--chatters N] [--seed N]
+    python -m tests.faults.soak [--seconds N] [--clients N] [--seed N]
 
-Nothing is hurt. What each process holds is measured after it has warmed up, and the exit code is 1 where one of them
-clearly holds more and more: megabytes, and more with each turn. How fast anything was is not judged.
+No faults are injected. Samples begin after a warm-up. The exit code is 1 if a process leaks: it grew by more than
+MAX_GROWTH and by more than MAX_GROWTH_PER_TURN, or has more than MAX_NEW_FILES more open files. Speed is not judged.
 """
 
 import argparse
@@ -22,23 +22,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.factories import make_account
-from tests.faults.chatters import Chatter
-from tests.faults.rig import SECONDS
-from tests.faults.settings import defaults
-from tests.faults.world import World, world
+from tests.factories import insert_user
+from tests.faults.live_server import MAX_WAIT_SECONDS
+from tests.faults.load import ChatClient
+from tests.faults.testbed import Testbed, running_testbed
+from tests.settings import default_settings
 
-EVERY = 2.0  # seconds between two looks
-WARM_UP = 0.25  # of the time: pools fill, code is loaded, the allocator finds its size
-CLEAR_GROWTH = 16 * 2**20  # bytes, beyond which it counts if it also is
-CLEARLY_BY_TURN = 1024  # bytes for each turn of the process
-CLEARLY_MORE_FILES = 50
-CONVERSATIONS = 40  # of one person: none becomes so long that it is the conversation which grows
+INTERVAL = 2.0  # seconds between two samples
+WARM_UP = 0.25  # of the time: pools fill, modules are loaded, the allocator reaches its size
+MAX_GROWTH = 16 * 2**20  # bytes
+MAX_GROWTH_PER_TURN = 1024  # bytes
+MAX_NEW_FILES = 50
+CONVERSATIONS = 40  # of each client, so that long conversations do not explain the growth
 
 
 @dataclass
 class Samples:
-    """What one process held, look by look: bytes and open files, and how many turns there had been."""
+    """Samples of one process: bytes of memory, open files, and the number of turns at that time."""
 
     role: str
     bytes: list[int] = field(default_factory=list)
@@ -46,6 +46,7 @@ class Samples:
     turns: list[int] = field(default_factory=list)
 
     def add(self, process: psutil.Process, turns: int) -> None:
+        """Take a sample after `turns` turns."""
         with process.oneshot():
             self.bytes.append(process.memory_info().rss)
             self.files.append(process.num_fds())
@@ -53,83 +54,97 @@ class Samples:
 
     @property
     def growth(self) -> float:
-        """Bytes, from the first fifth to the last, each by its median."""
-        return _grown(self.bytes)
+        """Growth in bytes from the first to the last fifth, each by its median."""
+        return _growth(self.bytes)
 
     @property
-    def by_turn(self) -> float:
-        """Bytes for each turn: the slope of the straight line through all samples."""
+    def growth_per_turn(self) -> float:
+        """Growth in bytes per turn: the slope of the regression line through all samples."""
         if len(set(self.turns)) < 2:
             return 0.0
         return statistics.linear_regression(self.turns, self.bytes).slope
 
     @property
-    def clear(self) -> bool:
-        """Whether it clearly holds more and more."""
-        leaks = self.growth > CLEAR_GROWTH and self.by_turn > CLEARLY_BY_TURN
-        return leaks or _grown(self.files) > CLEARLY_MORE_FILES
+    def leaks(self) -> bool:
+        """Whether memory or the number of open files grew by more than is allowed."""
+        more_memory = self.growth > MAX_GROWTH and self.growth_per_turn > MAX_GROWTH_PER_TURN
+        return more_memory or _growth(self.files) > MAX_NEW_FILES
 
 
-def _grown(values: Sequence[int]) -> float:
+def _growth(values: Sequence[int]) -> float:
     fifth = max(1, len(values) // 5)
     return statistics.median(values[-fifth:]) - statistics.median(values[:fifth])
 
 
-def processes(made: World) -> dict[int, tuple[str, psutil.Process]]:
-    """What is to be watched, with what it is."""
-    found = [(f"{web.log.stem} worker", worker) for web in made.webs for worker in web.workers()]
-    found += [(f"{web.log.stem} arbiter", web.web) for web in made.webs]
-    for kind, job in made.jobs.items():
-        found.append((f"celery {kind}", psutil.Process(job.process.pid)))
-        found += [("celery pool", child) for child in job.children()]
-    return {process.pid: (role, process) for role, process in found}
+def processes(testbed: Testbed) -> dict[int, tuple[str, psutil.Process]]:
+    """Return role and process of everything that runs, by process id."""
+    running = [(f"{web.log_path.stem} worker", worker) for web in testbed.web_servers for worker in web.workers()]
+    running += [(f"{web.log_path.stem} arbiter", web.arbiter) for web in testbed.web_servers]
+    for kind, job in testbed.jobs.items():
+        running.append((f"celery {kind}", psutil.Process(job.process.pid)))
+        running += [("celery pool", child) for child in job.children()]
+    return {process.pid: (role, process) for role, process in running}
 
 
-def soak(made: World, *, seconds: float, chatters: int, seed: int, bar: Progress) -> tuple[list[Samples], Counter[str]]:
-    """Let people chat for so long; what was measured after the warm-up, and what they did."""
-    stopping, looks = threading.Event(), int(seconds / EVERY)
-    people = [
-        Chatter(
-            made.urls, make_account(made.flask_app, made.engine), stopping, seed + n, most_conversations=CONVERSATIONS
+def soak(
+    testbed: Testbed, *, seconds: float, clients: int, seed: int, bar: Progress
+) -> tuple[list[Samples], Counter[str]]:
+    """Run `clients` for `seconds`; return the samples of each process and the counts of the clients."""
+    stopping, count = threading.Event(), int(seconds / INTERVAL)
+    chat_clients = [
+        ChatClient(
+            testbed.urls,
+            insert_user(testbed.flask_app, testbed.engine),
+            stopping,
+            seed + n,
+            max_conversations=CONVERSATIONS,
         )
-        for n in range(chatters)
+        for n in range(clients)
     ]
-    for person in people:
-        person.start()
-    watched = processes(made)
+    for client in chat_clients:
+        client.start()
+    watched = processes(testbed)
     samples = {pid: Samples(f"{role} {pid}") for pid, (role, _) in watched.items()}
-    job = bar.add_task("", total=looks)
-    for look in range(looks):
-        stopping.wait(EVERY)
-        turns = sum(person.answered for person in people)
-        bar.update(job, advance=1, description=f"{turns} turns")
-        if look >= looks * WARM_UP:
+    progress = bar.add_task("", total=count)
+    for number in range(count):
+        stopping.wait(INTERVAL)
+        turns = sum(client.answered for client in chat_clients)
+        bar.update(progress, advance=1, description=f"{turns} turns")
+        if number >= count * WARM_UP:
             for pid, (_, process) in watched.items():
                 samples[pid].add(process, turns)
     stopping.set()
-    for person in people:
-        person.join(2 * SECONDS)
-    done = sum((person.counts for person in people), Counter({"turns": sum(person.answered for person in people)}))
-    done["wrong"] = sum(len(person.unexpected) for person in people)
-    return list(samples.values()), done
+    for client in chat_clients:
+        client.join(2 * MAX_WAIT_SECONDS)
+    totals = sum(
+        (client.counts for client in chat_clients), Counter({"turns": sum(client.answered for client in chat_clients)})
+    )
+    totals["errors"] = sum(len(client.errors) for client in chat_clients)
+    return list(samples.values()), totals
 
 
-def show(samples: Sequence[Samples], done: Counter[str], console: Console) -> None:
-    table = Table("process", "MB at first", "at last", "most", "growth", "bytes a turn", "open files", "")
-    for each in samples:
-        fifth = max(1, len(each.bytes) // 5)
-        first, last = statistics.median(each.bytes[:fifth]), statistics.median(each.bytes[-fifth:])
-        megabytes = [f"{value / 2**20:.1f}" for value in (first, last, max(each.bytes), each.growth)]
-        files = f"{each.files[0]} to {each.files[-1]}"
-        table.add_row(each.role, *megabytes, f"{each.by_turn:.0f}", files, "grows" if each.clear else "")
+def show(samples: Sequence[Samples], totals: Counter[str], console: Console) -> None:
+    """Print the samples as a table, then the totals."""
+    table = Table("process", "first MB", "last MB", "largest MB", "growth MB", "bytes/turn", "open files", "")
+    for process in samples:
+        fifth = max(1, len(process.bytes) // 5)
+        first, last = statistics.median(process.bytes[:fifth]), statistics.median(process.bytes[-fifth:])
+        megabytes = [f"{value / 2**20:.1f}" for value in (first, last, max(process.bytes), process.growth)]
+        files = f"{process.files[0]} to {process.files[-1]}"
+        table.add_row(
+            process.role, *megabytes, f"{process.growth_per_turn:.0f}", files, "leaks" if process.leaks else ""
+        )
     console.print(table)
-    console.print(", ".join(f"{name} {count}" for name, count in sorted(done.items())))
+    console.print(", ".join(f"{name} {count}" for name, count in sorted(totals.items())))
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description="A steady load, and its memory.")
+    """Run the load, print the samples and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.soak", description="Measure memory under a steady load."
+    )
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--chatters", type=int, default=12)
+    parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -138,11 +153,11 @@ def main(arguments: list[str]) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="parley-soak-") as folder,
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        world(defaults(), Path(folder), archiving=False) as made,
+        running_testbed(default_settings(), Path(folder), archiving=False) as testbed,
     ):
-        samples, done = soak(made, seconds=options.seconds, chatters=options.chatters, seed=options.seed, bar=bar)
-    show(samples, done, console)
-    return 1 if any(each.clear for each in samples) or done["wrong"] else 0
+        samples, totals = soak(testbed, seconds=options.seconds, clients=options.clients, seed=options.seed, bar=bar)
+    show(samples, totals, console)
+    return 1 if any(process.leaks for process in samples) or totals["errors"] else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The database goes away, hangs, fills up or becomes read-only under a real web server; and comes back."""
+"""A real web server whose database is down, hangs, is read-only or loses replies, and recovers."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,73 +11,76 @@ from flask import Flask
 from sqlalchemy import Engine, make_url, text
 
 from app.config import Settings
-from tests.database import fresh_database
-from tests.factories import PASSWORD, make_account, make_conversation
+from tests.database import migrated_database
+from tests.factories import PASSWORD, insert_user, make_conversation
+from tests.faults.live_server import LiveServer, application
 from tests.faults.proxy import Proxy
-from tests.faults.rig import Rig, application, until
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.xdist_group("database_faults")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("database_faults")]
 
 CONNECT_SECONDS = 1
 LOCK_MS = 4_000
 SERVED = "FROM pg_stat_activity WHERE application_name = 'parley' AND datname = current_database()"
 
 
-class World:
-    """A web server with one worker and one connection, and a wire to its database that can be cut."""
+class ProxiedServer:
+    """A web server with one worker and one database connection, which passes through a proxy."""
 
-    def __init__(self, rig: Rig, proxy: Proxy, flask_app: Flask, engine: Engine) -> None:
-        self.rig, self.proxy, self.flask_app, self.engine = rig, proxy, flask_app, engine
-        self.user = make_account(flask_app, engine)
-        self.at_start = [self.ask(*route) for route in ROUTES]
+    def __init__(self, web: LiveServer, proxy: Proxy, flask_app: Flask, engine: Engine) -> None:
+        self.web, self.proxy, self.flask_app, self.engine = web, proxy, flask_app, engine
+        self.user = insert_user(flask_app, engine)
+        self.responses_at_start = [self.request(*route) for route in ROUTES]
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, *, key: str | None = None, seconds: float = 30
     ) -> urllib3.BaseHTTPResponse:
+        """Send a request as the user, with JSON and an idempotency key if given."""
         headers = {**self.user.headers, "Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
-        return self.rig.http.request(
+        return self.web.http.request(
             method,
-            self.rig.url + path,
+            self.web.url + path,
             body=orjson.dumps(body) if body is not None else None,
             headers=headers,
             timeout=seconds,
         )
 
     def chat(self, message: str, key: str | None = None, **body: Any) -> urllib3.BaseHTTPResponse:
-        return self.ask("POST", "/api/chat", {"message": message, **body}, key=key)
+        """Send a chat request."""
+        return self.request("POST", "/api/chat", {"message": message, **body}, key=key)
 
     def sql(self, query: str, **parameters: Any) -> Sequence[Any]:
-        """The rows of a query, on a connection of the test's own."""
+        """Run a query on a connection that does not use the proxy, and return its rows."""
         with self.engine.connect() as connection:
-            found = connection.execute(text(query), parameters)
-            return found.all() if found.returns_rows else ()
+            result = connection.execute(text(query), parameters)
+            return result.all() if result.returns_rows else ()
 
-    def stored(self, message: str) -> int:
-        """How often that message is in the database."""
+    def count_messages(self, message: str) -> int:
+        """Count the stored messages with this content."""
         return len(self.sql("SELECT 1 FROM messages WHERE content = :message", message=message))
 
-    def hang_up(self) -> None:
-        """End the web server's connections from PostgreSQL's side."""
+    def terminate_connections(self) -> None:
+        """Terminate the web server's connections from PostgreSQL's side."""
         self.sql(f"SELECT pg_terminate_backend(pid) {SERVED}")
 
 
 @pytest.fixture(scope="module")
-def world(
+def server(
     settings: Settings,
     postgres: str,
     tmp_path_factory: pytest.TempPathFactory,
     worker_id: str,
     testrun_uid: str,
-) -> Iterator[World]:
+) -> Iterator[ProxiedServer]:
     name = f"parley_faults_{testrun_uid[:8]}_{worker_id}"
-    with fresh_database(postgres, name) as database_url, application(settings, database_url) as (flask_app, engine):
-        server = make_url(database_url)
-        with Proxy((server.host or "127.0.0.1", server.port or 5432)) as proxy:
-            rig = Rig(
+    with migrated_database(postgres, name) as database_url, application(settings, database_url) as (flask_app, engine):
+        url = make_url(database_url)
+        with Proxy((url.host or "127.0.0.1", url.port or 5432)) as proxy:
+            web = LiveServer(
                 tmp_path_factory.mktemp("database"),
-                server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False),
+                url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False),
                 AI_PROVIDER="demo",
                 WEB_WORKERS="1",
                 DB_POOL_SIZE="1",
@@ -89,23 +92,23 @@ def world(
             )
             try:
                 proxy.cut()
-                rig.start_web(expected=503)  # the database is down at the start
-                yield World(rig, proxy, flask_app, engine)
+                web.start_web(expected=503)  # the database is down at the start
+                yield ProxiedServer(web, proxy, flask_app, engine)
             finally:
-                rig.stop()
+                web.close()
 
 
 @pytest.fixture(autouse=True)
-def _mended(world: World) -> None:
-    world.proxy.mend()
-    until(lambda: world.rig.health() == 200, "a healthy server on a mended database")
+def _healthy(server: ProxiedServer) -> None:
+    server.proxy.repair()
+    wait_until(lambda: server.web.health() == 200, "the server is not healthy again")
 
 
-def assert_not_now(response: urllib3.BaseHTTPResponse) -> None:
+def assert_unavailable(response: urllib3.BaseHTTPResponse, code: str = "database_unavailable") -> None:
     assert response.status == 503, response.data
     assert response.headers["Content-Type"] == "application/problem+json"
     assert int(response.headers["Retry-After"]) >= 1
-    assert orjson.loads(response.data)["code"] == "database_unavailable"
+    assert orjson.loads(response.data)["code"] == code
 
 
 WRITES: list[tuple[str, str, Any]] = [
@@ -121,145 +124,144 @@ ROUTES: list[tuple[str, str, Any]] = [
 ]
 
 
-def test_a_database_that_is_down_from_the_start_is_503_and_never_401(world: World) -> None:
-    for answer in world.at_start:
-        assert_not_now(answer)
-    assert world.chat("back again").status == 200
+def test_database_down_at_start_returns_503_and_never_401(server: ProxiedServer) -> None:
+    for answer in server.responses_at_start:
+        assert_unavailable(answer)
+    assert server.chat("recovered").status == 200
 
 
-def test_a_database_that_goes_away_is_503_and_recovers(world: World) -> None:
-    assert world.chat("before").status == 200
-    world.proxy.cut()
+def test_unreachable_database_returns_503_and_recovers(server: ProxiedServer) -> None:
+    assert server.chat("before").status == 200
+    server.proxy.cut()
     for route in ROUTES:
-        assert_not_now(world.ask(*route))
-    assert world.rig.health() == 503
-    world.proxy.mend()
-    assert world.chat("after").status == 200  # at once: no request pays for the outage once it is over
+        assert_unavailable(server.request(*route))
+    assert server.web.health() == 503
+    server.proxy.repair()
+    assert server.chat("after").status == 200  # the first request after the outage succeeds
 
 
-def test_a_restarted_database_costs_one_request(world: World) -> None:
-    assert world.chat("before").status == 200
-    world.hang_up()
-    statuses = [world.ask("GET", "/api/conversations").status for _ in range(4)]
+def test_terminated_connections_fail_at_most_one_request(server: ProxiedServer) -> None:
+    assert server.chat("before").status == 200
+    server.terminate_connections()
+    statuses = [server.request("GET", "/api/conversations").status for _ in range(4)]
     assert statuses.count(200) >= 3, statuses
     assert set(statuses) <= {200, 503}
 
 
-def test_a_black_hole_fails_within_the_connect_timeout(world: World) -> None:
-    world.proxy.silence()
+def test_black_hole_returns_503_within_the_connect_timeout(server: ProxiedServer) -> None:
+    server.proxy.black_hole()
     with ThreadPoolExecutor(5) as threads:
-        answers = list(threads.map(lambda route: world.ask(*route, seconds=10 * CONNECT_SECONDS), ROUTES))
+        answers = list(threads.map(lambda route: server.request(*route, seconds=10 * CONNECT_SECONDS), ROUTES))
     for answer in answers:
-        assert_not_now(answer)
-    assert world.rig.health() == 503
+        assert_unavailable(answer)
+    assert server.web.health() == 503
 
 
-def test_no_free_connection_is_503_with_a_time_to_wait(world: World) -> None:
-    conversation = make_conversation(world.engine, world.user)
-    with world.engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+def test_exhausted_pool_returns_503_with_retry_after(server: ProxiedServer) -> None:
+    conversation = make_conversation(server.engine, server.user)
+    with server.engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
         holder.execute(text("SELECT FROM conversations WHERE id = :id FOR UPDATE"), {"id": conversation})
         with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(world.chat, "waits for a lock", conversation_id=str(conversation))
-            until(lambda: world.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "a statement that waits")
-            refused = world.ask("GET", "/api/conversations")
-            assert_not_now(refused)
-            assert world.ask("GET", "/health/live").status == 200  # which needs none
-            assert "connections" in orjson.loads(refused.data)["detail"]
-            assert_not_now(waiting.result())  # the lock timeout
-    assert world.stored("waits for a lock") == 0
-    again = world.chat("and again", conversation_id=str(conversation))
-    assert again.status == 200, again.data
+            waiting = threads.submit(server.chat, "waits for a lock", conversation_id=str(conversation))
+            wait_until(lambda: server.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "no statement is waiting")
+            response = server.request("GET", "/api/conversations")
+            assert_unavailable(response)
+            assert server.request("GET", "/health/live").status == 200  # it needs no connection
+            assert "connections" in orjson.loads(response.data)["detail"]
+            assert_unavailable(waiting.result(), code="locked")  # the lock timeout
+    assert server.count_messages("waits for a lock") == 0
+    second = server.chat("after the lock", conversation_id=str(conversation))
+    assert second.status == 200, second.data
 
 
-def test_a_read_only_database_saves_nothing_and_says_so(world: World, engine: Engine) -> None:
-    [[name]] = world.sql("SELECT current_database()")
-    elsewhere = engine.execution_options(isolation_level="AUTOCOMMIT")  # from where it can be undone
-    with elsewhere.connect() as connection:
+def test_read_only_database_returns_503_for_writes_and_stores_nothing(server: ProxiedServer, engine: Engine) -> None:
+    [[name]] = server.sql("SELECT current_database()")
+    admin = engine.execution_options(isolation_level="AUTOCOMMIT")  # another database, so that it can be undone
+    with admin.connect() as connection:
         connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
-    world.hang_up()
+    server.terminate_connections()
     try:
-        until(lambda: world.ask("GET", "/api/conversations").status == 200, "a database that can be read")
+        wait_until(lambda: server.request("GET", "/api/conversations").status == 200, "the database cannot be read")
         for method, path, body in (*WRITES, ("POST", "/api/chat", {"message": "read only"})):
-            assert_not_now(world.ask(method, path, body))
-        assert world.stored("read only") == 0
+            assert_unavailable(server.request(method, path, body))
+        assert server.count_messages("read only") == 0
     finally:
-        with elsewhere.connect() as connection:
+        with admin.connect() as connection:
             connection.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))
-        world.hang_up()
-    until(lambda: world.chat("writable").status == 200, "a database that can be written")
+        server.terminate_connections()
+    wait_until(lambda: server.chat("writable").status == 200, "the database cannot be written")
 
 
-def test_a_transaction_that_cannot_be_serialized_may_be_tried_again(world: World, engine: Engine) -> None:
-    """An operator may choose a stricter isolation; then waiting for a row can end in a refusal."""
-    [[name]] = world.sql("SELECT current_database()")
-    elsewhere = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with elsewhere.connect() as connection:
+def test_stricter_isolation_level_of_database_has_no_effect(server: ProxiedServer, engine: Engine) -> None:
+    """Under a stricter isolation level, a statement that has waited for a row would fail."""
+    [[name]] = server.sql("SELECT current_database()")
+    admin = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
         connection.execute(text(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'"))
-    world.hang_up()
+    server.terminate_connections()
     try:
-        conversation = make_conversation(world.engine, world.user)
-        until(lambda: world.chat("warm").status == 200, "a connection of the stricter kind")
-        holder = world.engine.connect().execution_options(isolation_level="READ COMMITTED")
+        conversation = make_conversation(server.engine, server.user)
+        wait_until(lambda: server.chat("warm").status == 200, "no connection after the change")
+        holder = server.engine.connect().execution_options(isolation_level="READ COMMITTED")
         with holder, ThreadPoolExecutor(1) as threads:
             holder.execute(text("UPDATE conversations SET title = 'other' WHERE id = :id"), {"id": conversation})
-            waiting = threads.submit(world.chat, "unserializable", conversation_id=str(conversation))
-            until(lambda: world.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "a statement that waits")
+            waiting = threads.submit(server.chat, "has waited", conversation_id=str(conversation))
+            wait_until(lambda: server.sql(f"SELECT 1 {SERVED} AND wait_event_type = 'Lock'"), "no statement is waiting")
             holder.commit()
-            assert_not_now(waiting.result())
-        assert world.stored("unserializable") == 0
-        assert world.chat("unserializable", conversation_id=str(conversation)).status == 200
+            assert waiting.result().status == 200
+        assert server.count_messages("has waited") == 1
     finally:
-        with elsewhere.connect() as connection:
+        with admin.connect() as connection:
             connection.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_isolation'))
-        world.hang_up()
+        server.terminate_connections()
 
 
-def test_each_connection_carries_its_timeouts(settings: Settings, engine: Engine) -> None:
-    wanted = settings.database
+def test_connections_have_the_configured_timeouts(settings: Settings, engine: Engine) -> None:
+    configured = settings.database
     with engine.connect() as connection:
         for name, milliseconds in {
-            "statement_timeout": wanted.statement_timeout_ms,
-            "lock_timeout": wanted.lock_timeout_ms,
-            "idle_in_transaction_session_timeout": wanted.idle_in_transaction_timeout_ms,
+            "statement_timeout": configured.statement_timeout_ms,
+            "lock_timeout": configured.lock_timeout_ms,
+            "idle_in_transaction_session_timeout": configured.idle_in_transaction_timeout_ms,
         }.items():
             query = text("SELECT setting::int FROM pg_settings WHERE name = :name")
             assert connection.execute(query, {"name": name}).scalar_one() == milliseconds
 
 
-def test_a_reply_that_is_lost_after_the_commit_is_not_called_unsaved(world: World) -> None:
-    assert world.chat("warm").status == 200
-    world.proxy.cut_after(b"turns.begin_new")
-    answer = world.chat("lost reply", key="lost-reply")
-    assert_not_now(answer)
-    assert world.stored("lost reply") == 1
+def test_lost_reply_to_begin_is_not_reported_as_unsaved(server: ProxiedServer) -> None:
+    assert server.chat("warm").status == 200
+    server.proxy.drop_reply_to(b"turns.begin_new")
+    answer = server.chat("lost reply", key="lost-reply")
+    assert_unavailable(answer)
+    assert server.count_messages("lost reply") == 1
     assert b"nothing was saved" not in answer.data
-    answers = []
+    retries = []
 
-    def again() -> bool:
-        answers.append(world.chat("lost reply", key="lost-reply"))
-        return answers[-1].status == 200
+    def retry() -> bool:
+        retries.append(server.chat("lost reply", key="lost-reply"))
+        return retries[-1].status == 200
 
-    until(again, "the answer to the same request")
-    # Nobody answers a turn that nobody knows of: the next callers wait or are told so, until one runs it again.
-    codes = {orjson.loads(answer.data)["code"] for answer in answers[:-1]}
+    wait_until(retry, "no retry was answered")
+    # No process runs the turn. Retries get 409 until it is stale; then one of them runs a new attempt.
+    codes = {orjson.loads(answer.data)["code"] for answer in retries[:-1]}
     assert codes <= {"conversation_busy", "interrupted"}
-    assert world.stored("lost reply") == 1
+    assert server.count_messages("lost reply") == 1
 
 
-def test_a_lost_reply_to_a_commit_is_not_called_unsaved(world: World) -> None:
+def test_lost_reply_to_commit_is_not_reported_as_unsaved(server: ProxiedServer) -> None:
     body = {"email": "lost@example.org", "password": PASSWORD, "name": "Lost"}
-    world.proxy.cut_after(b"COMMIT")
-    answer = world.ask("POST", "/api/auth/register", body)
-    assert_not_now(answer)
+    server.proxy.drop_reply_to(b"COMMIT")
+    answer = server.request("POST", "/api/auth/register", body)
+    assert_unavailable(answer)
     assert b"nothing was saved" not in answer.data
-    assert world.ask("POST", "/api/auth/register", body).status == 409
+    assert server.request("POST", "/api/auth/register", body).status == 409
 
 
-def test_a_lost_reply_to_finish_stores_one_answer(world: World) -> None:
-    assert world.chat("warm").status == 200
-    world.proxy.cut_after(b"turns.finish")
-    answer = world.chat("finish twice")
+def test_lost_reply_to_finish_stores_one_answer(server: ProxiedServer) -> None:
+    assert server.chat("warm").status == 200
+    server.proxy.drop_reply_to(b"turns.finish")
+    answer = server.chat("finish twice")
     assert answer.status == 200
     conversation = orjson.loads(answer.data)["conversation"]["id"]
-    rows = world.sql("SELECT position, role FROM messages WHERE conversation_id = :id ORDER BY 1", id=conversation)
+    rows = server.sql("SELECT position, role FROM messages WHERE conversation_id = :id ORDER BY 1", id=conversation)
     assert [tuple(row) for row in rows] == [(1, "user"), (2, "assistant")]

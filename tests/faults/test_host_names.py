@@ -1,4 +1,4 @@
-"""The database's host name: looked up without stopping anybody, and not for longer than a connection may take."""
+"""Lookups of the database's host name: they block no other greenlet and end within the connect timeout."""
 
 import json
 import subprocess
@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from app.host_names import looked_up
-from tests.faults.rig import PROJECT
+from app.db_dns import resolve_hosts
+from tests.faults.live_server import PROJECT
 
 
 def connect(url: str, host: str, seconds: float) -> dict[str, Any]:
+    """Connect to `url` at `host` in a gevent process and return its outcome and switches."""
     named = make_url(url).set(host=host).render_as_string(hide_password=False)
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.gevent_connect", named, str(seconds)],
@@ -21,36 +22,36 @@ def connect(url: str, host: str, seconds: float) -> dict[str, Any]:
         check=True,
         timeout=60,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 @pytest.mark.process
-def test_a_name_is_found_while_others_go_on(database_url: str) -> None:
-    assert connect(database_url, "db.test", 20)["came"] == "connected"
+def test_host_name_under_gevent_is_resolved(database_url: str) -> None:
+    assert connect(database_url, "db.test", 20)["outcome"] == "connected"
 
 
 @pytest.mark.process
-def test_a_name_server_that_is_silent_is_given_up_in_time(database_url: str) -> None:
-    found = connect(database_url, "slow.test", 0.5)
-    assert found["came"] == "no connection to the database within 0.5 seconds"
-    assert found["turns"] > 5, "nobody else had a turn while the name was asked for"
+def test_silent_name_server_fails_within_connect_timeout_and_blocks_no_greenlet(database_url: str) -> None:
+    result = connect(database_url, "slow.test", 0.5)
+    assert result["outcome"] == "no connection to the database within 0.5 seconds"
+    assert result["switches"] > 5, "no other greenlet ran during the lookup"
 
 
 @pytest.mark.process
-def test_an_unknown_name_is_said(database_url: str) -> None:
-    assert "address of the database's host nowhere.test" in connect(database_url, "nowhere.test", 20)["came"]
+def test_unknown_host_name_is_named_in_the_error(database_url: str) -> None:
+    assert "could not resolve the database host nowhere.test" in connect(database_url, "nowhere.test", 20)["outcome"]
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "::1", "/var/run/postgresql", "127.0.0.1,/tmp"])
-def test_what_needs_no_look_up_stays_as_it_is(host: str) -> None:
-    assert looked_up({"host": host, "port": 5432}) == {"host": host, "port": 5432}
+def test_address_or_socket_path_is_not_looked_up(host: str) -> None:
+    assert resolve_hosts({"host": host, "port": 5432}) == {"host": host, "port": 5432}
 
 
-def test_each_of_several_hosts_keeps_its_port() -> None:
-    found = looked_up({"host": "10.0.0.1,localhost", "port": "1,2", "user": "u"})
-    rows = list(zip(*(found[name].split(",") for name in ("host", "hostaddr", "port")), strict=True))
+def test_several_hosts_keep_their_ports() -> None:
+    resolved = resolve_hosts({"host": "10.0.0.1,localhost", "port": "1,2", "user": "u"})
+    rows = list(zip(*(resolved[name].split(",") for name in ("host", "hostaddr", "port")), strict=True))
     assert rows[0] == ("10.0.0.1", "", "1")
     assert ("localhost", "127.0.0.1", "2") in rows[1:]
     assert {(name, port) for name, _, port in rows[1:]} == {("localhost", "2")}
-    assert found["user"] == "u"
+    assert resolved["user"] == "u"

@@ -1,4 +1,4 @@
-"""A worker is killed while it creates something: the same request, sent again, creates it once."""
+"""Requests with an idempotency key whose worker is killed: repeating them creates one resource."""
 
 import signal
 import threading
@@ -13,8 +13,8 @@ import urllib3
 from sqlalchemy import Engine, text
 
 from tests.api.rows import row_held
-from tests.factories import Account
-from tests.faults.rig import until
+from tests.factories import LoggedInUser
+from tests.waiting import wait_until
 from tests.web.server import WebServer
 
 pytestmark = pytest.mark.process
@@ -31,30 +31,30 @@ def rows(engine: Engine) -> Callable[..., list[Any]]:
     return run
 
 
-def test_a_kill_between_claim_and_commit_leaves_nothing_of_either(
-    engine: Engine, database_url: str, tmp_path: Path, user: Account, rows: Callable[..., list[Any]]
+def test_worker_killed_between_claim_and_commit_leaves_no_claim_and_no_row(
+    engine: Engine, database_url: str, tmp_path: Path, user: LoggedInUser, rows: Callable[..., list[Any]]
 ) -> None:
     with WebServer(tmp_path, DATABASE_URL=database_url, WEB_WORKERS="1") as web:
         project = web.post("/api/projects", {"name": "Mine"}, user.headers).json()["id"]
         path, headers = f"/api/projects/{project}/prompts", {**user.headers, "Idempotency-Key": "once"}
-        with ThreadPoolExecutor(1) as threads, row_held(engine, "projects", user, project) as wait:
+        with ThreadPoolExecutor(1) as threads, row_held(engine, "projects", user, project) as commit_when_waiting:
             pending = threads.submit(web.post, path, PROMPT, headers)
-            until(lambda: _waits(rows), "the request, which has claimed its key and waits for the project")
+            wait_until(lambda: _waiting_for_project(rows), "the request does not wait for the project's row")
             [worker] = web.workers()
             worker.send_signal(signal.SIGKILL)
             with pytest.raises(urllib3.exceptions.ProtocolError):
                 pending.result()
-            wait(1)  # lets go of the project: the killed worker's statement goes on, and nobody takes its result
-        until(lambda: worker.pid not in {each.pid for each in web.workers()} and web.workers(), "another worker")
-        web.wait_until_ready()
-        first, again = web.post(path, PROMPT, headers), web.post(path, PROMPT, headers)
+            commit_when_waiting(1)  # the killed worker's statement still runs; its result is lost
+        wait_until(lambda: worker.pid not in {other.pid for other in web.workers()} and web.workers(), "no new worker")
+        web.wait_for_health()
+        first, second = web.post(path, PROMPT, headers), web.post(path, PROMPT, headers)
         assert (first.status, first.headers.get("Idempotency-Replayed")) == (201, None)
-        assert (again.status, again.headers.get("Idempotency-Replayed")) == (201, "true")
-        assert again.data == first.data
+        assert (second.status, second.headers.get("Idempotency-Replayed")) == (201, "true")
+        assert second.data == first.data
         assert len(rows("SELECT 1 FROM prompts WHERE user_id = :u", u=user.id)) == 1
 
 
-def _waits(rows: Callable[..., list[Any]]) -> list[Any]:
+def _waiting_for_project(rows: Callable[..., list[Any]]) -> list[Any]:
     return rows(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         " AND query LIKE '%projects.lock%'"
@@ -62,37 +62,38 @@ def _waits(rows: Callable[..., list[Any]]) -> list[Any]:
 
 
 KILLS = 6
-CLIENTS = 8  # two of them send each request
+CLIENTS = 8  # in pairs that send the same requests
 
 
-class Repeating:
-    """Clients that send each request until it is answered, at a server whose workers are being killed."""
+class RepeatingClients:
+    """Clients that repeat each request until it is answered."""
 
-    def __init__(self, web: WebServer, user: Account) -> None:
+    def __init__(self, web: WebServer, user: LoggedInUser) -> None:
         self._web, self._user = web, user
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._pause = threading.Event()  # never set
-        self.answered: dict[str, list[str]] = defaultdict(list)  # the ids that were told, by key
-        self.unexpected: list[str] = []
+        self.answered: dict[str, list[str]] = defaultdict(list)  # ids of the responses, by key
+        self.errors: list[str] = []
 
-    def __enter__(self) -> "Repeating":
+    def __enter__(self) -> "RepeatingClients":
         self._threads = [threading.Thread(target=self._run, args=(n // 2,), daemon=True) for n in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopping.set()
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
 
-    def answers(self) -> int:
+    def count_answers(self) -> int:
+        """Count the answered requests."""
         return sum(map(len, list(self.answered.values())))
 
     def _run(self, pair: int) -> None:
         number = 0
-        while not self._over.is_set():
+        while not self._stopping.is_set():
             number += 1
             self._send(f"{pair}-{number}")
 
@@ -102,30 +103,30 @@ class Repeating:
             try:
                 answer = self._web.post("/api/projects", {"name": key}, headers)
             except urllib3.exceptions.HTTPError:
-                continue  # a worker died with it: whether it was done, nobody knows
+                continue  # the worker was killed; the request may have been carried out
             if answer.status == 201:
                 self.answered[key].append(answer.json()["id"])
                 return
             if answer.status not in (409, 429, 503):
-                self.unexpected.append(f"{answer.status} {answer.data!r}")
+                self.errors.append(f"{answer.status} {answer.data!r}")
                 return
             self._pause.wait(int(answer.headers.get("Retry-After", 1)))
-        self.unexpected.append(f"{key} was never answered")
+        self.errors.append(f"{key} was never answered")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # a busy machine is no fault
-def test_whoever_is_killed_every_key_has_one_project(
-    database_url: str, tmp_path: Path, user: Account, rows: Callable[..., list[Any]]
+@pytest.mark.timeout(600)  # long enough for a loaded machine
+def test_killed_workers_create_one_project_per_key(
+    database_url: str, tmp_path: Path, user: LoggedInUser, rows: Callable[..., list[Any]]
 ) -> None:
     with WebServer(tmp_path, DATABASE_URL=database_url, WEB_WORKERS="2") as web:
-        with Repeating(web, user) as clients:
+        with RepeatingClients(web, user) as clients:
             for kill in range(KILLS):
-                before = clients.answers()
-                until(lambda before=before: clients.answers() > before + 3 * CLIENTS, f"answers after kill {kill}")
+                before = clients.count_answers()
+                enough = before + 3 * CLIENTS
+                wait_until(lambda enough=enough: clients.count_answers() > enough, f"too few answers after kill {kill}")
                 web.workers()[0].send_signal(signal.SIGKILL)
-        assert clients.unexpected == []
-    made = {row.name: str(row.id) for row in rows("SELECT name, id FROM projects WHERE user_id = :u", u=user.id)}
-    assert len(made) == len(rows("SELECT 1 FROM projects WHERE user_id = :u", u=user.id))
-    assert {key: set(ids) for key, ids in clients.answered.items()} == {key: {made[key]} for key in made}
+        assert clients.errors == []
+    projects = {row.name: str(row.id) for row in rows("SELECT name, id FROM projects WHERE user_id = :u", u=user.id)}
+    assert len(projects) == len(rows("SELECT 1 FROM projects WHERE user_id = :u", u=user.id))
+    assert {key: set(ids) for key, ids in clients.answered.items()} == {key: {projects[key]} for key in projects}
     assert rows("SELECT 1 FROM idempotency_keys WHERE user_id = :u AND status IS NULL", u=user.id) == []

@@ -1,4 +1,4 @@
-"""Limits on servers that are hurt: several workers, a Redis that goes and comes, workers that are killed."""
+"""Limits over several workers, without Redis, and after a worker is killed."""
 
 import threading
 from collections import Counter
@@ -13,13 +13,14 @@ from flask import Flask
 from sqlalchemy import Engine, text
 
 from app.config import Settings
+from app.services.quotas import quota_of, set_quota
 from ops import embedded
-from ops.accounts.quotas import quota_of, set_quota
 from tests.database import run_folder
-from tests.factories import Account
-from tests.faults.rig import Rig, until
+from tests.factories import LoggedInUser
+from tests.faults.live_server import LiveServer
+from tests.faults.proxy import Proxy
 from tests.jobs.conftest import through
-from tests.jobs.processes import Gate
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -33,98 +34,99 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def make_rig(settings: Settings, flask_app: Flask, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """A function that starts a server with two workers and a provider; keyword arguments are its settings."""
-    made: list[Rig] = []
+def make_server(settings: Settings, flask_app: Flask, tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
+    """Yield a function that starts a server with two workers and a provider; keyword arguments are its settings."""
+    made: list[LiveServer] = []
 
-    def make(script: str, **variables: str) -> Rig:
-        made.append(Rig(tmp_path, settings.database.url or "", LOG_LEVEL="INFO", **variables))
+    def make(script: str, **variables: str) -> LiveServer:
+        made.append(LiveServer(tmp_path, settings.database.url or "", LOG_LEVEL="INFO", **variables))
         made[-1].start_upstream(script)
         made[-1].start_web()
         return made[-1]
 
     yield make
-    for each in made:
-        each.stop()
+    for server in made:
+        server.close()
 
 
-def call(rig: Rig, account: Account, method: str = "GET", path: str = LISTED, **options: Any) -> Any:
-    """One request on a connection of its own, so that the workers share them."""
+def call(server: LiveServer, account: LoggedInUser, method: str = "GET", path: str = LISTED, **options: Any) -> Any:
+    """Send a request on a new connection, so that all workers get some."""
     headers = {**account.headers, "Connection": "close"}
-    return rig.http.request(method, rig.url + path, headers=headers, timeout=60, **options)
+    return server.http.request(method, server.url + path, headers=headers, timeout=60, **options)
 
 
-def at_once(calls: int, one: Callable[[int], Any]) -> list[Any]:
-    gate = threading.Barrier(calls)
+def concurrently(calls: int, call_number: Callable[[int], Any]) -> list[Any]:
+    barrier = threading.Barrier(calls)
 
-    def wait_and(number: int) -> Any:
-        gate.wait()
-        return one(number)
+    def wait_and_call(number: int) -> Any:
+        barrier.wait()
+        return call_number(number)
 
     with ThreadPoolExecutor(calls) as pool:
-        return list(pool.map(wait_and, range(calls)))
+        return list(pool.map(wait_and_call, range(calls)))
 
 
-@pytest.mark.slow
-def test_without_its_redis_chat_works_and_each_worker_counts_for_itself(
-    make_rig: Callable[..., Rig], redis_url: str, user: Account, other_user: Account
+def test_workers_count_locally_without_redis(
+    make_server: Callable[..., LiveServer], redis_url: str, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
-    gate = Gate(int(redis_url.rpartition(":")[2].partition("/")[0]))
+    proxy = Proxy(("127.0.0.1", int(redis_url.rpartition(":")[2].partition("/")[0])))
     try:
-        rig = make_rig("words(2)", CELERY_BROKER_URL=through(gate, redis_url), RATE_LIMIT_USER="30")
-        together = at_once(50, lambda _: call(rig, user).status)
-        assert Counter(together) == {200: 30, 429: 20}, rig.log.read_text()
+        server = make_server("words(2)", CELERY_BROKER_URL=through(proxy, redis_url), RATE_LIMIT_USER="30")
+        shared = concurrently(50, lambda _: call(server, user).status)
+        assert Counter(shared) == {200: 30, 429: 20}, server.log()
 
-        gate.shut()
-        alone = [call(rig, user).status for _ in range(30)]
-        # What was counted together is not known to a worker by itself: each has a share of its own.
-        assert set(alone) == {200}
-        assert rig.health() == 200
-        spoken = call(rig, other_user, "POST", "/api/chat", json={"message": "hello"})
-        assert (spoken.status, spoken.headers["X-RateLimit-Limit"]) == (200, "30")
-        assert 429 in [call(rig, user).status for _ in range(40)]
-        assert rig.log.read_text().count("by each process alone") <= 2
+        proxy.cut()
+        local = [call(server, user).status for _ in range(30)]
+        # A worker does not know the shared counts, so it starts with an empty counter.
+        assert set(local) == {200}
+        assert server.health() == 200
+        answer = call(server, other_user, "POST", "/api/chat", json={"message": "hello"})
+        assert (answer.status, answer.headers["X-RateLimit-Limit"]) == (200, "30")
+        assert 429 in [call(server, user).status for _ in range(40)]
+        assert server.log().count("in its own memory") <= 2
 
-        gate.open()
-        until(lambda: rig.log.read_text().count("by all processes together") >= 1, "a worker that counts together")
-        until(lambda: call(rig, user).status == 429 and call(rig, user).status == 429, "the count of before")
+        proxy.repair()
+        wait_until(lambda: server.log().count("by all processes together") >= 1, "a worker that counts together")
+        wait_until(lambda: call(server, user).status == 429 and call(server, user).status == 429, "the count of before")
     finally:
-        gate.shut()
+        proxy.cut()
 
 
-@pytest.mark.slow
-def test_turns_of_one_user_are_counted_over_all_workers(make_rig: Callable[..., Rig], user: Account) -> None:
-    rig = make_rig("words(3, pause=1.5)", CHAT_MAX_RUNNING_PER_USER="4")
-    bodies = at_once(24, lambda n: call(rig, user, "POST", "/api/chat", json={"message": f"hello {n}"}))
-    assert Counter(each.status for each in bodies) == {200: 4, 429: 20}
-    refused = [each for each in bodies if each.status == 429]
-    assert {each.json()["code"] for each in refused} == {"too_many_turns"}
-    assert all(int(each.headers["Retry-After"]) >= 1 for each in refused)
-    assert call(rig, user, "POST", "/api/chat", json={"message": "and now?"}).status == 200
-
-
-@pytest.mark.slow
-def test_a_killed_worker_keeps_no_tokens_from_its_user(
-    make_rig: Callable[..., Rig], flask_app: Flask, engine: Engine, user: Account
+def test_running_turns_of_user_are_counted_over_all_workers(
+    make_server: Callable[..., LiveServer], user: LoggedInUser
 ) -> None:
-    """What its turns had set aside counts as used, once somebody finds them silent; nothing stays set aside."""
+    server = make_server("words(3, pause=1.5)", CHAT_MAX_RUNNING_PER_USER="4")
+    responses = concurrently(24, lambda n: call(server, user, "POST", "/api/chat", json={"message": f"hello {n}"}))
+    assert Counter(response.status for response in responses) == {200: 4, 429: 20}
+    rejected = [response for response in responses if response.status == 429]
+    assert {response.json()["code"] for response in rejected} == {"too_many_turns"}
+    assert all(int(response.headers["Retry-After"]) >= 1 for response in rejected)
+    assert call(server, user, "POST", "/api/chat", json={"message": "and now?"}).status == 200
+
+
+def test_tokens_of_killed_worker_are_charged(
+    make_server: Callable[..., LiveServer], flask_app: Flask, engine: Engine, user: LoggedInUser
+) -> None:
+    """Tokens reserved by its turns count as used when the turns are closed as stale; no reservation remains."""
     with flask_app.app_context():
         set_quota(user_id=user.id, tokens_per_day=5_000)
-        rig = make_rig("words(200, pause=0.2)", CHAT_STALE_SECONDS="3", WEB_WORKERS="1")
+        server = make_server("words(200, pause=0.2)", CHAT_STALE_SECONDS="3", WEB_WORKERS="1")
         with ThreadPoolExecutor(3) as threads:
-            lost = [threads.submit(_chat_until_cut, rig, user) for _ in range(3)]
-            until(lambda: quota_of(user_id=user.id).reserved > 3_000, "three turns under way")
-            for worker in rig.workers():
+            lost = [threads.submit(_chat_until_cut, server, user) for _ in range(3)]
+            wait_until(lambda: quota_of(user_id=user.id).reserved > 3_000, "three turns under way")
+            for worker in server.workers():
                 worker.kill()
-            assert [each.result() for each in lost] == [None] * 3
+            assert [future.result() for future in lost] == [None] * 3
         reserved = quota_of(user_id=user.id).reserved
         assert reserved > 3_000
-        until(lambda: rig.health() == 200, "another worker")
-        # Nobody but the next caller looks here. As long as they count as running, it is told to wait for them.
+        wait_until(lambda: server.health() == 200, "another worker")
+        # Only a request of the user closes the stale turns here. Until then the turns hold their reservation.
         set_quota(user_id=user.id, tokens_per_day=reserved + 1_100)
-        until(lambda: _told_to_wait_for_midnight(rig, user), "somebody who closes the silent turns")
-        # They began one after the other, so the last of them may be silent for long enough a moment later.
-        until(lambda: _told_to_wait_for_midnight(rig, user) and quota_of(user_id=user.id).reserved == 0, "all closed")
+        wait_until(lambda: _quota_renewed_at_midnight(server, user), "a request that closes the stale turns")
+        # They began one after the other, so the last of them becomes stale a moment later.
+        wait_until(
+            lambda: _quota_renewed_at_midnight(server, user) and quota_of(user_id=user.id).reserved == 0, "all closed"
+        )
         assert quota_of(user_id=user.id).used == reserved
     with engine.connect() as connection:
         ledger = connection.execute(
@@ -135,13 +137,13 @@ def test_a_killed_worker_keeps_no_tokens_from_its_user(
     assert all(row.quota_estimated for row in ledger)
 
 
-def _chat_until_cut(rig: Rig, user: Account) -> None:
+def _chat_until_cut(server: LiveServer, user: LoggedInUser) -> None:
     with pytest.raises(urllib3.exceptions.HTTPError):
-        call(rig, user, "POST", "/api/chat", json={"message": "hello"})
+        call(server, user, "POST", "/api/chat", json={"message": "hello"})
 
 
-def _told_to_wait_for_midnight(rig: Rig, user: Account) -> bool:
-    """Ask for more than is left, which has the server look for silent turns."""
-    answer = call(rig, user, "POST", "/api/chat", json={"message": "long " * 1000})
+def _quota_renewed_at_midnight(server: LiveServer, user: LoggedInUser) -> bool:
+    """Request more tokens than remain, which makes the server close stale turns, and return the reason."""
+    answer = call(server, user, "POST", "/api/chat", json={"message": "long " * 1000})
     assert (answer.status, answer.json()["code"]) == (429, "quota_exceeded")
-    return "renewed at midnight" in answer.json()["detail"]
+    return "resets at midnight" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Jobs to test with. They tell of themselves by files in the folder that JOBS_TEST_FOLDER names."""
+"""Sample jobs. They report their runs by files in the folder JOBS_TEST_FOLDER."""
 
 import os
 import signal
@@ -9,35 +9,57 @@ from pathlib import Path
 
 from app.jobs import enqueue
 from app.logs import request_id
-from ops.declarations import Job, Schedule
-from tasks.base import job
+from ops.catalogue.declarations import Job
+from ops.catalogue.schedules import Schedule
+from tasks.base import task
 
-SECONDS = 60  # bound of every wait
+SECONDS = 60  # limit of each wait
 
-LONGEST = timedelta(seconds=SECONDS)
-ECHO = Job(name="sample.echo", does="Reports what it was given.", longest=LONGEST, exclusive=False)
-BLOCK = Job(name="sample.block", does="Waits in its first run.", longest=LONGEST, exclusive=False)
-ALONE = Job(name="sample.alone", does="Waits, alone.", longest=LONGEST)
+TIME_LIMIT = timedelta(seconds=SECONDS)
+ECHO = Job(name="sample.echo", description="Returns its argument.", time_limit=TIME_LIMIT, exclusive=False)
+BLOCK = Job(
+    name="sample.block", description="Waits for a file in its first run.", time_limit=TIME_LIMIT, exclusive=False
+)
+ALONE = Job(name="sample.alone", description="Waits for a file, exclusively.", time_limit=TIME_LIMIT)
 FAIL = Job(
     name="sample.fail",
-    does="Fails.",
-    longest=LONGEST,
+    description="Fails.",
+    time_limit=TIME_LIMIT,
     exclusive=False,
     retry_after=timedelta(milliseconds=10),
 )
-POISON = Job(name="sample.poison", does="Kills its process.", longest=LONGEST, exclusive=False)
-SLOW = Job(name="sample.slow", does="Takes too long.", longest=timedelta(seconds=1), exclusive=False, deliveries=1)
-CHAIN = Job(name="sample.chain", does="Asks for another.", longest=LONGEST, exclusive=False)
-EVERY_SECOND = Job(
-    name="sample.every_second", does="Runs every second.", longest=LONGEST, schedule=Schedule(timedelta(seconds=1))
+POISON = Job(name="sample.poison", description="Kills its process.", time_limit=TIME_LIMIT, exclusive=False)
+SLOW = Job(
+    name="sample.slow", description="Takes too long.", time_limit=timedelta(seconds=1), exclusive=False, deliveries=1
 )
-DAILY = Job(name="sample.daily", does="Runs every day.", longest=LONGEST, schedule=Schedule(timedelta(days=1)))
+RETRY_LATER = Job(
+    name="sample.retry_later",
+    description="Fails, and is tried again much later.",
+    time_limit=TIME_LIMIT,
+    exclusive=False,
+    retry_after=timedelta(hours=1),
+)
+STUBBORN = Job(
+    name="sample.stubborn", description="Does not end when it is asked to.", time_limit=TIME_LIMIT, exclusive=False
+)
+CHAIN = Job(name="sample.chain", description="Enqueues another job.", time_limit=TIME_LIMIT, exclusive=False)
+EVERY_SECOND = Job(
+    name="sample.every_second",
+    description="Runs every second.",
+    time_limit=TIME_LIMIT,
+    schedule=Schedule(timedelta(seconds=1)),
+)
+DAILY = Job(
+    name="sample.daily", description="Runs every day.", time_limit=TIME_LIMIT, schedule=Schedule(timedelta(days=1))
+)
 
-SAMPLES = (ECHO, BLOCK, ALONE, FAIL, POISON, SLOW, CHAIN, EVERY_SECOND, DAILY)
+SAMPLES = (ECHO, BLOCK, ALONE, FAIL, RETRY_LATER, STUBBORN, POISON, SLOW, CHAIN, EVERY_SECOND, DAILY)
 
 
 @dataclass(frozen=True)
 class Echo:
+    """Report of the echo job."""
+
     word: str
     request_id: str
     pid: int
@@ -45,17 +67,18 @@ class Echo:
 
 @dataclass(frozen=True)
 class Marks:
-    """How often it had been run before."""
+    """Report of a job: the number of earlier runs."""
 
     before: int
 
 
 def folder() -> Path:
+    """Return the folder of the files."""
     return Path(os.environ["JOBS_TEST_FOLDER"])
 
 
 def mark(key: str) -> int:
-    """Leave a file for this run, which holds the process's id; returns how many were there before."""
+    """Create a file with the process id for this run, and return the number of earlier files."""
     before = len(list(folder().glob(f"{key}.run*")))
     draft = folder() / f"{key}.draft"
     draft.write_text(str(os.getpid()))
@@ -64,6 +87,7 @@ def mark(key: str) -> int:
 
 
 def wait_for_go(key: str) -> None:
+    """Wait until the test creates the file `key`.go."""
     deadline = time.monotonic() + SECONDS
     while not (folder() / f"{key}.go").exists():
         if time.monotonic() > deadline:
@@ -71,12 +95,12 @@ def wait_for_go(key: str) -> None:
         time.sleep(0.01)
 
 
-@job(ECHO)
+@task(ECHO)
 def echo(*, word: str) -> Echo:
     return Echo(word, request_id.get(), os.getpid())
 
 
-@job(BLOCK)
+@task(BLOCK)
 def block(*, key: str) -> Marks:
     before = mark(key)
     if not before:
@@ -84,40 +108,55 @@ def block(*, key: str) -> Marks:
     return Marks(before)
 
 
-@job(ALONE)
+@task(ALONE)
 def alone(*, key: str) -> Marks:
     before = mark(key)
     wait_for_go(key)
     return Marks(before)
 
 
-@job(FAIL)
+@task(FAIL)
 def fail(*, key: str, password: str) -> None:
     mark(key)
     raise RuntimeError(f"it cannot be done with password={password}")
 
 
-@job(POISON)
+@task(RETRY_LATER)
+def retry_later() -> None:
+    raise RuntimeError("not yet")
+
+
+@task(STUBBORN)
+def stubborn(*, key: str) -> None:
+    mark(key)
+    while True:
+        try:
+            wait_for_go(key)
+        except Exception:
+            continue
+
+
+@task(POISON)
 def poison(*, key: str) -> None:
     mark(key)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@job(SLOW)
+@task(SLOW)
 def slow() -> None:
     time.sleep(SECONDS)
 
 
-@job(CHAIN)
+@task(CHAIN)
 def chain(*, word: str) -> None:
     enqueue(ECHO.name, word=word)
 
 
-@job(EVERY_SECOND)
+@task(EVERY_SECOND)
 def every_second() -> None:
     return None
 
 
-@job(DAILY)
+@task(DAILY)
 def daily() -> None:
     return None

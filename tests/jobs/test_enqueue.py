@@ -1,7 +1,8 @@
-"""Asking for a job: after the commit, not after a rollback, whatever savepoints there were. On a real Redis."""
+"""Enqueueing of jobs after commit, rollback and savepoints, on a real Redis."""
 
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +14,20 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from app.api.request_ids import begin_request_id
 from app.config import Settings
 from app.extensions import db
 from app.factory import create_app
-from app.jobs import INTERACTIVE, MOST_WAITING, JobQueue, Message, enqueue, enqueue_after_commit
-from app.models.columns import new_id
+from app.ids import new_id
+from app.jobs import INTERACTIVE, MAX_PENDING, JobQueue, Message, enqueue, enqueue_after_commit
 from app.services.transactions import transaction
+from app.trace_context import parse_trace_context, trace_context
 
-WAIT = 60  # seconds, only reached by a fault
+TIMEOUT = 60  # seconds; reached only when something is broken
 
 
 @pytest.fixture(scope="module")
-def asking(settings: Settings, broker: str, engine: Engine) -> Iterator[Flask]:
+def enqueueing(settings: Settings, broker: str, engine: Engine) -> Iterator[Flask]:
     jobs = settings.jobs.model_copy(update={"broker_url": SecretStr(broker)})
     flask_app = create_app(replace(settings, jobs=jobs))
     with flask_app.app_context():
@@ -33,87 +36,99 @@ def asking(settings: Settings, broker: str, engine: Engine) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def sent(asking: Flask, queue: "redis.Redis[bytes]") -> Callable[[], list[str]]:
-    """A function that returns the words that have been sent, in order."""
+def sent(enqueueing: Flask, queue: "redis.Redis[bytes]") -> Callable[[], list[str]]:
+    """Return a function that returns the arguments of the messages sent, in order."""
     queue.delete(INTERACTIVE)
 
-    def sent() -> list[str]:
-        assert asking.extensions["jobs"].drain(WAIT)
+    def read_sent() -> list[str]:
+        assert enqueueing.extensions["jobs"].drain(TIMEOUT)
         messages = [orjson.loads(raw) for raw in reversed(queue.lrange(INTERACTIVE, 0, -1))]
         return [message["headers"]["kwargsrepr"] for message in messages]
 
-    return sent
+    return read_sent
 
 
-def words(*expected: str) -> list[str]:
+def arguments_with(*expected: str) -> list[str]:
+    """Return the arguments that messages with these words have."""
     return [f"{{'word': '{word}'}}" for word in expected]
 
 
-def ask(session: Session, word: str) -> None:
+def enqueue_word(session: Session, word: str) -> None:
     enqueue_after_commit(session, "sample.echo", word=word)
 
 
 def write(session: Session) -> Any:
+    """Insert a row, so that the session has a transaction."""
     key = new_id().hex
     session.execute(text("INSERT INTO settings (key, value) VALUES (:key, '1')"), {"key": key})
     return key
 
 
-def test_a_message_says_what_it_is(asking: Flask, sent: Callable[[], list[str]], queue: "redis.Redis[bytes]") -> None:
-    with asking.test_request_context(headers={"X-Request-ID": "asked-here"}):
-        asking.preprocess_request()
-        enqueue("sample.echo", word="now", owner=(owner := new_id()))
+def test_message_has_job_request_id_trace_and_time(
+    enqueueing: Flask, sent: Callable[[], list[str]], queue: "redis.Redis[bytes]"
+) -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+    owner = new_id()
+
+    def enqueue_in_request() -> None:
+        begin_request_id("request-1")
+        trace_context.set(parse_trace_context(*trace.values()))
+        with enqueueing.app_context():
+            enqueue("sample.echo", word="now", owner=owner)
+
+    copy_context().run(enqueue_in_request)
     sent()
     message = orjson.loads(queue.lindex(INTERACTIVE, 0))
     headers = message["headers"]
-    assert (headers["task"], headers["request_id"]) == ("sample.echo", "asked-here")
+    assert (headers["task"], headers["request_id"]) == ("sample.echo", "request-1")
+    assert {name: headers[name] for name in trace} == trace
     assert headers["queued_at"].endswith("+00:00")
     assert message["content-type"] == "application/json"
     assert str(owner) in headers["kwargsrepr"]
 
 
-def test_nothing_leaves_before_the_commit(asking: Flask, sent: Callable[[], list[str]]) -> None:
+def test_messages_are_sent_after_the_commit(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
     with Session(db.engine) as session:
         write(session)
-        ask(session, "first")
-        ask(session, "second")
+        enqueue_word(session, "first")
+        enqueue_word(session, "second")
         assert sent() == []
         session.commit()
-        assert sent() == words("first", "second")
+        assert sent() == arguments_with("first", "second")
         write(session)
         session.commit()
-        assert sent() == words("first", "second")
+        assert sent() == arguments_with("first", "second")
 
 
-def test_a_rollback_forgets(asking: Flask, sent: Callable[[], list[str]]) -> None:
+def test_rollback_drops_the_message(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
     with Session(db.engine) as session:
         write(session)
-        ask(session, "never")
+        enqueue_word(session, "never")
         session.rollback()
         write(session)
         session.commit()
     assert sent() == []
 
 
-def test_a_failing_transaction_sends_nothing(asking: Flask, sent: Callable[[], list[str]]) -> None:
+def test_failed_transaction_sends_nothing(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
     def fail() -> None:
         with transaction() as session:
             write(session)
-            ask(session, "never")
+            enqueue_word(session, "never")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     with transaction() as session:
         write(session)
-        ask(session, "done")
-    assert sent() == words("done")
+        enqueue_word(session, "done")
+    assert sent() == arguments_with("done")
 
 
-def test_a_session_that_is_closed_without_a_commit_forgets(asking: Flask, sent: Callable[[], list[str]]) -> None:
+def test_session_closed_without_commit_drops_the_message(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
     session = Session(db.engine)
     write(session)
-    ask(session, "never")
+    enqueue_word(session, "never")
     session.close()
     write(session)
     session.commit()
@@ -121,56 +136,56 @@ def test_a_session_that_is_closed_without_a_commit_forgets(asking: Flask, sent: 
     assert sent() == []
 
 
-def test_asking_before_the_transaction_has_begun(asking: Flask, sent: Callable[[], list[str]]) -> None:
-    with Session(db.engine) as session:
-        ask(session, "early")
-        write(session)
-        session.commit()
-    assert sent() == words("early")
-
-
-def test_a_savepoint_is_no_commit(asking: Flask, sent: Callable[[], list[str]]) -> None:
-    with Session(db.engine) as session:
-        write(session)
-        ask(session, "outside")
-        with session.begin_nested():
-            write(session)
-            ask(session, "inside")
-        assert sent() == []
-        session.commit()
-    assert sent() == words("outside", "inside")
-
-
-def test_going_back_to_a_savepoint_forgets_what_was_asked_for_since(
-    asking: Flask, sent: Callable[[], list[str]]
+def test_message_enqueued_before_the_transaction_begins_is_sent(
+    enqueueing: Flask, sent: Callable[[], list[str]]
 ) -> None:
     with Session(db.engine) as session:
+        enqueue_word(session, "early")
         write(session)
-        ask(session, "before")
-        savepoint = session.begin_nested()
-        ask(session, "lost")
-        with session.begin_nested():
-            ask(session, "lost too, although its own savepoint was released")
-        savepoint.rollback()
-        ask(session, "after")
         session.commit()
-    assert sent() == words("before", "after")
+    assert sent() == arguments_with("early")
 
 
-def test_everything_is_lost_with_the_outer_transaction(asking: Flask, sent: Callable[[], list[str]]) -> None:
+def test_released_savepoint_sends_nothing_before_the_commit(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
+    with Session(db.engine) as session:
+        write(session)
+        enqueue_word(session, "outside")
+        with session.begin_nested():
+            write(session)
+            enqueue_word(session, "inside")
+        assert sent() == []
+        session.commit()
+    assert sent() == arguments_with("outside", "inside")
+
+
+def test_rollback_to_savepoint_drops_later_messages(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
+    with Session(db.engine) as session:
+        write(session)
+        enqueue_word(session, "before")
+        savepoint = session.begin_nested()
+        enqueue_word(session, "lost")
+        with session.begin_nested():
+            enqueue_word(session, "lost with the outer savepoint")
+        savepoint.rollback()
+        enqueue_word(session, "after")
+        session.commit()
+    assert sent() == arguments_with("before", "after")
+
+
+def test_rollback_drops_messages_of_released_savepoints(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
     with Session(db.engine) as session:
         with session.begin_nested():
-            ask(session, "inside")
+            enqueue_word(session, "inside")
         session.rollback()
         session.commit()
     assert sent() == []
 
 
-def test_a_commit_that_fails_sends_nothing(asking: Flask, sent: Callable[[], list[str]]) -> None:
-    """The database goes away between the statement and the commit."""
+def test_failed_commit_sends_nothing(enqueueing: Flask, sent: Callable[[], list[str]]) -> None:
+    """The connection is terminated between the statement and the commit."""
     with Session(db.engine) as session:
         write(session)
-        ask(session, "never")
+        enqueue_word(session, "never")
         pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
         with db.engine.connect() as other:
             other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
@@ -179,23 +194,23 @@ def test_a_commit_that_fails_sends_nothing(asking: Flask, sent: Callable[[], lis
     assert sent() == []
 
 
-def test_without_a_broker_nothing_is_sent_and_nobody_is_bothered(flask_app: Flask) -> None:
+def test_without_broker_messages_are_dropped_without_an_error(flask_app: Flask) -> None:
     with flask_app.app_context():
-        enqueue("sample.echo", word="to nobody")
+        enqueue("sample.echo", word="dropped")
     assert flask_app.extensions["jobs"].counts["dropped"] >= 1
 
 
-def test_a_full_queue_drops_and_counts() -> None:
-    everything_is_put = threading.Event()
+def test_full_queue_drops_and_counts_messages() -> None:
+    all_are_put = threading.Event()
 
     def unreachable() -> str:
-        everything_is_put.wait(WAIT)
-        raise ConnectionError("nobody is there")
+        all_are_put.wait(TIMEOUT)
+        raise ConnectionError("unreachable")
 
     jobs = JobQueue(unreachable)
-    for number in range(2 * MOST_WAITING):
+    for number in range(2 * MAX_PENDING):
         jobs.put(Message("sample.echo", {"number": number}))
-    assert MOST_WAITING - jobs.counts["dropped"] in (0, 1)  # the sender may hold one
-    everything_is_put.set()
-    assert jobs.drain(WAIT)
-    assert jobs.counts == {"dropped": 2 * MOST_WAITING}
+    assert MAX_PENDING - jobs.counts["dropped"] in (0, 1)  # the sending thread may hold one
+    all_are_put.set()
+    assert jobs.drain(TIMEOUT)
+    assert jobs.counts == {"dropped": 2 * MAX_PENDING}

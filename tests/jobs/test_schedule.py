@@ -1,4 +1,4 @@
-"""Slots, and a beat that was away or whose clock was set. On a real Redis; the moments are made up."""
+"""Slots of schedules, and a beat after downtime or a change of the clock, on a real Redis."""
 
 import pickle
 from collections.abc import Iterator
@@ -11,14 +11,18 @@ import redis
 
 from app.errors import SettingsError
 from app.jobs import MAINTENANCE
-from ops.declarations import Job, Monthly, Schedule, daily, weekly
+from ops.catalogue.declarations import Job
+from ops.catalogue.schedules import Monthly, Schedule, daily, weekly
 from tasks.schedule import Slots, SlotScheduler, make_beat
 
-DAILY = Job(name="test.daily", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(days=1)))
-OFTEN = Job(name="test.often", does="x", longest=timedelta(minutes=1), schedule=Schedule(timedelta(seconds=30)))
+DAILY = Job(name="test.daily", description="x", time_limit=timedelta(minutes=1), schedule=Schedule(timedelta(days=1)))
+OFTEN = Job(
+    name="test.often", description="x", time_limit=timedelta(minutes=1), schedule=Schedule(timedelta(seconds=30))
+)
 
 
 def at(text: str) -> datetime:
+    """Parse a time in UTC."""
     return datetime.fromisoformat(f"{text}+00:00")
 
 
@@ -36,9 +40,9 @@ def at(text: str) -> datetime:
         (weekly(6, 23, 59), "2026-01-05T05:00", "2026-01-04T23:59"),
     ],
 )
-def test_slots_are_moments_of_the_calendar(schedule: Schedule, moment: str, slot: str) -> None:
+def test_slot_is_the_latest_scheduled_time(schedule: Schedule, moment: str, slot: str) -> None:
     assert schedule.slot(at(moment)) == at(slot)
-    assert schedule.next_slot(at(moment)) == at(slot) + schedule.every
+    assert schedule.next_slot(at(moment)) == at(slot) + schedule.interval
     assert schedule.slot(at(slot)) == at(slot)
 
 
@@ -52,21 +56,21 @@ def test_slots_are_moments_of_the_calendar(schedule: Schedule, moment: str, slot
         ("2026-12-31T23:59", "2026-12-01T06:00", "2027-01-01T06:00"),
     ],
 )
-def test_a_month_has_one_slot_however_long_it_is(moment: str, slot: str, following: str) -> None:
+def test_monthly_schedule_has_one_slot_per_month(moment: str, slot: str, following: str) -> None:
     schedule = Monthly(1, timedelta(hours=6))
     assert schedule.slot(at(moment)) == at(slot)
     assert schedule.next_slot(at(moment)) == at(following)
-    assert schedule.next_slot(at(moment)) - schedule.slot(at(moment)) <= schedule.every
+    assert schedule.next_slot(at(moment)) - schedule.slot(at(moment)) <= schedule.interval
 
 
 @pytest.mark.parametrize(("day", "hours"), [(0, 6), (29, 6), (31, 6), (1, 24), (1, -1)])
-def test_a_day_that_not_every_month_has_is_refused(day: int, hours: int) -> None:
-    with pytest.raises(ValueError, match="every month"):
+def test_day_that_some_months_lack_is_rejected(day: int, hours: int) -> None:
+    with pytest.raises(ValueError, match="a day from 1 to 28"):
         Monthly(day, timedelta(hours=hours))
 
 
 @pytest.mark.parametrize(
-    ("schedule", "words"),
+    ("schedule", "text"),
     [
         (Schedule(timedelta(seconds=30)), "every 30 s"),
         (Schedule(timedelta(minutes=10)), "every 10 min"),
@@ -77,12 +81,12 @@ def test_a_day_that_not_every_month_has_is_refused(day: int, hours: int) -> None
         (Monthly(2, timedelta(hours=6)), "day 2 of the month, 06:00 UTC"),
     ],
 )
-def test_a_schedule_says_what_it_is(schedule: Schedule, words: str) -> None:
-    assert str(schedule) == words
+def test_schedule_as_text(schedule: Schedule, text: str) -> None:
+    assert str(schedule) == text
 
 
 @pytest.mark.parametrize("schedule", [daily(3, 10), weekly(0, 5), Monthly(1)])
-def test_a_beat_that_keeps_its_slots_in_a_file_knows_them_again(schedule: Schedule) -> None:
+def test_pickled_slots_are_equal(schedule: Schedule) -> None:
     slots = Slots(schedule)
     assert pickle.loads(pickle.dumps(slots)) == slots
     assert pickle.loads(pickle.dumps(slots)) != Slots(daily(3, 11))
@@ -95,18 +99,18 @@ def test_a_beat_that_keeps_its_slots_in_a_file_knows_them_again(schedule: Schedu
         ("2026-01-02T12:00:29", False),
         ("2026-01-02T11:59:59", True),
         ("2026-01-01T00:00:00", True),
-        ("2026-01-02T12:00:30", True),  # the clock has been set back since
+        ("2026-01-02T12:00:30", True),  # the clock was set back since
         ("2026-01-02T13:00:00", True),
     ],
 )
-def test_a_job_is_due_in_any_slot_but_its_last(last: str, due: bool) -> None:
+def test_job_is_due_in_every_slot_except_its_last(last: str, due: bool) -> None:
     assert OFTEN.schedule is not None
     slots = Slots(OFTEN.schedule, nowfun=lambda: at("2026-01-02T12:00:20"))
     assert tuple(slots.is_due(at(last))) == (due, 10)
 
 
 class Beat:
-    """A scheduler as `celery beat` runs it, of which a test makes every step."""
+    """The scheduler of `celery beat`, whose ticks the test controls."""
 
     def __init__(self, home: Path, broker: str, queue: "redis.Redis[bytes]") -> None:
         self.celery_app = make_beat(broker, (DAILY, OFTEN), home)
@@ -114,19 +118,22 @@ class Beat:
         self.scheduler = self.open()
 
     def open(self) -> SlotScheduler:
+        """Create a scheduler on the file of the one before."""
         return SlotScheduler(self.celery_app, schedule_filename=self.celery_app.conf.beat_schedule_filename)
 
     def reopen(self) -> None:
+        """Restart the scheduler."""
         self.scheduler.close()
         self.scheduler = self.open()
 
-    def last_ran(self, job: Job, ago: timedelta) -> None:
+    def set_last_run(self, job: Job, ago: timedelta) -> None:
+        """Set the time of a job's last message."""
         self.scheduler.schedule[job.name].last_run_at = datetime.now(UTC) - ago
 
-    def sent(self, turns: int = 20) -> list[tuple[str, datetime]]:
-        """Which jobs are sent for which slots in so many turns."""
+    def send_due(self, ticks: int = 20) -> list[tuple[str, datetime]]:
+        """Run `ticks` of the scheduler and return (job, slot) of each message sent."""
         self.queue.delete(MAINTENANCE)
-        for _ in range(turns):
+        for _ in range(ticks):
             self.scheduler.tick()
         headers = [orjson.loads(raw)["headers"] for raw in reversed(self.queue.lrange(MAINTENANCE, 0, -1))]
         return [(header["task"], datetime.fromisoformat(header["slot"])) for header in headers]
@@ -140,53 +147,53 @@ def beat(tmp_path: Path, broker: str, queue: "redis.Redis[bytes]") -> Iterator[B
     beat.celery_app.close()
 
 
-def test_a_new_beat_sends_at_once_what_is_due_often(beat: Beat) -> None:
-    first = [name for name, _ in beat.sent()]
+def test_new_beat_sends_frequent_jobs_at_once(beat: Beat) -> None:
+    first = [name for name, _ in beat.send_due()]
     assert OFTEN.name in first
     assert DAILY.name not in first
     beat.reopen()
-    again = [name for name, _ in beat.sent()]
-    assert len(first) + len(again) <= 2  # a slot may have begun meanwhile
+    second = [name for name, _ in beat.send_due()]
+    assert len(first) + len(second) <= 2  # a new slot may have begun
 
 
 @pytest.mark.parametrize("ago", [timedelta(days=1), timedelta(days=30), -timedelta(days=1)])
-def test_after_an_absence_each_job_is_sent_once(beat: Beat, ago: timedelta) -> None:
-    beat.sent()
+def test_beat_sends_each_job_once_after_downtime(beat: Beat, ago: timedelta) -> None:
+    beat.send_due()
     for job in (DAILY, OFTEN):
-        beat.last_ran(job, ago)
+        beat.set_last_run(job, ago)
     beat.reopen()
     before = datetime.now(UTC)
-    sent = beat.sent()
+    sent = beat.send_due()
     assert sorted(name for name, _ in sent if name == DAILY.name) == [DAILY.name]
-    assert 1 <= len([name for name, _ in sent if name == OFTEN.name]) <= 2  # two if a slot began meanwhile
+    assert 1 <= len([name for name, _ in sent if name == OFTEN.name]) <= 2  # two if a new slot began
     for job in (DAILY, OFTEN):
         assert job.schedule is not None
         assert dict(reversed(sent))[job.name] in (job.schedule.slot(before), job.schedule.slot(datetime.now(UTC)))
 
 
-def test_what_was_sent_is_known_to_the_next_beat(beat: Beat) -> None:
-    beat.last_ran(DAILY, timedelta(days=1))
-    assert [name for name, _ in beat.sent() if name == DAILY.name] == [DAILY.name]
+def test_restarted_beat_does_not_send_a_slot_twice(beat: Beat) -> None:
+    beat.set_last_run(DAILY, timedelta(days=1))
+    assert [name for name, _ in beat.send_due() if name == DAILY.name] == [DAILY.name]
     beat.reopen()
-    assert [name for name, _ in beat.sent() if name == DAILY.name] == []
+    assert [name for name, _ in beat.send_due() if name == DAILY.name] == []
 
 
-def test_a_clock_that_was_set_back_does_not_silence_the_beat(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
-    beat.sent()
+def test_clock_set_back_does_not_stop_beat(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat.send_due()
     hours_ahead = 5 * 3600.0
-    beat.scheduler._ahead += hours_ahead  # what was planned, was planned by a clock that ran ahead
+    beat.scheduler._ahead += hours_ahead  # the heap was filled while the clock was ahead
     assert beat.scheduler._heap is not None
     beat.scheduler._heap[:] = [entry._replace(time=entry.time + hours_ahead) for entry in beat.scheduler._heap]
-    beat.last_ran(DAILY, -timedelta(seconds=hours_ahead) - timedelta(days=1))
-    assert [name for name, _ in beat.sent() if name == DAILY.name] == [DAILY.name]
+    beat.set_last_run(DAILY, -timedelta(seconds=hours_ahead) - timedelta(days=1))
+    assert [name for name, _ in beat.send_due() if name == DAILY.name] == [DAILY.name]
 
 
-def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, broker: str) -> None:
+def test_unwritable_home_is_named(tmp_path: Path, broker: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"file.*: Not a directory; .* set PARLEY_HOME"):
         make_beat(broker, (DAILY,), tmp_path / "file" / "home")
 
 
-def test_every_beat_on_a_home_has_a_file_of_its_own(tmp_path: Path, broker: str) -> None:
+def test_beats_on_one_home_have_separate_files(tmp_path: Path, broker: str) -> None:
     files = [make_beat(broker, (DAILY,), tmp_path).conf.beat_schedule_filename for _ in range(3)]
     assert files == [str(tmp_path / "run" / f"beat-{number}") for number in (1, 2, 3)]

@@ -1,11 +1,11 @@
-"""Metrics belong to the process, so tests compare with what was counted before."""
+"""Fixtures for metrics, which belong to the process: tests compare with the counts before."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import (  # noqa: F401  # their fixtures serve here too
+from tests.api.conftest import (  # noqa: F401  # fixtures that are used here too
     _plain_script,
     chat,
     chat_app,
@@ -15,6 +15,7 @@ from tests.api.conftest import (  # noqa: F401  # their fixtures serve here too
     upstream,
 )
 from tests.metrics.scrape import Since
+from tests.metrics.sharing_processes import SharingProcess
 
 
 @pytest.fixture
@@ -23,15 +24,17 @@ def since() -> Since:
 
 
 @pytest.fixture
-def wait_until() -> Callable[..., None]:
-    """Poll a bounded number of times, for what another thread is about to do."""
+def start(tmp_path: Path) -> Iterator[Callable[..., SharingProcess]]:
+    """Return a function that starts a process which shares its metrics in this test's own home."""
+    started: list[SharingProcess] = []
 
-    def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
-        pause = threading.Event()
-        for _ in range(int(seconds / 0.02)):
-            if condition():
-                return
-            pause.wait(0.02)
-        pytest.fail("the awaited state never came")
+    def start(**environment: str) -> SharingProcess:
+        process = SharingProcess(tmp_path / "home", **environment)
+        started.append(process)
+        process.send("slot")  # wait until it runs
+        return process
 
-    return wait
+    yield start
+    for process in started:
+        if not process.ended:
+            process.end()

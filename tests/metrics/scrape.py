@@ -1,4 +1,4 @@
-"""Reading metrics as a Prometheus does."""
+"""A reader of /metrics that parses as Prometheus does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ Labels = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Scrape:
-    """One answer of /metrics. Names go without the prefix."""
+    """One response of /metrics. Names are without the prefix."""
 
     text: str
     values: dict[tuple[str, Labels], float]
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of all series that have these labels; 0 where there is none."""
-        wanted = frozenset(labels.items())
-        return sum(value for (found, has), value in self.values.items() if found == f"parley_{name}" and wanted <= has)
+        """Return the sum of all series that have these labels, 0 if there is none."""
+        subset = frozenset(labels.items())
+        return sum(value for (full, has), value in self.values.items() if full == f"parley_{name}" and subset <= has)
 
     def labels(self, name: str, label: str) -> set[str]:
-        """All values that `label` has in the series of that name."""
-        return {dict(has)[label] for found, has in self.values if found == f"parley_{name}"}
+        """Return all values that `label` has in the series of that name."""
+        return {dict(has)[label] for full, has in self.values if full == f"parley_{name}"}
 
     def names(self) -> set[str]:
         return {name for name, _ in self.values}
@@ -35,7 +35,7 @@ def parse(text: str) -> Scrape:
 
 
 def here() -> Scrape:
-    """What this process has counted."""
+    """Return the metrics of this process."""
     body, _ = exposition.render("")
     return parse(body.decode())
 
@@ -47,7 +47,7 @@ def _samples(text: str) -> Iterator[tuple[str, Labels, float]]:
 
 
 class Since:
-    """What has been counted since this was made; gauges are as they stand."""
+    """Differences of metrics since this object was made."""
 
     def __init__(self) -> None:
         self._before = here()

@@ -1,10 +1,11 @@
-"""The pool as it measures itself: waits, uses and refusals that really happen, between threads that really wait."""
+"""Metrics of the connection pool: waits, uses and timeouts of real threads."""
 
 import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -14,19 +15,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app import pool
 from app.config import Settings
 from app.database import engine_options
+from app.dialect import register_dialect
+from app.extensions import db
+from app.factory import create_app
+from app.pool import MeasuredPool
 from tests.metrics.scrape import Since, here
+from tests.waiting import wait_until
 
 HELD = 0.15  # seconds
 
 
 @pytest.fixture
 def make_engine(settings: Settings) -> Iterator[Callable[..., Engine]]:
-    """A function that makes an engine as the application does; keyword arguments are settings of the database."""
+    """Yield a function that makes an engine as the application does; keyword arguments are database settings."""
+    register_dialect()
     made: list[Engine] = []
 
     def make(url: str | None = None, **changes: float) -> Engine:
         engine = create_engine(
-            url or settings.database.url or "", **engine_options(settings.database.model_copy(update=changes))
+            url or settings.database.url or "",
+            **engine_options(settings.database.model_copy(update=changes)),
+            poolclass=MeasuredPool,
         )
         made.append(engine)
         return engine
@@ -37,31 +46,31 @@ def make_engine(settings: Settings) -> Iterator[Callable[..., Engine]]:
 
 
 @pytest.fixture
-def alone(make_engine: Callable[..., Engine]) -> Engine:
-    """An engine with one connection, which has been opened."""
+def single_connection(make_engine: Callable[..., Engine]) -> Engine:
+    """Return an engine with one connection, already open."""
     engine = make_engine(pool_size=1, max_overflow=0)
     engine.connect().close()
     return engine
 
 
-def test_the_time_that_somebody_waits_is_counted(alone: Engine, wait_until: Callable[..., None]) -> None:
+def test_wait_for_connection_is_recorded(single_connection: Engine) -> None:
     since = Since()
     with ThreadPoolExecutor(1) as threads:
-        with alone.connect():
-            waiting = threads.submit(lambda: alone.connect().close())
+        with single_connection.connect():
+            waiting = threads.submit(lambda: single_connection.connect().close())
             wait_until(lambda: since.counted("db_pool_pending_requests") == 1)
             began = time.perf_counter()
             threading.Event().wait(HELD)
-            waited = time.perf_counter() - began  # at the very least
+            waited = time.perf_counter() - began
         waiting.result()
     assert since.counted("db_pool_wait_seconds_sum") >= waited
     assert since.counted("db_pool_wait_seconds_count") == 2
-    assert since.counted("db_pool_wait_seconds_bucket", le="0.1") == 1  # the other did not wait
+    assert since.counted("db_pool_wait_seconds_bucket", le="0.1") == 1  # the first one did not wait
     assert since.counted("db_pool_pending_requests") == 0
     assert since.counted("db_pool_timeouts_total") == 0
 
 
-def test_a_wait_in_vain_is_a_timeout(make_engine: Callable[..., Engine]) -> None:
+def test_failed_wait_is_a_timeout(make_engine: Callable[..., Engine]) -> None:
     engine = make_engine(pool_size=1, max_overflow=0, pool_timeout=HELD)
     since = Since()
     with engine.connect():
@@ -69,15 +78,24 @@ def test_a_wait_in_vain_is_a_timeout(make_engine: Callable[..., Engine]) -> None
             with pytest.raises(PoolTimeout):
                 engine.connect()
         assert since.counted("db_pool_timeouts_total") == 2
-        assert since.counted("db_pool_wait_seconds_sum") >= 2 * HELD * 0.9  # the pool's own clock is not ours
+        assert since.counted("db_pool_wait_seconds_sum") >= 2 * HELD * 0.9  # the pool measures with another clock
         assert since.counted("db_pool_wait_seconds_count") == 3
         assert since.counted("db_pool_pending_requests") == 0
         assert since.counted("db_pool_use_seconds_count") == 0
 
 
-def test_the_time_of_use_ends_when_the_connection_comes_back(alone: Engine) -> None:
+def test_fraction_of_a_second_is_a_pool_timeout_of_the_application(settings: Settings) -> None:
+    """Flask-SQLAlchemy converts the options of its engines: 0.5 must not become 0, which would not wait at all."""
+    database = settings.database.model_copy(update={"pool_timeout": 0.5})
+    flask_app = create_app(replace(settings, database=database))
+    with flask_app.app_context():
+        assert db.engine.pool.timeout() == 0.5  # type: ignore[attr-defined]
+        db.engine.dispose()
+
+
+def test_use_ends_when_connection_is_returned(single_connection: Engine) -> None:
     since = Since()
-    with alone.connect():
+    with single_connection.connect():
         began = time.perf_counter()
         threading.Event().wait(HELD)
         used = time.perf_counter() - began
@@ -86,9 +104,9 @@ def test_the_time_of_use_ends_when_the_connection_comes_back(alone: Engine) -> N
     assert since.counted("db_pool_use_seconds_sum") >= used
 
 
-def test_the_numbers_of_connections_are_the_pools(make_engine: Callable[..., Engine]) -> None:
+def test_connection_gauges_match_pool(make_engine: Callable[..., Engine]) -> None:
     engine = make_engine(pool_size=1, max_overflow=1)
-    assert numbers() == {"used": 0, "idle": 0, "overflow": 0, "max": 2}  # SQLAlchemy's own overflow begins at -1
+    assert numbers() == {"used": 0, "idle": 0, "overflow": 0, "max": 2}  # SQLAlchemy's overflow starts at -1
     first = engine.connect()
     assert numbers() == {"used": 1, "idle": 0, "overflow": 0, "max": 2}
     second = engine.connect()
@@ -101,11 +119,11 @@ def test_the_numbers_of_connections_are_the_pools(make_engine: Callable[..., Eng
     assert numbers() == {"used": 0, "idle": 0, "overflow": 0, "max": 2}
 
 
-def test_a_connection_that_comes_back_soon_is_worth_waiting_for(
-    make_engine: Callable[..., Engine], wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_request_waits_briefly_before_overflow(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more would be opened for one statement, and closed after it."""
-    monkeypatch.setattr(pool, "PATIENCE", 20)
+    """An overflow connection would be opened for one statement and closed after it."""
+    monkeypatch.setattr(pool, "OVERFLOW_DELAY", 20)
     engine, opened = make_engine(pool_size=1, max_overflow=5), list[object]()
     event.listen(engine, "connect", lambda connection, _: opened.append(connection))
     since = Since()
@@ -113,21 +131,21 @@ def test_a_connection_that_comes_back_soon_is_worth_waiting_for(
         with engine.connect():
             waiting = [threads.submit(lambda: engine.connect().close()) for _ in range(5)]
             wait_until(lambda: since.counted("db_pool_pending_requests") == 5)
-        for each in waiting:
-            each.result()
+        for future in waiting:
+            future.result()
     assert len(opened) == 1
 
 
-def test_numbers_agree_after_a_crowd(make_engine: Callable[..., Engine]) -> None:
+def test_numbers_agree_after_many_threads(make_engine: Callable[..., Engine]) -> None:
     engine = make_engine(pool_size=3, max_overflow=2)
     since = Since()
 
-    def one(number: int) -> None:
+    def use_connection(_: int) -> None:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     with ThreadPoolExecutor(12) as threads:
-        list(threads.map(one, range(300)))
+        list(threads.map(use_connection, range(300)))
     assert numbers()["used"] == 0
     assert numbers()["overflow"] == 0
     assert 1 <= numbers()["idle"] <= 3
@@ -135,8 +153,8 @@ def test_numbers_agree_after_a_crowd(make_engine: Callable[..., Engine]) -> None
     assert since.counted("db_pool_pending_requests") == 0
 
 
-def test_a_connection_that_cannot_be_opened_is_waited_for_but_not_used(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", connect_timeout=2)
+def test_failed_connect_counts_wait_but_no_use(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine("postgresql+psycopg2://parley@127.0.0.1:1/nothing", connect_timeout=2)
     since = Since()
     with pytest.raises(OperationalError):
         engine.connect()
@@ -147,18 +165,17 @@ def test_a_connection_that_cannot_be_opened_is_waited_for_but_not_used(make_engi
     assert numbers()["used"] == 0
 
 
-@pytest.mark.parametrize("end", ["closed", "invalidated", "detached", "forgotten"])
-def test_a_use_ends_however_the_connection_ends(alone: Engine, end: str) -> None:
+@pytest.mark.parametrize("end", ["closed", "invalidated", "detached", "collected"])
+def test_use_ends_however_the_connection_ends(single_connection: Engine, end: str) -> None:
     since = Since()
-    connection = alone.connect()
+    connection = single_connection.connect()
     if end == "invalidated":
         connection.invalidate()
     if end == "detached":
         connection.detach()
-    if end == "forgotten":
-        raw = alone.pool
+    if end == "collected":
         connection.close()
-        leaked = raw.connect()
+        leaked = single_connection.pool.connect()
         del leaked
         gc.collect()
         assert since.counted("db_pool_use_seconds_count") == 2
@@ -166,15 +183,15 @@ def test_a_use_ends_however_the_connection_ends(alone: Engine, end: str) -> None
         connection.close()
         assert since.counted("db_pool_use_seconds_count") == 1
     assert numbers()["used"] == 0
-    with alone.connect() as again:  # and there is one to be had
-        assert again.execute(text("SELECT 1")).scalar_one() == 1
+    with single_connection.connect() as next_connection:  # the pool still has one
+        assert next_connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
-def test_what_comes_back_after_the_pool_was_disposed_of_is_counted_no_more(alone: Engine) -> None:
-    connection = alone.connect()
-    alone.dispose()
+def test_connection_returned_after_dispose_is_not_counted(single_connection: Engine) -> None:
+    connection = single_connection.connect()
+    single_connection.dispose()
     assert numbers()["used"] == 0
-    with alone.connect():
+    with single_connection.connect():
         connection.close()
         assert numbers()["used"] == 1
         assert numbers()["idle"] == 0

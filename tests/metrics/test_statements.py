@@ -1,4 +1,4 @@
-"""Every statement is timed under its name, and tells PostgreSQL the name and whose request it is."""
+"""Tracing of statements: each is timed under its name and carries name and request id to PostgreSQL."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,17 +15,17 @@ from app.database import engine_options
 from app.logs import request_id
 from app.models import User
 from app.repositories.statement import Statement
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.metrics.scrape import Since, here
 
-ITSELF = Statement("test.itself", "SELECT current_query() AS query WHERE %(yes)s")
+CURRENT_QUERY = Statement("test.current_query", "SELECT current_query() AS query WHERE %(yes)s")
 
 
 @pytest.fixture
-def hasty(settings: Settings) -> Iterator[Engine]:
-    """An engine with little patience."""
-    impatient = settings.database.model_copy(update={"statement_timeout_ms": 400, "lock_timeout_ms": 150})
-    engine = create_engine(settings.database.url or "", **engine_options(impatient))
+def impatient_engine(settings: Settings) -> Iterator[Engine]:
+    """Yield an engine with short timeouts."""
+    short_timeouts = settings.database.model_copy(update={"statement_timeout_ms": 400, "lock_timeout_ms": 150})
+    engine = create_engine(settings.database.url or "", **engine_options(short_timeouts))
     tracing.trace(engine)
     yield engine
     engine.dispose()
@@ -38,8 +38,8 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def told() -> Iterator[Any]:
-    """A function that sets the request's id for the rest of the test."""
+def set_request_id() -> Iterator[Any]:
+    """Yield a function that sets the request id for the rest of the test."""
     token = request_id.set("")
     yield request_id.set
     request_id.reset(token)
@@ -49,93 +49,93 @@ def counted(since: Since, statement: str, outcome: str = "ok") -> float:
     return since.counted("db_query_duration_seconds_count", statement=statement, outcome=outcome)
 
 
-def itself(connection: Connection) -> str:
-    """The statement that asks, as the server has it."""
-    row = ITSELF.one(connection, {"yes": True})
+def current_query(connection: Connection) -> str:
+    """Return the text of the statement that the server receives."""
+    row = CURRENT_QUERY.one(connection, {"yes": True})
     assert row is not None
     return str(row.query)
 
 
-def test_a_statement_of_ours_is_counted_under_its_name(connection: Connection, since: Since) -> None:
-    itself(connection)
-    itself(connection)
-    assert counted(since, "test.itself") == 2
+def test_statement_is_timed_under_its_name(connection: Connection, since: Since) -> None:
+    current_query(connection)
+    current_query(connection)
+    assert counted(since, "test.current_query") == 2
 
 
-def test_a_statement_of_the_orm_is_counted_under_its_name(engine: Engine, since: Since) -> None:
+def test_orm_statement_is_timed_under_its_prefix(engine: Engine, since: Since) -> None:
     with Session(engine) as session:
         session.scalars(select(User).prefix_with("/* test.users */").limit(1)).all()
     assert counted(since, "test.users") == 1
 
 
-def test_a_statement_without_a_name_is_counted_as_other(connection: Connection, since: Since) -> None:
+def test_unnamed_statement_is_timed_as_other(connection: Connection, since: Since) -> None:
     connection.execute(text("SELECT 1"))
     connection.execute(text("SELECT '" + "x" * 100 + "/* not.a_name */'"))
     assert counted(since, "other") == 2
     assert counted(since, "not.a_name") == 0
 
 
-def test_a_failed_statement_is_an_error(connection: Connection, since: Since) -> None:
+def test_failed_statement_has_outcome_error(connection: Connection, since: Since) -> None:
     with pytest.raises(DBAPIError):
         connection.execute(text("SELECT /* test.broken */ 1 / 0"))
     assert counted(since, "test.broken", "error") == 1
     assert counted(since, "test.broken", "ok") == 0
 
 
-def test_a_statement_that_takes_too_long_is_a_timeout(hasty: Engine, since: Since) -> None:
-    with pytest.raises(DBAPIError), hasty.connect() as connection:
+def test_statement_timeout_has_outcome_timeout(impatient_engine: Engine, since: Since) -> None:
+    with pytest.raises(DBAPIError), impatient_engine.connect() as connection:
         connection.execute(text("SELECT /* test.slow */ pg_sleep(30)"))
     assert counted(since, "test.slow", "timeout") == 1
     assert since.counted("db_query_duration_seconds_sum", statement="test.slow") >= 0.3
 
 
-def test_a_wait_for_a_lock_that_takes_too_long_is_a_timeout(
-    hasty: Engine, connection: Connection, since: Since
-) -> None:
+def test_lock_timeout_has_outcome_timeout(impatient_engine: Engine, connection: Connection, since: Since) -> None:
     connection.execute(text("LOCK TABLE turns IN ACCESS EXCLUSIVE MODE"))
-    with pytest.raises(DBAPIError), hasty.connect() as second:
+    with pytest.raises(DBAPIError), impatient_engine.connect() as second:
         second.execute(text("SELECT /* test.locked */ count(*) FROM turns"))
     connection.rollback()
     assert counted(since, "test.locked", "timeout") == 1
 
 
-def test_many_rows_at_once_are_one_statement(connection: Connection, since: Since) -> None:
+def test_executemany_counts_as_one_statement(connection: Connection, since: Since) -> None:
     connection.execute(text("CREATE TEMPORARY TABLE heap (n integer)"))
     connection.execute(text("INSERT /* test.many */ INTO heap VALUES (:n)"), [{"n": n} for n in range(5)])
     assert counted(since, "test.many") == 1
     connection.rollback()
 
 
-def test_a_statement_carries_the_id_of_its_request(connection: Connection, told: Any) -> None:
-    told("abc.DEF-1_2")
-    assert itself(connection).startswith("SELECT /* test.itself rid=abc.DEF-1_2 */ current_query()")
-    told("another")
-    assert itself(connection).startswith("SELECT /* test.itself rid=another */ current_query()")
+def test_statement_carries_request_id(connection: Connection, set_request_id: Any) -> None:
+    set_request_id("abc.DEF-1_2")
+    assert current_query(connection).startswith("SELECT /* test.current_query rid=abc.DEF-1_2 */ current_query()")
+    set_request_id("another")
+    assert current_query(connection).startswith("SELECT /* test.current_query rid=another */ current_query()")
 
 
-def test_a_statement_of_no_request_carries_its_name_alone(connection: Connection, told: Any) -> None:
-    told("")
-    assert itself(connection).startswith("SELECT /* test.itself */ current_query()")
+def test_statement_without_request_carries_only_its_name(connection: Connection, set_request_id: Any) -> None:
+    set_request_id("")
+    assert current_query(connection).startswith("SELECT /* test.current_query */ current_query()")
 
 
 @pytest.mark.parametrize(
     "hostile", ["*/ DROP TABLE users; --", "a*/b", "%s", "%(yes)s", "a b", "a\n", "é", "x" * 65, "--", "/*"]
 )
-def test_an_id_that_is_not_plain_never_reaches_the_server(connection: Connection, told: Any, hostile: str) -> None:
-    told(hostile)
-    seen = itself(connection)
-    if hostile == "--":  # plain enough inside a comment
-        assert seen.startswith("SELECT /* test.itself rid=-- */ current_query()")
+def test_request_id_with_special_characters_is_not_sent(
+    connection: Connection, set_request_id: Any, hostile: str
+) -> None:
+    set_request_id(hostile)
+    seen = current_query(connection)
+    if hostile == "--":  # harmless inside a comment
+        assert seen.startswith("SELECT /* test.current_query rid=-- */ current_query()")
     else:
-        assert seen.startswith("SELECT /* test.itself */ current_query()")
+        assert seen.startswith("SELECT /* test.current_query */ current_query()")
 
 
-def test_a_statement_without_a_name_carries_the_id_too(connection: Connection, told: Any) -> None:
-    told("abc")
+def test_unnamed_statement_carries_request_id(connection: Connection, set_request_id: Any) -> None:
+    set_request_id("abc")
     assert connection.execute(text("SELECT current_query()")).scalar_one() == "SELECT current_query() /* rid=abc */"
 
 
-def test_the_id_of_a_call_reaches_the_server(client: FlaskClient, user: Account, settings: Settings) -> None:
+def test_request_id_header_reaches_the_server(client: FlaskClient, user: LoggedInUser, settings: Settings) -> None:
     client.get("/api/conversations", headers={**user.headers, "X-Request-ID": "find-me-in-the-log"})
     observer = create_engine(settings.database.url or "")
     with observer.connect() as connection:
@@ -146,16 +146,14 @@ def test_the_id_of_a_call_reaches_the_server(client: FlaskClient, user: Account,
     observer.dispose()
 
 
-def test_ever_new_texts_do_not_fill_the_memory(
-    connection: Connection, since: Since, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracing, "_TEXTS", len(tracing._texts))
+def test_cache_of_texts_is_bounded(connection: Connection, since: Since, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "_MAX_TEXTS", len(tracing._texts))
     for number in range(5):
         connection.exec_driver_sql(f"SELECT /* test.new */ {number}")
-    assert not [known for known in tracing._texts if "test.new" in known]
+    assert not [statement for statement in tracing._texts if "test.new" in statement]
     assert counted(since, "test.new") == 5
 
 
-def test_names_are_those_of_the_code(client: FlaskClient, user: Account) -> None:
+def test_api_statement_is_exposed_by_name(client: FlaskClient, user: LoggedInUser) -> None:
     client.get("/api/conversations", headers=user.headers)
     assert {"conversations.page"} <= here().labels("db_query_duration_seconds_count", "statement")

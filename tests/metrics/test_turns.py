@@ -1,4 +1,4 @@
-"""Turns and providers: each end counted once, as it was stored; names that people make up are not shown."""
+"""Metrics of turns and providers: each end is counted once, as stored, with bounded label values."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,26 +9,25 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
+from app.container import services
 from app.metrics.registry import OTHER
-from app.services.container import services
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 from tests.metrics.scrape import Since, here
+from tests.waiting import wait_until
 
 Chat = Callable[..., TestResponse]
 
 
 @pytest.fixture
 def model(chat_app: Flask) -> str:
-    """The configured one."""
+    """Return the configured model."""
     with chat_app.app_context():
         return services().providers.default.default_model
 
 
-def test_an_answer_is_counted(
-    chat: Chat, upstream: Upstream, since: Since, model: str, wait_until: Callable[..., None]
-) -> None:
+def test_completed_turn_is_counted_with_its_tokens(chat: Chat, upstream: Upstream, since: Since, model: str) -> None:
     upstream.script = scripts.words(4)
     usage = chat().get_json()["usage"]
     wait_until(lambda: since.counted("turns_total") == 1)
@@ -38,34 +37,32 @@ def test_an_answer_is_counted(
     labels = {"provider": "compatible", "model": model}
     assert since.counted("ai_request_duration_seconds_count", outcome="completed", **labels) == 1
     assert since.counted("ai_time_to_first_token_seconds_count", **labels) == 1
-    first, whole = (
+    first_token, total = (
         since.counted(f"{name}_seconds_sum", **labels) for name in ("ai_time_to_first_token", "ai_request_duration")
     )
-    assert 0 < first < whole
+    assert 0 < first_token < total
     assert since.counted("ai_tokens_total", type="input") == usage["input_tokens"] > 0
     assert since.counted("ai_tokens_total", type="output") == usage["output_tokens"] > 0
     assert since.counted("ai_errors_total") == 0
 
 
-def test_a_model_that_somebody_makes_up_is_not_shown(
-    chat: Chat, upstream: Upstream, since: Since, wait_until: Callable[..., None]
-) -> None:
-    assert chat(model="made-up-by-somebody").status_code == 200
+def test_unconfigured_model_is_labelled_other(chat: Chat, upstream: Upstream, since: Since) -> None:
+    assert chat(model="invented-model").status_code == 200
     wait_until(lambda: since.counted("turns_total") == 1)
     assert since.counted("ai_request_duration_seconds_count", provider="compatible", model=OTHER) == 1
-    assert "made-up-by-somebody" not in here().text
+    assert "invented-model" not in here().text
 
 
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (scripts.refusal(500), "provider_bad_answer"),
-        (scripts.refusal(429), "provider_overloaded"),
-        (scripts.refusal(401), "provider_misconfigured"),
+        (scripts.api_error(500), "provider_bad_answer"),
+        (scripts.api_error(429), "provider_overloaded"),
+        (scripts.api_error(401), "provider_misconfigured"),
     ],
 )
-def test_a_failure_is_counted_by_its_code(
-    chat: Chat, upstream: Upstream, since: Since, script: Any, code: str, wait_until: Callable[..., None]
+def test_failed_turn_is_counted_by_error_code(
+    chat: Chat, upstream: Upstream, since: Since, script: Any, code: str
 ) -> None:
     upstream.script = script
     chat()
@@ -77,8 +74,8 @@ def test_a_failure_is_counted_by_its_code(
     assert since.counted("turns_running") == 0
 
 
-def test_a_cancelled_answer_is_not_the_providers_failure(
-    chat: Chat, chat_app: Flask, upstream: Upstream, user: Account, since: Since, wait_until: Callable[..., None]
+def test_interrupted_turn_is_no_provider_error(
+    chat: Chat, chat_app: Flask, upstream: Upstream, user: LoggedInUser, since: Since
 ) -> None:
     upstream.script = scripts.words(1, first=60)
     with ThreadPoolExecutor(1) as threads:
@@ -95,9 +92,7 @@ def test_a_cancelled_answer_is_not_the_providers_failure(
     assert since.counted("turns_running") == 0
 
 
-def test_the_same_request_again_is_joined_or_told_again(
-    chat: Chat, upstream: Upstream, since: Since, wait_until: Callable[..., None]
-) -> None:
+def test_repeated_key_counts_as_resumed_then_replayed(chat: Chat, upstream: Upstream, since: Since) -> None:
     upstream.script = scripts.words(5, pause=0.1)
     key = {"Idempotency-Key": "once"}
     with ThreadPoolExecutor(1) as threads:
@@ -113,8 +108,8 @@ def test_the_same_request_again_is_joined_or_told_again(
     assert since.counted("turns_total") == since.counted("ai_request_duration_seconds_count") == 1
 
 
-def test_an_attempt_that_somebody_else_closed_is_not_counted_twice(
-    chat: Chat, upstream: Upstream, user: Account, engine: Engine, since: Since, wait_until: Callable[..., None]
+def test_attempt_closed_elsewhere_is_not_counted(
+    chat: Chat, upstream: Upstream, user: LoggedInUser, engine: Engine, since: Since
 ) -> None:
     upstream.script = scripts.words(100, pause=0.1)
     with ThreadPoolExecutor(1) as threads:
@@ -129,9 +124,9 @@ def test_an_attempt_that_somebody_else_closed_is_not_counted_twice(
             )
         pending.result()
     wait_until(lambda: since.counted("turns_running") == 0)
-    assert since.counted("turns_total") == 0  # whoever closed it has counted it
+    assert since.counted("turns_total") == 0  # the process that closed it has counted it
 
 
-def test_a_request_that_begins_no_turn_counts_as_none(chat: Chat, since: Since, user: Account) -> None:
+def test_rejected_request_counts_no_turn(chat: Chat, since: Since, user: LoggedInUser) -> None:
     assert chat(conversation_id=str(user.id)).status_code == 404
     assert since.counted("turns_running") == since.counted("turns_total") == 0

@@ -1,4 +1,4 @@
-"""Stored events go after hours; what they told stays in the messages."""
+"""The purge of stored stream events."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -6,18 +6,18 @@ from uuid import UUID
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from ops.care.turn_events import purge_turn_events
-from tests.factories import Account, make_conversation
+from ops.maintenance.turn_events import purge_turn_events
+from tests.factories import LoggedInUser, make_conversation
 
 
-def stored(engine: Engine, account: Account) -> int:
+def count_events(engine: Engine, account: LoggedInUser) -> int:
     with engine.connect() as connection:
         found = connection.execute(text("SELECT count(*) FROM turn_events WHERE user_id = :u"), {"u": account.id})
         return int(found.scalar_one())
 
 
-def tell(engine: Engine, account: Account, conversation: UUID, hours_ago: float, batches: int) -> None:
-    """A turn that ended so long ago, and what it said in so many batches."""
+def insert_events(engine: Engine, account: LoggedInUser, conversation: UUID, hours_ago: float, batches: int) -> None:
+    """Insert a completed turn with that many event batches of that age."""
     with engine.begin() as connection:
         connection.execute(
             text("""
@@ -33,13 +33,13 @@ def tell(engine: Engine, account: Account, conversation: UUID, hours_ago: float,
         )
 
 
-def test_only_the_old_ones_go_in_batches(flask_app: Flask, engine: Engine, user: Account) -> None:
+def test_purge_deletes_only_old_events_in_batches(flask_app: Flask, engine: Engine, user: LoggedInUser) -> None:
     conversation = make_conversation(engine, user)
-    tell(engine, user, conversation, hours_ago=7, batches=25)
-    tell(engine, user, conversation, hours_ago=5, batches=3)
+    insert_events(engine, user, conversation, hours_ago=7, batches=25)
+    insert_events(engine, user, conversation, hours_ago=5, batches=3)
     with flask_app.app_context():
-        seen = purge_turn_events(keep=timedelta(hours=6), dry_run=True)
-        assert seen.removed >= 25
-        assert stored(engine, user) == 28
-        assert purge_turn_events(keep=timedelta(hours=6), batch=10).removed >= 25
-    assert stored(engine, user) == 3
+        report = purge_turn_events(keep=timedelta(hours=6), dry_run=True)
+        assert report.deleted >= 25
+        assert count_events(engine, user) == 28
+        assert purge_turn_events(keep=timedelta(hours=6), batch=10).deleted >= 25
+    assert count_events(engine, user) == 3

@@ -1,4 +1,4 @@
-"""Made-up data is shaped like what turns leave, and goes away without a trace."""
+"""Seeded data: its shape, its use and its deletion."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,14 @@ import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from ops.seed import SEEDED, remove_seeds, seed
+from ops.seed import SEEDED, delete_seeds, seed
 
 
 @pytest.fixture(autouse=True)
 def _context(flask_app: Flask) -> Iterator[None]:
     with flask_app.app_context():
         yield
-        remove_seeds()
+        delete_seeds()
 
 
 def one(engine: Engine, statement: str) -> tuple[int, ...]:
@@ -21,7 +21,7 @@ def one(engine: Engine, statement: str) -> tuple[int, ...]:
         return tuple(connection.execute(text(statement), {"seeded": f"%{SEEDED}"}).one())
 
 
-def test_it_has_the_shape_of_what_turns_leave(engine: Engine) -> None:
+def test_seed_has_the_shape_that_turns_produce(engine: Engine) -> None:
     made = seed(users=3, conversations=2, messages=5, days=100)
     assert (made.users, made.conversations, made.messages) == (3, 6, 30)
     ours = "(SELECT id FROM users WHERE email LIKE :seeded)"
@@ -41,22 +41,22 @@ def test_it_has_the_shape_of_what_turns_leave(engine: Engine) -> None:
     assert one(engine, turns) == (18, 6)
 
 
-def test_somebody_made_up_can_log_in_and_chat(flask_app: Flask) -> None:
+def test_seeded_user_can_log_in_and_chat(flask_app: Flask) -> None:
     made = seed(users=1, conversations=1, messages=4)
     client = flask_app.test_client()
     answer = client.post("/api/auth/login", json={"email": made.first_email, "password": made.password})
     assert answer.status_code == 200, answer.text
     headers = {"Authorization": f"Bearer {answer.json['access_token']}"} if answer.json else {}
     [conversation] = client.get("/api/conversations", headers=headers).json["items"]  # type: ignore[index]
-    told = client.post("/api/chat", json={"message": "on", "conversation_id": conversation["id"]}, headers=headers)
-    assert told.status_code == 200, told.text
+    response = client.post("/api/chat", json={"message": "on", "conversation_id": conversation["id"]}, headers=headers)
+    assert response.status_code == 200, response.text
     assert client.get("/api/conversations", headers=headers).json["items"][0]["message_count"] == 6  # type: ignore[index]
 
 
-def test_all_of_it_goes_and_nothing_else(engine: Engine, flask_app: Flask) -> None:
+def test_delete_seeds_deletes_only_seeded_users(engine: Engine, flask_app: Flask) -> None:
     before = one(engine, "SELECT count(*) FROM users WHERE email NOT LIKE :seeded")
     seed(users=7, conversations=1, messages=2)
-    assert remove_seeds(dry_run=True).users == 7
-    assert remove_seeds().users == 7
+    assert delete_seeds(dry_run=True).users == 7
+    assert delete_seeds().users == 7
     assert one(engine, "SELECT count(*) FROM users WHERE email LIKE :seeded") == (0,)
     assert one(engine, "SELECT count(*) FROM users WHERE email NOT LIKE :seeded") == before

@@ -1,4 +1,4 @@
-"""What the providers' tests share: an upstream to misbehave, and a provider that is pointed at it."""
+"""Fixtures of the provider tests: a fake upstream, and providers that use it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.providers.base import ChatMessage, ChatRequest, Completed, Provider, TextDelta, Timeouts
+from app.outbound.timeouts import Timeouts
+from app.providers.base import ChatMessage, ChatRequest, Completed, Provider, TextDelta
 from app.providers.chat_completions import ChatCompletions
 from app.providers.compatible import CompatibleProvider
 from tests.fakes.upstream import Upstream
@@ -18,8 +19,8 @@ MakeProvider = Callable[..., ChatCompletions]
 
 
 @dataclass
-class Heard:
-    """An answer, read to its end."""
+class Received:
+    """The pieces and the end of an answer."""
 
     pieces: list[str] = field(default_factory=list)
     end: Completed | None = None
@@ -29,19 +30,19 @@ class Heard:
         return "".join(self.pieces)
 
 
-def listen(provider: Provider, request: ChatRequest = HELLO, heard: Heard | None = None) -> Heard:
-    """Read the whole answer; with `heard` given, what came before an error is in it."""
-    heard = heard or Heard()
+def read_answer(provider: Provider, request: ChatRequest = HELLO, received: Received | None = None) -> Received:
+    """Read an answer to its end. A given `received` holds the pieces before an error."""
+    received = received or Received()
     with provider.stream(request) as events:
         for event in events:
-            assert heard.end is None, "something came after the end"
+            assert received.end is None, "an event after the end"
             if isinstance(event, TextDelta):
                 assert event.text
-                heard.pieces.append(event.text)
+                received.pieces.append(event.text)
             else:
-                heard.end = event
-    assert heard.end is not None
-    return heard
+                received.end = event
+    assert received.end is not None
+    return received
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def make_provider(upstream: Upstream) -> MakeProvider:
-    """Makes a provider that asks `upstream`; keywords are deadlines in seconds."""
+    """Return a function that makes a provider of `upstream`; keywords are timeouts in seconds."""
 
     def make(
         kind: type[ChatCompletions] = CompatibleProvider,

@@ -1,9 +1,9 @@
-"""Run as a process: a circuit under gevent, as in a web worker; prints what came as JSON.
+"""A process that tries a circuit under gevent, as in a web worker, and prints the results as JSON.
 
 python -m tests.providers.gevent_circuit URL CALLERS
 
-One failure opens the circuit, which is open for a moment. Then CALLERS ask at once; then one is hung up on while it
-waits to ask again.
+One failure opens the circuit for a moment. Then CALLERS send requests at once; then one is cancelled while it handler
+before a retry.
 """
 
 from gevent import monkey
@@ -20,45 +20,46 @@ import gevent  # noqa: E402
 
 from app.config import Provider as ProviderSettings  # noqa: E402
 from app.errors import ProviderError  # noqa: E402
-from app.providers.base import ChatMessage, ChatRequest, Hangup, TextDelta  # noqa: E402
+from app.outbound.cancellation import CancelToken  # noqa: E402
+from app.providers.base import ChatMessage, ChatRequest, TextDelta  # noqa: E402
 from app.providers.registry import ProviderRegistry  # noqa: E402
 
 
-class HangsUp(logging.Handler):
-    """A moment after somebody is said to be asked again: then the wait is under way."""
+class CancelOnRetry(logging.Handler):
+    """Cancels the request shortly after the log line of a retry, when the wait has begun."""
 
-    hangup: Hangup
+    cancel_token: CancelToken
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "asked again" in record.getMessage():
-            gevent.spawn_later(0.2, self.hangup)
+        if "retrying" in record.getMessage():
+            gevent.spawn_later(0.2, self.cancel_token.cancel)
 
 
 def main(url: str, callers: str) -> None:
-    known: dict[str, Any] = {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": url, "AI_TOTAL_TIMEOUT": 3000}
-    circuit = {"AI_RETRIES": 0, "AI_BREAKER_FAILURES": 1, "AI_BREAKER_SECONDS": 0.2}
-    brief = ProviderRegistry(ProviderSettings(**(known | circuit)))
-    patient = ProviderRegistry(ProviderSettings(**known))
+    defaults: dict[str, Any] = {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": url, "AI_TOTAL_TIMEOUT": 3000}
+    circuit = {"AI_RETRIES": 0, "AI_CIRCUIT_FAILURES": 1, "AI_CIRCUIT_OPEN_SECONDS": 0.2}
+    short_open = ProviderRegistry(ProviderSettings(**(defaults | circuit)))
+    patient = ProviderRegistry(ProviderSettings(**defaults))
 
-    waits = HangsUp()
-    logging.getLogger("parley.providers").addHandler(waits)
+    handler = CancelOnRetry()
+    logging.getLogger("parley.providers").addHandler(handler)
     logging.getLogger("parley.providers").setLevel(logging.INFO)
 
     def ask(registry: ProviderRegistry) -> str:
         request = ChatRequest([ChatMessage("user", "hello")])
-        waits.hangup = request.hangup
+        handler.cancel_token = request.cancel_token
         try:
             with registry.stream(None, request) as (_, events):
                 return "".join(event.text for event in events if isinstance(event, TextDelta))
         except ProviderError as error:
             return error.code
 
-    said = [ask(brief), ask(brief)]
+    results = [ask(short_open), ask(short_open)]
     gevent.sleep(0.3)
-    crowd = [gevent.spawn(ask, brief) for _ in range(int(callers))]
-    gevent.joinall(crowd, raise_error=True)
-    said += [ask(brief), ask(patient)]
-    sys.stdout.write(json.dumps({"one by one": said, "together": Counter(one.get() for one in crowd)}))
+    greenlets = [gevent.spawn(ask, short_open) for _ in range(int(callers))]
+    gevent.joinall(greenlets, raise_error=True)
+    results += [ask(short_open), ask(patient)]
+    sys.stdout.write(json.dumps({"one by one": results, "together": Counter(greenlet.get() for greenlet in greenlets)}))
 
 
 if __name__ == "__main__":

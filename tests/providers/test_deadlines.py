@@ -1,4 +1,4 @@
-"""Every deadline holds, however the bytes drip. Deadlines are short here, and the others far away."""
+"""Each deadline holds against slow bytes. The tested deadline is short, the others are long."""
 
 import socket
 import threading
@@ -14,20 +14,20 @@ from app.providers.chat_completions import ChatCompletions
 from tests.fakes import scripts
 from tests.fakes.exchange import Exchange, Script
 from tests.fakes.upstream import Upstream
-from tests.providers.conftest import HELLO, Heard, MakeProvider, listen
+from tests.providers.conftest import HELLO, MakeProvider, Received, read_answer
 
 SHORT = 0.25
 
 
-def timed_out(provider: ChatCompletions, heard: Heard | None = None) -> str:
+def timed_out(provider: ChatCompletions, received: Received | None = None) -> str:
     with pytest.raises(ProviderTimedOut) as caught:
-        listen(provider, heard=heard)
+        read_answer(provider, received=received)
     return caught.value.detail
 
 
 @pytest.fixture
-def deaf() -> Iterator[int]:
-    """A port whose queue of waiting connections is full: the next one is never accepted, nor refused."""
+def port_with_full_backlog() -> Iterator[int]:
+    """Yield a port with a full backlog: the next connection is neither accepted nor refused."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -39,12 +39,12 @@ def deaf() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_connect(make_provider: MakeProvider, deaf: int) -> None:
-    detail = timed_out(make_provider(url=f"http://127.0.0.1:{deaf}/v1", connect=SHORT))
+def test_connect_deadline(make_provider: MakeProvider, port_with_full_backlog: int) -> None:
+    detail = timed_out(make_provider(url=f"http://127.0.0.1:{port_with_full_backlog}/v1", connect=SHORT))
     assert detail == "The provider compatible accepted no connection within 0.25 seconds."
 
 
-def test_a_look_up_that_hangs(make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_deadline_bounds_name_lookup(make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
     def hang(*_: Any, flags: int = 0, **__: Any) -> None:
@@ -61,7 +61,7 @@ def test_a_look_up_that_hangs(make_provider: MakeProvider, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("script", [scripts.hang(), scripts.hang(after=0)], ids=["no headers", "headers only"])
-def test_first_event(upstream: Upstream, make_provider: MakeProvider, script: Script) -> None:
+def test_first_event_deadline(upstream: Upstream, make_provider: MakeProvider, script: Script) -> None:
     upstream.script = script
     assert timed_out(make_provider(first_token=SHORT)) == (
         "The provider compatible sent nothing of its answer within 0.25 seconds."
@@ -70,13 +70,13 @@ def test_first_event(upstream: Upstream, make_provider: MakeProvider, script: Sc
 
 
 @pytest.mark.parametrize("part", ["headers", "body", "comments"])
-def test_first_event_against_a_drip(upstream: Upstream, make_provider: MakeProvider, part: str) -> None:
+def test_first_event_deadline_holds_against_drip(upstream: Upstream, make_provider: MakeProvider, part: str) -> None:
     upstream.script = scripts.drip(part)
     assert "sent nothing of its answer within 0.25 seconds" in timed_out(make_provider(first_token=SHORT))
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
-def test_first_event_of_an_answer_that_is_not_streamed(upstream: Upstream, make_provider: MakeProvider) -> None:
+def test_first_event_deadline_holds_for_json(upstream: Upstream, make_provider: MakeProvider) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head(200, "application/json")
         while True:
@@ -87,18 +87,18 @@ def test_first_event_of_an_answer_that_is_not_streamed(upstream: Upstream, make_
     assert "sent nothing of its answer within 0.25 seconds" in timed_out(make_provider(first_token=SHORT))
 
 
-def test_idle(upstream: Upstream, make_provider: MakeProvider) -> None:
+def test_idle_deadline(upstream: Upstream, make_provider: MakeProvider) -> None:
     upstream.script = scripts.hang(after=3)
-    heard = Heard()
-    assert timed_out(make_provider(idle=SHORT), heard) == (
-        "The provider compatible fell silent for 0.25 seconds in the middle of its answer."
+    received = Received()
+    assert timed_out(make_provider(idle=SHORT), received) == (
+        "The provider compatible sent nothing for 0.25 seconds in the middle of its answer."
     )
-    assert heard.text == "word0 word1 word2 "
+    assert received.text == "word0 word1 word2 "
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
 @pytest.mark.parametrize("piece", [b": ping\n\n", b"a"], ids=["comments", "a line without end"])
-def test_idle_against_a_drip(upstream: Upstream, make_provider: MakeProvider, piece: bytes) -> None:
+def test_idle_deadline_holds_against_drip(upstream: Upstream, make_provider: MakeProvider, piece: bytes) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.event(scripts.chunk({"content": "word0 "}))
@@ -107,26 +107,26 @@ def test_idle_against_a_drip(upstream: Upstream, make_provider: MakeProvider, pi
             await exchange.pause(0.02)
 
     upstream.script = script
-    assert "fell silent" in timed_out(make_provider(idle=SHORT))
+    assert "in the middle of its answer" in timed_out(make_provider(idle=SHORT))
 
 
-def test_total(upstream: Upstream, make_provider: MakeProvider) -> None:
+def test_total_deadline(upstream: Upstream, make_provider: MakeProvider) -> None:
     upstream.script = scripts.words(count=10_000, pause=0.02)
-    heard = Heard()
-    assert timed_out(make_provider(total=0.5), heard) == (
+    received = Received()
+    assert timed_out(make_provider(total=0.5), received) == (
         "The provider compatible did not finish its answer within 0.5 seconds."
     )
-    assert heard.text.startswith("word0 word1 ")
+    assert received.text.startswith("word0 word1 ")
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
-def test_total_comes_before_the_others(upstream: Upstream, make_provider: MakeProvider) -> None:
+def test_total_deadline_before_first_event_deadline(upstream: Upstream, make_provider: MakeProvider) -> None:
     upstream.script = scripts.hang()
     assert "did not finish its answer within 0.25 seconds" in timed_out(make_provider(total=SHORT))
 
 
-def test_thinking_is_no_silence(upstream: Upstream, make_provider: MakeProvider) -> None:
-    """Events without text hold the first-event deadline off as long as they come."""
+def test_events_without_text_extend_deadline(upstream: Upstream, make_provider: MakeProvider) -> None:
+    """Events without text extend the first-event deadline."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
@@ -137,10 +137,10 @@ def test_thinking_is_no_silence(upstream: Upstream, make_provider: MakeProvider)
         await exchange.end()
 
     upstream.script = script
-    assert listen(make_provider(first_token=0.3, idle=0.3)).text == "thought"
+    assert read_answer(make_provider(first_token=0.3, idle=0.3)).text == "thought"
 
 
-def test_a_slow_reader_is_not_the_provider_s_fault(upstream: Upstream, make_provider: MakeProvider) -> None:
+def test_slow_consumer_does_not_exceed_idle_deadline(upstream: Upstream, make_provider: MakeProvider) -> None:
     upstream.script = scripts.words(count=2, pause=0.05)
     pause = threading.Event()
     pieces = []
@@ -151,7 +151,7 @@ def test_a_slow_reader_is_not_the_provider_s_fault(upstream: Upstream, make_prov
     assert len([piece for piece in pieces if isinstance(piece, TextDelta)]) == 2
 
 
-def test_an_answer_whose_end_does_not_come_is_whole(
+def test_answer_without_end_marker_is_complete_after_finish_reason(
     upstream: Upstream, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(exchange: Exchange) -> None:
@@ -159,14 +159,14 @@ def test_an_answer_whose_end_does_not_come_is_whole(
         await exchange.event(scripts.chunk({"content": "all"}, "stop"))
         await exchange.pause(None)
 
-    monkeypatch.setattr("app.providers.chat_completions.AFTER_FINISH_SECONDS", 0.1)
+    monkeypatch.setattr("app.providers.response_reader.AFTER_FINISH_SECONDS", 0.1)
     upstream.script = script
-    assert listen(make_provider()).text == "all"
+    assert read_answer(make_provider()).text == "all"
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
 @pytest.mark.timeout(30)
-def test_an_error_whose_body_does_not_end_is_still_told(
+def test_error_with_endless_body_is_reported(
     upstream: Upstream, make_provider: MakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.errors import ProviderOverloaded
@@ -177,16 +177,16 @@ def test_an_error_whose_body_does_not_end_is_still_told(
             await exchange.send(b" " * 10)
             await exchange.pause(0.02)
 
-    monkeypatch.setattr("app.providers.transport.ERROR_SECONDS", 0.1)
+    monkeypatch.setattr("app.outbound.transport.ERROR_SECONDS", 0.1)
     upstream.script = script
     with pytest.raises(ProviderOverloaded) as caught:
-        listen(make_provider(first_token=100, total=100))
+        read_answer(make_provider(first_token=100, total=100))
     assert caught.value.retry_after == 3
     upstream.wait_for(lambda: upstream.disconnects == 1)
 
 
-def test_a_peer_that_does_not_read(make_provider: MakeProvider) -> None:
-    """The request itself is bounded in time too."""
+def test_server_that_does_not_read_times_out(make_provider: MakeProvider) -> None:
+    """Sending the request is bounded in time too."""
     from app.providers.base import ChatMessage, ChatRequest
 
     with socket.socket() as listener:
@@ -195,4 +195,4 @@ def test_a_peer_that_does_not_read(make_provider: MakeProvider) -> None:
         listener.listen(1)
         provider = make_provider(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", first_token=SHORT)
         with pytest.raises(ProviderTimedOut, match=r"within 0\.25 seconds"):
-            listen(provider, ChatRequest([ChatMessage("user", "x" * 20_000_000)]))
+            read_answer(provider, ChatRequest([ChatMessage("user", "x" * 20_000_000)]))

@@ -1,4 +1,4 @@
-"""Server-sent events: the framing alone, where HTTP would only be in the way."""
+"""The parser of server-sent events, without HTTP."""
 
 import json
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.providers.answer import ARGUMENT_CHARS, TOOL_CALLS, Answer
-from app.providers.sse import DONE, LINE_BYTES, EventReader, NotUnderstood
+from app.providers.sse import DONE, LINE_BYTES, EventReader, ProtocolError
 from app.text import clean_text, shortened, without_secrets
 from tests.fakes.scripts import chunk
 
@@ -32,19 +32,19 @@ json_objects = st.dictionaries(
     noise=st.sampled_from(["", ": ping", "event: x", "id: 1", "retry: 5", "nonsense"]),
     size=st.integers(1, 40),
 )
-def test_any_events_in_any_shape(
+def test_events_are_parsed_in_any_encoding_and_split(
     events: list[object], indent: int | None, newline: str, mark: str, space: str, noise: str, size: int
 ) -> None:
     lines: list[str] = []
     for event in events:
         text = json.dumps(event, indent=indent, ensure_ascii=False)
-        # U+2028 and the like stay inside a JSON string: only LF, CR LF and CR end a line
+        # U+2028 does not end a line: only LF, CR LF and CR do
         lines += [noise, *(f"data:{space}{line}" for line in text.split("\n")), ""]
     data = (mark + newline.join([*lines, "data: [DONE]", "", ""])).encode("utf-8", "surrogatepass")
     assert read(*(data[at : at + size] for at in range(0, len(data), size))) == [*events, DONE]
 
 
-def test_an_event_is_there_with_the_cr_that_ends_it() -> None:
+def test_cr_completes_an_event() -> None:
     reader = EventReader()
     assert list(reader.feed(b"\xef\xbb")) == []
     assert list(reader.feed(b'\xbfdata: {\rdata: "a": 1}\r\r')) == [{"a": 1}]
@@ -52,47 +52,47 @@ def test_an_event_is_there_with_the_cr_that_ends_it() -> None:
     assert list(reader.feed(b'\ndata: "a": 2}\r\n\r')) == [{"a": 2}]
 
 
-def test_one_newline_is_enough_between_events() -> None:
+def test_one_newline_separates_json_events() -> None:
     assert read(b'data: {"a": 1}\ndata: {"a": 2}\n') == [{"a": 1}, {"a": 2}]
 
 
-def test_an_event_without_data_says_nothing() -> None:
+def test_event_without_data_is_ignored() -> None:
     assert read(b"data:\n\ndata: \r\n\r\nevent: x\n\n") == []
 
 
-def test_a_line_has_a_limit_however_it_comes() -> None:
+def test_line_length_is_limited() -> None:
     almost = b'data: "' + b"a" * (LINE_BYTES - 100) + b'"\n\n'
     assert len(read(almost)) == 1
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(ProtocolError):
         read(*[b"a" * 1000] * (LINE_BYTES // 1000 + 2))
 
 
-def test_an_answer_cut_by_its_length_makes_no_calls() -> None:
+def test_truncated_answer_has_no_tool_calls() -> None:
     answer = Answer("m")
     call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a'}}
-    answer.take(chunk({"tool_calls": [call]}, "length"))
+    answer.add(chunk({"tool_calls": [call]}, "length"))
     assert answer.completed().tool_calls is None
 
 
-def test_tool_calls_are_bounded() -> None:
+def test_tool_calls_are_limited() -> None:
     answer = Answer("m")
     piece = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "a" * (ARGUMENT_CHARS // 2)}}
     for _ in range(3):
-        answer.take(chunk({"tool_calls": [piece]}))
+        answer.add(chunk({"tool_calls": [piece]}))
     assert answer.full
     assert answer.completed().finish_reason == "length"
     calls = [{"index": index, "function": {"name": "f"}} for index in range(TOOL_CALLS + 1)]
-    Answer("m").take(chunk({"tool_calls": calls[:-1]}))
-    with pytest.raises(NotUnderstood):
-        Answer("m").take(chunk({"tool_calls": calls}))
+    Answer("m").add(chunk({"tool_calls": calls[:-1]}))
+    with pytest.raises(ProtocolError):
+        Answer("m").add(chunk({"tool_calls": calls}))
 
 
 @pytest.mark.parametrize(
     "usage", [{"prompt_tokens": -1}, {"prompt_tokens": "7"}, {"prompt_tokens": 1e30}, {"prompt_tokens": True}]
 )
-def test_tokens_that_cannot_be_are_not_counted(usage: dict[str, object]) -> None:
+def test_invalid_token_counts_are_ignored(usage: dict[str, object]) -> None:
     answer = Answer("m")
-    answer.take(chunk({"content": "a"}, "stop", usage=usage))
+    answer.add(chunk({"content": "a"}, "stop", usage=usage))
     assert answer.completed().usage.input_tokens is None
 
 
@@ -105,7 +105,7 @@ def test_clean_text_can_be_stored(text: str) -> None:
     assert clean_text(cleaned) == cleaned
 
 
-def test_words_about_secrets() -> None:
+def test_secrets_are_redacted_and_text_shortened() -> None:
     assert without_secrets("your key abc is wrong", "abc", "") == "your key [redacted] is wrong"
     assert without_secrets("Bearer eyJhbGciOi") == "[redacted]"
     assert without_secrets("id 0123456789abcdef0123456789abcdef") == "id [redacted]"

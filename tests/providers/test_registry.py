@@ -1,15 +1,16 @@
-"""Which provider a configuration gives, and to whom a key goes."""
+"""The providers that the settings configure, and their keys."""
 
 from typing import Any
 
 import pytest
 
 from app.config import Provider as ProviderSettings
-from app.config_values import ProviderName
+from app.config.values import ProviderName
 from app.errors import InvalidInput, SettingsError
-from app.providers.base import Timeouts
+from app.outbound.timeouts import Timeouts
 from app.providers.chat_completions import ChatCompletions
-from app.providers.registry import ProviderRegistry, lacking
+from app.providers.configured import missing_setting
+from app.providers.registry import ProviderRegistry
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 URL = {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
@@ -17,7 +18,7 @@ ROUTER = {"OPENROUTER_API_KEY": "sk-router"}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AI_PROVIDER", "AI_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENROUTER_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -41,7 +42,7 @@ def settings(**variables: Any) -> ProviderSettings:
         ({"AI_PROVIDER": "openrouter"} | OPENAI | ROUTER, ("openrouter", "demo", "openai")),
     ],
 )
-def test_who_is_served(variables: dict[str, str], names: tuple[str, ...]) -> None:
+def test_settings_determine_served_providers(variables: dict[str, str], names: tuple[str, ...]) -> None:
     registry = ProviderRegistry(settings(**variables))
     assert registry.names == names
     assert registry.default.name == names[0]
@@ -49,7 +50,7 @@ def test_who_is_served(variables: dict[str, str], names: tuple[str, ...]) -> Non
     assert registry.get(None) is registry.default
 
 
-def test_an_unknown_provider_is_refused_by_name() -> None:
+def test_unknown_provider_is_invalid_input() -> None:
     registry = ProviderRegistry(settings(**ROUTER))
     for name in ("openai", "", "nonsense"):
         with pytest.raises(InvalidInput) as caught:
@@ -59,12 +60,12 @@ def test_an_unknown_provider_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["openai", "openrouter", "compatible"])
-def test_a_named_provider_needs_its_key_or_url(name: str) -> None:
+def test_named_provider_needs_key_or_url(name: str) -> None:
     with pytest.raises(SettingsError, match=f"AI_PROVIDER: {name}"):
         ProviderRegistry(settings(AI_PROVIDER=name))
 
 
-def test_the_model_belongs_to_the_default_provider() -> None:
+def test_model_setting_belongs_to_default_provider() -> None:
     registry = ProviderRegistry(settings(AI_MODEL="my-model", **OPENAI, **ROUTER))
     assert registry.default.default_model == "my-model"
     assert registry.get("openrouter").default_model == "openrouter/auto"
@@ -73,22 +74,22 @@ def test_the_model_belongs_to_the_default_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "lacks"),
+    ("variables", "missing"),
     [
         ({}, {"openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY", "compatible": "OPENAI_BASE_URL"}),
         (OPENAI | ROUTER, {"compatible": "OPENAI_BASE_URL"}),
-        (OPENAI | URL | ROUTER, {"openai": "no OPENAI_BASE_URL"}),
+        (OPENAI | URL | ROUTER, {"openai": "without OPENAI_BASE_URL"}),
         ({"AI_PROVIDER": "openai"} | OPENAI | URL | ROUTER, {}),
     ],
 )
-def test_what_a_provider_lacks(variables: dict[str, str], lacks: dict[str, str]) -> None:
+def test_missing_setting_is_named(variables: dict[str, str], missing: dict[str, str]) -> None:
     names: tuple[ProviderName, ...] = ("demo", "openai", "openrouter", "compatible")
-    found = {name: said for name in names if (said := lacking(settings(**variables), name))}
-    assert set(found) == set(lacks)
-    assert all(lacks[name] in said for name, said in found.items())
+    actual = {name: text for name in names if (text := missing_setting(settings(**variables), name))}
+    assert set(actual) == set(missing)
+    assert all(missing[name] in text for name, text in actual.items())
 
 
-def test_deadlines_come_from_the_settings() -> None:
+def test_timeouts_come_from_settings() -> None:
     provider = ProviderRegistry(
         settings(AI_CONNECT_TIMEOUT=1, AI_FIRST_TOKEN_TIMEOUT=2, AI_IDLE_TIMEOUT=3, AI_TOTAL_TIMEOUT=4, **ROUTER)
     ).default
@@ -97,7 +98,7 @@ def test_deadlines_come_from_the_settings() -> None:
 
 
 @pytest.mark.parametrize("key", ["sk with space", "sk-line\nbreak", "ключ-ключ", "sk-\x7f"])
-def test_a_key_that_no_key_can_be(key: str) -> None:
+def test_invalid_key_is_rejected(key: str) -> None:
     with pytest.raises(SettingsError, match="OPENAI_API_KEY") as caught:
         ProviderRegistry(settings(OPENAI_API_KEY=key))
     assert key not in repr(caught.value)
@@ -117,13 +118,13 @@ def test_a_key_that_no_key_can_be(key: str) -> None:
         "http://host/v1\r\nX: y",
     ],
 )
-def test_a_base_url_that_cannot_be_used(url: str) -> None:
+def test_invalid_base_url_is_rejected(url: str) -> None:
     with pytest.raises(SettingsError, match="OPENAI_BASE_URL") as caught:
         ProviderRegistry(settings(OPENAI_BASE_URL=url))
     assert "hunter2" not in repr(caught.value)
 
 
-def test_no_repr_shows_a_key() -> None:
+def test_repr_shows_no_key() -> None:
     registry = ProviderRegistry(settings(**OPENAI, **ROUTER))
     shown = repr(vars(registry)) + repr(registry.default) + str(registry.default)
     assert "sk-openai" not in shown

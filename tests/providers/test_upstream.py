@@ -1,4 +1,4 @@
-"""The scripted upstream itself, where other tests rely on it: as a process, and under load."""
+"""The fake upstream itself: as a process, and its scripts as text."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tests.fakes import scripts
 
 
 @pytest.mark.process
-def test_it_runs_as_a_process() -> None:
+def test_upstream_runs_as_a_process() -> None:
     command = [sys.executable, "-m", "tests.fakes.upstream", "--script", "words(count=2)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -29,6 +29,6 @@ def test_it_runs_as_a_process() -> None:
 
 
 @pytest.mark.parametrize("text", ["nonsense(1)", "words", "__import__('os')", "words(count=print())"])
-def test_only_scripts_can_be_written_as_text(text: str) -> None:
+def test_text_that_is_no_script_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"script|malformed"):
         scripts.parse(text)

@@ -1,4 +1,4 @@
-"""One bundle: what comes out is what went in, or nothing does."""
+"""Bundles: the messages are restored exactly, or the damage is detected."""
 
 import random
 from dataclasses import replace
@@ -15,7 +15,7 @@ USER, CONVERSATION = UUID(int=1), UUID(int=2)
 
 
 def row(position: int, content: str | None) -> tuple[Any, ...]:
-    """A message as the database gives it."""
+    """Return a message as the database does."""
     return (
         position,
         "user",
@@ -36,7 +36,7 @@ def bundle_of(*contents: str | None) -> Bundle:
 
 
 def outcome(bundle: Bundle) -> list[bytes] | None:
-    """The lines of a bundle, None if it is damaged; anything else is an error of ours."""
+    """Return the lines of a bundle, or None if it is damaged; any other error fails the test."""
     try:
         bundles.verify(bundle)
     except ArchiveDamaged:
@@ -44,20 +44,20 @@ def outcome(bundle: Bundle) -> list[bytes] | None:
     return list(bundles.lines(bundle))
 
 
-def test_what_goes_in_comes_out() -> None:
+def test_bundle_restores_its_messages() -> None:
     contents = ["", None, 'a "quote" \\ and\r\na line', "\u2028 \x01 \x7f 東京 😀", "[1,2]\n[3,4]", "x" * 3_000_000]
     bundle = bundle_of(*contents)
     bundles.verify(bundle)
-    found = [bundles.message(line) for line in bundles.lines(bundle)]
-    assert [message.content for message in found] == contents
-    assert [message.position for message in found] == [1, 2, 3, 4, 5, 6]
-    assert found[0].metadata == {"a": 1.1}
-    assert found[1].turn_id == UUID(int=2)
-    assert found[2].created_at.isoformat() == "2020-09-13T12:26:40.000003+00:00"
+    messages = [bundles.message(line) for line in bundles.lines(bundle)]
+    assert [message.content for message in messages] == contents
+    assert [message.position for message in messages] == [1, 2, 3, 4, 5, 6]
+    assert messages[0].metadata == {"a": 1.1}
+    assert messages[1].turn_id == UUID(int=2)
+    assert messages[2].created_at.isoformat() == "2020-09-13T12:26:40.000003+00:00"
 
 
 @pytest.mark.parametrize("contents", [[], ["one"], ["y" * 700_000] * 5], ids=["none", "one", "in several pieces"])
-def test_the_same_messages_make_the_same_checksum(contents: list[str]) -> None:
+def test_checksum_is_deterministic(contents: list[str]) -> None:
     first, second = bundle_of(*contents), bundle_of(*contents)
     assert (first.sha256, first.plain_bytes, first.message_count) == (second.sha256, second.plain_bytes, len(contents))
     assert outcome(first) == outcome(second)
@@ -66,7 +66,7 @@ def test_the_same_messages_make_the_same_checksum(contents: list[str]) -> None:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_pages_are_what_slices_of_a_list_are(order: Literal["asc", "desc"], count: int) -> None:
+def test_pages_are_slices_of_the_messages(order: Literal["asc", "desc"], count: int) -> None:
     bundle = bundle_of(*(f"message {number}" for number in range(1, count + 1)))
     for after in (None, *range(count + 2)):
         for limit in (1, 3, 100):
@@ -74,26 +74,26 @@ def test_pages_are_what_slices_of_a_list_are(order: Literal["asc", "desc"], coun
                 expected = list(range(1, count + 1))[after or 0 :][:limit]
             else:
                 expected = list(range(count, 0, -1))
-                expected = [each for each in expected if after is None or each < after][:limit]
-            found = bundles.page(bundle, order=order, after=after, limit=limit)
-            assert [message.position for message in found] == expected
+                expected = [position for position in expected if after is None or position < after][:limit]
+            page = bundles.page(bundle, order=order, after=after, limit=limit)
+            assert [message.position for message in page] == expected
 
 
-def test_any_changed_byte_is_found_or_changes_nothing() -> None:
+def test_changed_byte_is_detected_or_has_no_effect() -> None:
     bundle = bundle_of("Hello there", "General talk", None, "x" * 50)
-    whole = outcome(bundle)
+    lines = outcome(bundle)
     changed = 0
-    for place in range(len(bundle.data)):
+    for index in range(len(bundle.data)):
         for flip in (1, 16, 128, 255):
             data = bytearray(bundle.data)
-            data[place] ^= flip
-            found = outcome(replace(bundle, data=bytes(data)))
-            assert found in (None, whole)
-            changed += found is None
-    assert changed > 3.5 * len(bundle.data)  # what changes nothing is padding
+            data[index] ^= flip
+            result = outcome(replace(bundle, data=bytes(data)))
+            assert result in (None, lines)
+            changed += result is None
+    assert changed > 3.5 * len(bundle.data)  # the others are padding
 
 
-def test_any_damage_at_all_is_found() -> None:
+def test_any_damage_is_detected() -> None:
     bundle = bundle_of(*(f"message {number}" for number in range(40)))
     dice = random.Random(1)
     for _ in range(300):

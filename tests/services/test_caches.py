@@ -1,4 +1,4 @@
-"""What is remembered: told at once while it is young, looked up by one for all, and better old than nothing."""
+"""Caches: fresh values are returned, stale ones refreshed by one thread, old ones used if a load fails."""
 
 import threading
 from collections.abc import Callable
@@ -7,27 +7,27 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.errors import DatabaseUnavailable, Unavailable
-from app.services.caches import Ages, Cache
+from app.services.caches import Cache, CachePolicy
 from tests.metrics.scrape import Since
 
-AGES = Ages(fresh=2, usable=5, wait=30, retry=1, kept=100)
+POLICY = CachePolicy(fresh_for=2, stale_for=5, max_wait=30, retry_after=1, max_age=100)
 
 
 class Source:
-    """Where values are looked up: the numbers 1, 2, ... of each key; `gate` holds look-ups up, `fail` fails them."""
+    """The source of values: numbers 1, 2, ... of each key. `gate` blocks loads, `fail` makes them fail."""
 
     def __init__(self) -> None:
-        self.looked: list[str] = []
+        self.loads: list[str] = []
         self.fail = False
         self.gate = threading.Event()
         self.gate.set()
-        self.met = threading.Semaphore(0)  # one for each look-up that has begun
+        self.started = threading.Semaphore(0)  # released by each load that starts
         self._now = 0.0
 
     def __call__(self, key: str) -> str:
-        self.looked.append(key)
-        number, fails = self.looked.count(key), self.fail
-        self.met.release()
+        self.loads.append(key)
+        number, fails = self.loads.count(key), self.fail
+        self.started.release()
         assert self.gate.wait(30)
         if fails:
             raise DatabaseUnavailable
@@ -36,7 +36,7 @@ class Source:
     def clock(self) -> float:
         return self._now
 
-    def later(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self._now += seconds
 
 
@@ -47,7 +47,7 @@ def source() -> Source:
 
 @pytest.fixture
 def make(source: Source) -> Callable[..., Cache[str, str]]:
-    return lambda ages=AGES, size=10: Cache("models", source, ages, size=size, clock=source.clock)
+    return lambda policy=POLICY, size=10: Cache("models", source, policy, size=size, clock=source.clock)
 
 
 @pytest.fixture
@@ -55,136 +55,136 @@ def cache(make: Callable[..., Cache[str, str]]) -> Cache[str, str]:
     return make()
 
 
-def settled(cache: Cache[str, str]) -> None:
-    """No look-up is under way any more."""
+def wait_for_loads(cache: Cache[str, str]) -> None:
+    """Wait until no load is running."""
     for thread in threading.enumerate():
         if thread.name == "cache models":
             thread.join(30)
 
 
-def test_a_fresh_value_is_looked_up_once(cache: Cache[str, str], source: Source) -> None:
+def test_fresh_value_is_loaded_once(cache: Cache[str, str], source: Source) -> None:
     since = Since()
     assert [cache.get("a"), cache.get("a"), cache.get("b")] == ["a1", "a1", "b1"]
-    source.later(1.9)
+    source.advance(1.9)
     assert cache.get("a") == "a1"
-    assert source.looked == ["a", "b"]
-    assert since.counted("cache_reads_total", cache="models", result="hit") == 2
-    assert since.counted("cache_reads_total", cache="models", result="miss") == 2
+    assert source.loads == ["a", "b"]
+    assert since.counted("cache_requests_total", cache="models", result="hit") == 2
+    assert since.counted("cache_requests_total", cache="models", result="miss") == 2
     assert since.counted("cache_loads_total", cache="models", outcome="ok") == 2
 
 
-def test_what_is_due_is_told_and_looked_up_meanwhile(cache: Cache[str, str], source: Source) -> None:
+def test_stale_value_is_returned_and_reloaded(cache: Cache[str, str], source: Source) -> None:
     since = Since()
     cache.get("a")
-    source.later(3)
+    source.advance(3)
     source.gate.clear()
-    assert [cache.get("a"), cache.get("a")] == ["a1", "a1"]  # nobody waits
+    assert [cache.get("a"), cache.get("a")] == ["a1", "a1"]  # without waiting
     source.gate.set()
-    settled(cache)
+    wait_for_loads(cache)
     assert cache.get("a") == "a2"
-    assert source.looked == ["a", "a"]
-    assert since.counted("cache_reads_total", cache="models", result="stale") == 2
+    assert source.loads == ["a", "a"]
+    assert since.counted("cache_requests_total", cache="models", result="stale") == 2
 
 
-def test_what_is_older_is_waited_for(cache: Cache[str, str], source: Source) -> None:
+def test_expired_value_is_waited_for(cache: Cache[str, str], source: Source) -> None:
     cache.get("a")
-    source.later(6)
+    source.advance(6)
     assert cache.get("a") == "a2"
 
 
-def test_but_only_so_long(make: Callable[..., Cache[str, str]], source: Source) -> None:
-    cache = make(Ages(fresh=2, usable=5, wait=0.01, retry=1))
-    cache.begin("a")
-    settled(cache)
-    source.later(1000)
+def test_wait_for_value_is_limited(make: Callable[..., Cache[str, str]], source: Source) -> None:
+    cache = make(CachePolicy(fresh_for=2, stale_for=5, max_wait=0.01, retry_after=1))
+    cache.prefetch("a")
+    wait_for_loads(cache)
+    source.advance(1000)
     source.gate.clear()
     assert cache.get("a") == "a1"
     with pytest.raises(Unavailable):
         cache.get("b")
     source.gate.set()
-    settled(cache)
+    wait_for_loads(cache)
     assert (cache.last("a"), cache.last("b")) == ("a2", "b1")
 
 
-def test_the_last_value_holds_while_there_is_no_other(cache: Cache[str, str], source: Source) -> None:
+def test_failed_load_keeps_last_value(cache: Cache[str, str], source: Source) -> None:
     since = Since()
     cache.get("a")
     source.fail = True
     for _ in range(5):
-        source.later(10)
+        source.advance(10)
         assert cache.get("a") == "a1"
-    assert since.counted("cache_reads_total", cache="models", result="stale") == 5
+    assert since.counted("cache_requests_total", cache="models", result="stale") == 5
     assert since.counted("cache_loads_total", cache="models", outcome="error") == 5
     source.fail = False
-    source.later(10)
+    source.advance(10)
     assert cache.get("a") == "a7"
 
 
-def test_it_holds_no_longer_than_it_is_kept(cache: Cache[str, str], source: Source) -> None:
+def test_value_is_dropped_after_max_age(cache: Cache[str, str], source: Source) -> None:
     cache.get("a")
     source.fail = True
-    source.later(101)
+    source.advance(101)
     with pytest.raises(DatabaseUnavailable):
         cache.get("a")
 
 
-def test_a_failure_is_not_tried_again_at_once(cache: Cache[str, str], source: Source) -> None:
+def test_failed_load_is_repeated_after_retry_time(cache: Cache[str, str], source: Source) -> None:
     source.fail = True
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):
             cache.get("a")
-    assert source.looked == ["a"]
+    assert source.loads == ["a"]
     source.fail = False
-    source.later(1)
+    source.advance(1)
     assert cache.get("a") == "a2"
 
 
-def test_many_at_once_look_up_once(cache: Cache[str, str], source: Source) -> None:
+def test_concurrent_readers_share_one_load(cache: Cache[str, str], source: Source) -> None:
     source.gate.clear()
     with ThreadPoolExecutor(20) as threads:
         pending = [threads.submit(cache.get, "a") for _ in range(20)]
-        assert source.met.acquire(timeout=30)
+        assert source.started.acquire(timeout=30)
         source.gate.set()
-        assert {each.result(30) for each in pending} == {"a1"}
-    assert source.looked == ["a"]
+        assert {future.result(30) for future in pending} == {"a1"}
+    assert source.loads == ["a"]
 
 
-def test_what_was_forgotten_is_not_told_again(cache: Cache[str, str], source: Source) -> None:
+def test_invalidated_value_is_reloaded(cache: Cache[str, str], source: Source) -> None:
     cache.get("a")
-    cache.forget("a")
+    cache.invalidate("a")
     assert cache.get("a") == "a2"
     source.fail = True
-    cache.forget("a")
-    assert cache.get("a") == "a2"  # unless there is no other
+    cache.invalidate("a")
+    assert cache.get("a") == "a2"  # the load failed
 
 
-def test_a_look_up_from_before_the_change_is_not_kept(cache: Cache[str, str], source: Source) -> None:
+def test_load_started_before_invalidation_is_not_kept(cache: Cache[str, str], source: Source) -> None:
     cache.get("a")
-    source.later(3)
+    source.advance(3)
     source.gate.clear()
     cache.get("a")
-    assert source.met.acquire(timeout=30)
-    assert source.met.acquire(timeout=30)  # the second look-up is under way
-    cache.forget("a")
+    assert source.started.acquire(timeout=30)
+    assert source.started.acquire(timeout=30)  # the second load is running
+    cache.invalidate("a")
     source.gate.set()
-    settled(cache)
+    wait_for_loads(cache)
     assert cache.get("a") == "a3"
 
 
-def test_side_by_side(cache: Cache[str, str], source: Source) -> None:
+def test_prefetched_keys_load_concurrently(cache: Cache[str, str], source: Source) -> None:
     source.gate.clear()
     for key in ("a", "b", "a"):
-        cache.begin(key)
+        cache.prefetch(key)
     for _ in range(2):
-        assert source.met.acquire(timeout=30)
+        assert source.started.acquire(timeout=30)
     source.gate.set()
     assert (cache.get("a"), cache.get("b")) == ("a1", "b1")
-    cache.begin("a")  # fresh: nothing to look up
-    settled(cache)
-    assert sorted(source.looked) == ["a", "b"]
+    cache.prefetch("a")  # fresh, so not loaded
+    wait_for_loads(cache)
+    assert sorted(source.loads) == ["a", "b"]
 
 
-def test_it_holds_so_many_values_and_no_more(make: Callable[..., Cache[str, str]], source: Source) -> None:
+def test_number_of_values_is_limited(make: Callable[..., Cache[str, str]], source: Source) -> None:
     cache = make(size=3)
     for number in range(100):
         cache.get(str(number))
@@ -192,9 +192,9 @@ def test_it_holds_so_many_values_and_no_more(make: Callable[..., Cache[str, str]
     assert cache.get("0") == "02"
 
 
-def test_the_last_value_can_be_had_without_looking(cache: Cache[str, str], source: Source) -> None:
+def test_last_value_is_returned_without_load(cache: Cache[str, str], source: Source) -> None:
     assert cache.last("a") is None
     cache.get("a")
-    source.later(50)
+    source.advance(50)
     assert cache.last("a") == "a1"
-    assert source.looked == ["a"]
+    assert source.loads == ["a"]

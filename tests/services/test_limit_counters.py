@@ -1,4 +1,4 @@
-"""Counting in a Redis that answers, that goes, that comes back, and that says nothing."""
+"""Limit counters with a Redis that is available, unavailable, back again, or silent."""
 
 import subprocess
 import sys
@@ -14,9 +14,11 @@ from app.services import limit_counters
 from app.services.limit_counters import Count, LimitCounters
 from ops import embedded
 from tests.database import run_folder
+from tests.faults.proxy import Proxy
 from tests.jobs.conftest import through
-from tests.jobs.processes import SECONDS, Gate, Silent, eventually
+from tests.jobs.processes import SECONDS, SilentServer
 from tests.metrics.scrape import Since
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 MINUTE = 60.0
@@ -29,10 +31,9 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def gate(url: str) -> Iterator[Gate]:
-    gate = Gate(int(url.rpartition(":")[2].partition("/")[0]))
-    yield gate
-    gate.shut()
+def proxy(url: str) -> Iterator[Proxy]:
+    with Proxy(("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., LimitCounters
         return made[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for counters in made:
+        counters.close()
 
 
 @pytest.fixture
@@ -58,18 +59,37 @@ def add(counters: LimitCounters, key: str, seconds: float = MINUTE) -> Count:
     return count
 
 
-def test_processes_count_together(make: Callable[..., LimitCounters], url: str, key: str) -> None:
-    one, two = make(url), make(url)
-    assert [add(each, key).value for each in (one, two, one)] == [1, 2, 3]
-    assert 50 < add(two, key).left <= MINUTE
-    assert one.add([(key, MINUTE), (f"{key} too", MINUTE)])[1].value == 1
-    one.give_back([key, f"{key} too", "never counted"])
-    assert add(two, key).value == 5
-    assert add(two, f"{key} too").value == 1
-    assert add(two, "never counted").value == 1
+def test_read_returns_counts_without_counting(make: Callable[..., LimitCounters], url: str, key: str) -> None:
+    for counters in (make(url), LimitCounters()):
+        assert counters.read([key, f"{key}:other"]) == [0, 0]
+        add(counters, key)
+        assert [counters.read([key, f"{key}:other"]) for _ in range(2)] == [[1, 0]] * 2
 
 
-def test_counts_that_race_are_all_counted(make: Callable[..., LimitCounters], url: str, key: str) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_clear_ends_windows_of_all_processes(
+    make: Callable[..., LimitCounters], url: str, key: str, alone: bool
+) -> None:
+    counters = make(None if alone else url)
+    others = counters if alone else make(url)
+    counters.add([(key, 60), (key + "2", 60)])
+    others.clear([key, key + "unknown"])
+    assert counters.read([key, key + "2"]) == [0, 1]
+    assert [count.value for count in counters.add([(key, 60)])] == [1]
+
+
+def test_processes_share_counts(make: Callable[..., LimitCounters], url: str, key: str) -> None:
+    first, second = make(url), make(url)
+    assert [add(counters, key).value for counters in (first, second, first)] == [1, 2, 3]
+    assert 50 < add(second, key).seconds_left <= MINUTE
+    assert first.add([(key, MINUTE), (f"{key} too", MINUTE)])[1].value == 1
+    first.give_back([key, f"{key} too", "never counted"])
+    assert add(second, key).value == 5
+    assert add(second, f"{key} too").value == 1
+    assert add(second, "never counted").value == 1
+
+
+def test_concurrent_counts_are_exact(make: Callable[..., LimitCounters], url: str, key: str) -> None:
     both = make(url), make(url)
     with ThreadPoolExecutor(40) as pool:  # more than there are connections
         values = list(pool.map(lambda n: add(both[n % 2], key).value, range(400)))
@@ -79,42 +99,42 @@ def test_counts_that_race_are_all_counted(make: Callable[..., LimitCounters], ur
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_window_ends(make: Callable[..., LimitCounters], url: str, key: str, alone: bool) -> None:
+def test_window_ends(make: Callable[..., LimitCounters], url: str, key: str, alone: bool) -> None:
     counters = make() if alone else make(url)
     assert add(counters, key, 0.05).value == 1
-    eventually(lambda: add(counters, key, 0.05).value == 1)
+    wait_until(lambda: add(counters, key, 0.05).value == 1)
 
 
-def test_a_count_without_an_end_gets_one(make: Callable[..., LimitCounters], url: str, key: str) -> None:
-    with redis.Redis.from_url(url) as inside:
-        inside.set(f"parley:limits:{key}", 1_000_000)
-    assert 0 < add(make(url), key).left <= MINUTE
+def test_key_without_expiry_gets_one(make: Callable[..., LimitCounters], url: str, key: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.set(f"parley:limits:{key}", 1_000_000)
+    assert 0 < add(make(url), key).seconds_left <= MINUTE
 
 
-def test_a_redis_that_goes_and_comes_back(
-    make: Callable[..., LimitCounters], url: str, gate: Gate, key: str, monkeypatch: pytest.MonkeyPatch
+def test_counts_are_local_while_redis_is_unavailable(
+    make: Callable[..., LimitCounters], url: str, proxy: Proxy, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit_counters, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(limit_counters, "RETRY_SECONDS", 0.05)
     since = Since()
-    counters, other = make(through(gate, url)), make(url)
-    assert [add(each, key).value for each in (counters, other)] == [1, 2]
-    gate.shut()
-    assert [add(counters, key).value for _ in range(3)] == [1, 2, 3]  # its own
+    counters, other = make(through(proxy, url)), make(url)
+    assert [add(counters, key).value, add(other, key).value] == [1, 2]
+    proxy.cut()
+    assert [add(counters, key).value for _ in range(3)] == [1, 2, 3]  # in its own memory
     assert not counters.shared
-    assert since.counted("limits_counted_alone") == 1
+    assert since.counted("rate_limit_local_processes") == 1
     assert add(other, key).value == 3
-    gate.open()
-    eventually(lambda: counters.shared)
-    assert since.counted("limits_counted_alone") == 0
-    assert add(counters, key).value == 4  # what everybody counted is what counts again
+    proxy.repair()
+    wait_until(lambda: counters.shared)
+    assert since.counted("rate_limit_local_processes") == 0
+    assert add(counters, key).value == 4  # the shared count again
 
 
-def test_a_redis_that_was_restarted_under_load_is_found_again(
-    make: Callable[..., LimitCounters], url: str, gate: Gate, key: str, monkeypatch: pytest.MonkeyPatch
+def test_redis_restarted_under_load_is_used_again(
+    make: Callable[..., LimitCounters], url: str, proxy: Proxy, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every call is answered, whatever happens to its connection."""
-    monkeypatch.setattr(limit_counters, "LOOK_AGAIN", 0.05)
-    counters, stop = make(through(gate, url)), threading.Event()
+    """Each call returns, also if its connection breaks."""
+    monkeypatch.setattr(limit_counters, "RETRY_SECONDS", 0.05)
+    counters, stop = make(through(proxy, url)), threading.Event()
     answered = [0] * 8
 
     def load(number: int) -> None:
@@ -126,74 +146,71 @@ def test_a_redis_that_was_restarted_under_load_is_found_again(
         loads = [pool.submit(load, number) for number in range(8)]
         for _ in range(3):
             before = sum(answered)
-            eventually(lambda before=before: sum(answered) > before + 50)
-            gate.shut()
-            eventually(lambda: not counters.shared)
+            wait_until(lambda before=before: sum(answered) > before + 50)
+            proxy.cut()
+            wait_until(lambda: not counters.shared)
             before = sum(answered)
-            eventually(lambda before=before: sum(answered) > before + 50)
-            gate.open()
-            eventually(lambda: counters.shared)
+            wait_until(lambda before=before: sum(answered) > before + 50)
+            proxy.repair()
+            wait_until(lambda: counters.shared)
         stop.set()
-        for each in loads:
-            each.result(SECONDS)
+        for future in loads:
+            future.result(SECONDS)
 
 
-def test_a_redis_that_cannot_count_is_as_good_as_away(
+def test_redis_that_rejects_commands_counts_as_unavailable(
     make: Callable[..., LimitCounters], url: str, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It answers, and refuses: the password in the URL is wrong."""
-    wrong = url.replace(":", ":x", 2).replace(":x//", "://", 1)
-    counters = make(wrong)
+    """The password in the URL is wrong."""
+    wrong_url = url.replace(":", ":x", 2).replace(":x//", "://", 1)
+    counters = make(wrong_url)
     assert [add(counters, key).value for _ in range(2)] == [1, 2]
     assert not counters.shared
-    assert len([each for each in caplog.records if "by each process alone" in each.message]) == 1
-    assert not [each for each in caplog.records if url.partition("@")[0].rpartition(":")[2] in each.getMessage()]
+    assert len([record for record in caplog.records if "in its own memory" in record.message]) == 1
+    assert not [record for record in caplog.records if url.partition("@")[0].rpartition(":")[2] in record.getMessage()]
 
 
-def test_only_the_first_waits_for_a_redis_that_says_nothing(make: Callable[..., LimitCounters], key: str) -> None:
-    with Silent() as port:
+def test_only_first_call_waits_for_silent_redis(make: Callable[..., LimitCounters], key: str) -> None:
+    with SilentServer() as port:
         counters = make(f"redis://127.0.0.1:{port}/0")
         assert add(counters, key).value == 1
         assert not counters.shared
-        # From now on nobody asks but the one that looks whether it is back; with half a second for each of these,
-        # the test would not end in its time.
+        # Only the background thread calls Redis now: with half a second for each of these the test would time out.
         assert [add(counters, key).value for _ in range(2000)][-1] == 2001
 
 
-def test_an_embedded_redis_is_asked_for_without_anybody_waiting(
+def test_url_is_looked_up_in_background(
     make: Callable[..., LimitCounters], url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit_counters, "LOOK_AGAIN", 0.01)
-    started, asked = threading.Event(), list[str]()
+    monkeypatch.setattr(limit_counters, "RETRY_SECONDS", 0.01)
+    started, calls = threading.Event(), list[str]()
 
-    def find() -> str:
-        asked.append("once more")
-        if len(asked) == 1:
-            raise RuntimeError("it does not start")
+    def find_url() -> str:
+        calls.append("call")
+        if len(calls) == 1:
+            raise RuntimeError("Redis does not start")
         started.wait(SECONDS)
         return url
 
-    counters = make(None, find)
+    counters = make(None, find_url)
     assert [add(counters, key).value for _ in range(2)] == [1, 2]
     started.set()
-    eventually(lambda: counters.shared)
-    assert len(asked) == 2
+    wait_until(lambda: counters.shared)
+    assert len(calls) == 2
     assert add(counters, key).value == 1
 
 
-def test_without_any_redis_nobody_looks_for_one_for_ever(make: Callable[..., LimitCounters], key: str) -> None:
-    asked = list[str]()
-    counters = make(None, lambda: asked.append("once"))
+def test_lookup_stops_without_redis(make: Callable[..., LimitCounters], key: str) -> None:
+    calls = list[str]()
+    counters = make(None, lambda: calls.append("call"))
     add(counters, key)
-    eventually(lambda: asked)
-    eventually(lambda: counters._find is None)
+    wait_until(lambda: calls)
+    wait_until(lambda: counters._find_url is None)
     assert add(counters, key).value == 2
 
 
-def test_what_a_process_counts_alone_has_bounds(
-    make: Callable[..., LimitCounters], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limit_counters, "MOST_LOCAL", 100)
+def test_local_windows_are_bounded(make: Callable[..., LimitCounters], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit_counters, "MAX_LOCAL_WINDOWS", 100)
     counters = make()
     for number in range(1000):
         add(counters, f"address {number}")
@@ -207,36 +224,36 @@ from gevent import monkey; monkey.patch_all()
 import sys, socket, gevent
 from app.services.limit_counters import LimitCounters
 
-turns = 0
-def others():
-    global turns
+switches = 0
+def count_switches():
+    global switches
     while True:
-        turns += 1
+        switches += 1
         gevent.sleep(0.001)
 
 real = socket.getaddrinfo
 def getaddrinfo(host, *arguments, **options):
-    if host == "a-name-that-nobody-answers-for.invalid":
-        gevent.sleep(30)  # as a resolver does whose servers are away
+    if host == "name-without-answer.invalid":
+        gevent.sleep(30)  # as a resolver does without its servers
     return real(host, *arguments, **options)
 socket.getaddrinfo = getaddrinfo
 
-gevent.spawn(others)
+gevent.spawn(count_switches)
 gevent.sleep(0)
 for url in sys.argv[1:]:
-    counters, before = LimitCounters(url), turns
+    counters, before = LimitCounters(url), switches
     waiting = [gevent.spawn(counters.add, [("key", 60)]) for _ in range(200)]
     done = gevent.joinall(waiting, timeout=20)
-    values = sorted(each.value[0].value for each in done)
-    print(values == list(range(1, 201)), counters.shared, turns > before + 20)
+    values = sorted(greenlet.value[0].value for greenlet in done)
+    print(values == list(range(1, 201)), counters.shared, switches > before + 20)
 """
 
 
-def test_nothing_blocks_under_gevent(url: str) -> None:
-    """Two hundred requests at once: each is answered, whoever does not answer us, and others go on meanwhile."""
-    with Silent() as port:
+def test_calls_do_not_block_under_gevent(url: str) -> None:
+    """200 concurrent calls to a silent Redis return, and other greenlets run at the same time."""
+    with SilentServer() as port:
         silent = f"redis://127.0.0.1:{port}/0"
-        unknown = "redis://a-name-that-nobody-answers-for.invalid:6379/0"
+        unknown = "redis://name-without-answer.invalid:6379/0"
         done = subprocess.run(
             [sys.executable, "-c", GEVENT, silent, unknown],
             cwd=PROJECT,

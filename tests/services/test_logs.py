@@ -1,4 +1,4 @@
-"""What is logged: one JSON object a line, with the request's id, and no secret whatever way it got into a message."""
+"""Logs: one JSON object per line, with the request id and without secrets."""
 
 import json
 import logging
@@ -17,11 +17,12 @@ SECRETS = [
     ("{'password': 'hunter2hunter2'}", "hunter2hunter2"),
     ('{"refresh_token": "hunter2hunter2"}', "hunter2hunter2"),
     ("api_key=hunter2hunter2&x=1", "hunter2hunter2"),
+    ("GET /api/turns/1/events?ticket=hunter2hunter2 HTTP/1.1", "hunter2hunter2"),
 ]
 
 
 @pytest.mark.parametrize(("line", "secret"), SECRETS, ids=[line[:20] for line, _ in SECRETS])
-def test_secrets_are_taken_out(line: str, secret: str) -> None:
+def test_secrets_are_redacted(line: str, secret: str) -> None:
     assert secret not in redact(line)
     assert "[redacted]" in redact(line)
 
@@ -29,11 +30,11 @@ def test_secrets_are_taken_out(line: str, secret: str) -> None:
 @pytest.mark.parametrize(
     "line", ["Listening at: http://127.0.0.1:8000 (17)", "GET /api/chat 200", "the token has expired"]
 )
-def test_what_is_no_secret_stays(line: str) -> None:
+def test_other_text_is_unchanged(line: str) -> None:
     assert redact(line) == line
 
 
-def test_a_line_is_json_with_the_requests_id_and_without_its_traceback_s_secrets(
+def test_line_is_json_with_request_id_and_redacted_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     before, level = logging.root.handlers[:], logging.root.level
@@ -51,8 +52,8 @@ def test_a_line_is_json_with_the_requests_id_and_without_its_traceback_s_secrets
         logging.root.handlers[:] = before
         logging.root.setLevel(level)
     [line] = capfd.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert (said["level"], said["logger"], said["request_id"], said["turn_id"]) == (
+    record = json.loads(line)
+    assert (record["level"], record["logger"], record["request_id"], record["turn_id"]) == (
         "ERROR",
         "parley.test",
         "a-request",

@@ -1,6 +1,5 @@
-"""Sessions under real concurrency: refreshes that meet on one row, and logins that meet a change of password."""
+"""Sessions under concurrency: parallel refreshes, and logins during a change of password."""
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,16 +11,20 @@ from flask import Flask
 from flask_jwt_extended import decode_token
 from sqlalchemy import Engine, event, text
 
+from app.container import services
+from app.database import autocommit
 from app.errors import NotAuthenticated
-from app.services import accounts, sessions
+from app.services import account_changes, sessions
+from app.services.account_changes import PasswordCheck
 from app.services.identity import Identity
 from app.services.sessions import Client, Tokens
-from tests.factories import PASSWORD, PASSWORD_HASH, Account
+from tests.factories import PASSWORD, PASSWORD_HASH, LoggedInUser
+from tests.waiting import wait_until
 
 
 @pytest.fixture
 def in_app(flask_app: Flask) -> Callable[..., Any]:
-    """Call something in an application context of its own, as a request would."""
+    """Return a function that calls a function in its own application context, as a request does."""
 
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
         with flask_app.app_context():
@@ -32,9 +35,9 @@ def in_app(flask_app: Flask) -> Callable[..., Any]:
 
 @pytest.fixture
 def open_session(in_app: Callable[..., Any], engine: Engine) -> Callable[..., tuple[Identity, Tokens]]:
-    """Open a session as a login does, without the cost of one."""
+    """Return a function that opens a session as a login does, without hashing."""
 
-    def opened(user: Account, client: Client = Client()) -> tuple[Identity, Tokens]:  # noqa: B008  # it is frozen
+    def opened(user: LoggedInUser, client: Client = Client()) -> tuple[Identity, Tokens]:  # noqa: B008  # it is frozen
         with engine.begin() as connection:
             tokens: Tokens = in_app(sessions.open_session, connection, user.id, PASSWORD_HASH, client)
         claims = in_app(decode_token, tokens.access_token)
@@ -52,50 +55,45 @@ def row_of(engine: Engine, identity: Identity) -> Any:
 
 
 def wait_until_waiting(engine: Engine, how_many: int) -> None:
-    """Until `how_many` connections to this worker's database wait for a lock."""
-    pause = threading.Event()
+    """Wait until `how_many` connections to the test database wait for a lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(2_000):
-            waiting = connection.execute(
-                text(
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            )
-            if waiting.scalar_one() >= how_many:
-                return
-            pause.wait(0.005)
-    raise AssertionError(f"{how_many} connections never came to wait")
+        wait_until(
+            lambda: connection.execute(waiting).scalar_one() >= how_many,
+            f"fewer than {how_many} connections wait for a lock",
+        )
 
 
 def results(futures: list[Future[Any]]) -> tuple[list[Any], list[BaseException]]:
-    """What they returned, and what they raised."""
+    """Return the results and the errors of the futures."""
     raised = [error for future in futures if (error := future.exception(timeout=30))]
     return [future.result() for future in futures if not future.exception()], raised
 
 
-def test_identify_is_one_named_statement_and_returns_the_databases_role(
-    user: Account, engine: Engine, in_app: Callable[..., Any]
+def test_identify_is_one_statement_and_returns_role(
+    user: LoggedInUser, engine: Engine, in_app: Callable[..., Any]
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE users SET role = 'operator' WHERE id = :u"), {"u": user.id})
     seen: list[str] = []
 
-    def listen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
 
-    event.listen(engine, "before_cursor_execute", listen)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         identity = in_app(sessions.identify, Identity(user.id, user.session_id))
     finally:
-        event.remove(engine, "before_cursor_execute", listen)
+        event.remove(engine, "before_cursor_execute", record)
     assert identity.role == "operator"
     assert len(seen) == 1
     assert seen[0].startswith("SELECT /* sessions.identify ")
 
 
-def test_a_session_keeps_where_it_came_from_as_far_as_it_fits(
-    user: Account, engine: Engine, open_session: Callable[..., tuple[Identity, Tokens]]
+def test_session_stores_truncated_client(
+    user: LoggedInUser, engine: Engine, open_session: Callable[..., tuple[Identity, Tokens]]
 ) -> None:
     identity, _ = open_session(user, Client("f" * 60, "agent\x00" + "x" * 300))
     row = row_of(engine, identity)
@@ -105,8 +103,8 @@ def test_a_session_keeps_where_it_came_from_as_far_as_it_fits(
     assert row_of(engine, anonymous).address is row_of(engine, anonymous).user_agent is None
 
 
-def test_the_row_holds_hashes_and_no_token(
-    user: Account, engine: Engine, open_session: Callable[..., tuple[Identity, Tokens]]
+def test_row_has_hashes_but_no_token(
+    user: LoggedInUser, engine: Engine, open_session: Callable[..., tuple[Identity, Tokens]]
 ) -> None:
     identity, tokens = open_session(user)
     stored = repr([bytes(value) if isinstance(value, memoryview) else value for value in row_of(engine, identity)])
@@ -115,51 +113,63 @@ def test_the_row_holds_hashes_and_no_token(
     assert "refresh_token" not in repr(tokens)
 
 
-def test_two_parallel_refreshes_get_the_same_token_and_a_third_ends_the_session(
-    user: Account,
+TABS = 20
+
+
+def refresh_at_once(
+    engine: Engine, in_app: Callable[..., Any], identity: Identity, *presented: str
+) -> tuple[list[Any], list[BaseException]]:
+    """Refresh with all `presented` tokens at once: each one waits for the same row lock."""
+    with ThreadPoolExecutor(len(presented)) as pool:
+        with engine.begin() as holder:
+            holder.execute(text("SELECT FROM sessions WHERE id = :s FOR UPDATE"), {"s": identity.session_id})
+            futures = [pool.submit(in_app, sessions.refresh, identity, token) for token in presented]
+            wait_until_waiting(engine, len(presented))
+        return results(futures)
+
+
+@pytest.mark.parametrize("grace", [sessions.GRACE, timedelta(0)], ids=["in grace time", "after grace time"])
+def test_parallel_refreshes_get_same_token(
+    user: LoggedInUser,
     engine: Engine,
     in_app: Callable[..., Any],
     open_session: Callable[..., tuple[Identity, Tokens]],
+    monkeypatch: pytest.MonkeyPatch,
+    grace: timedelta,
 ) -> None:
+    """After the grace time of a lost answer, parallel refreshes with the old token share one second rotation."""
     identity, first = open_session(user)
-    with ThreadPoolExecutor(2) as pool:
-        with engine.begin() as holder:
-            holder.execute(text("SELECT FROM sessions WHERE id = :s FOR UPDATE"), {"s": identity.session_id})
-            futures = [pool.submit(in_app, sessions.refresh, identity, first.refresh_token) for _ in range(2)]
-            wait_until_waiting(engine, 2)
-        pairs, raised = results(futures)
-    assert raised == []
-    assert pairs[0].refresh_token == pairs[1].refresh_token != first.refresh_token
+    presented = first.refresh_token
+    if not grace:
+        in_app(sessions.refresh, identity, presented)
+        monkeypatch.setattr(sessions, "GRACE", grace)
+    for _ in range(1 if not grace else 3):
+        pairs, raised = refresh_at_once(engine, in_app, identity, *[presented] * TABS)
+        assert raised == []
+        assert len({pair.refresh_token for pair in pairs}) == 1
+        presented = pairs[0].refresh_token
+        assert presented != first.refresh_token
     assert in_app(sessions.identify, identity).role == "user"
 
-    with pytest.raises(NotAuthenticated, match="used before"):
-        in_app(sessions.refresh, identity, first.refresh_token)
-    with pytest.raises(NotAuthenticated, match="ended"):
-        in_app(sessions.identify, identity)
-    with pytest.raises(NotAuthenticated, match="ended"):
-        in_app(sessions.refresh, identity, pairs[0].refresh_token)
 
-
-def test_of_many_parallel_refreshes_two_succeed_and_the_session_ends(
-    user: Account,
+def test_parallel_refreshes_with_both_successors_end_session(
+    user: LoggedInUser,
     engine: Engine,
     in_app: Callable[..., Any],
     open_session: Callable[..., tuple[Identity, Tokens]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    identity, first = open_session(user)
-    with ThreadPoolExecutor(6) as pool:
-        with engine.begin() as holder:
-            holder.execute(text("SELECT FROM sessions WHERE id = :s FOR UPDATE"), {"s": identity.session_id})
-            futures = [pool.submit(in_app, sessions.refresh, identity, first.refresh_token) for _ in range(6)]
-            wait_until_waiting(engine, 6)
-        pairs, raised = results(futures)
-    assert len(pairs) == 2
-    assert [type(error) for error in raised] == [NotAuthenticated] * 4
+    monkeypatch.setattr(sessions, "GRACE", timedelta(0))
+    identity, tokens = open_session(user)
+    successors = [in_app(sessions.refresh, identity, tokens.refresh_token).refresh_token for _ in range(2)]
+    assert successors[0] != successors[1]
+    _, raised = refresh_at_once(engine, in_app, identity, *successors)
+    assert [type(error) for error in raised] == [NotAuthenticated]
     assert row_of(engine, identity).revoked_at is not None
 
 
-def test_the_two_tabs_can_both_go_on(
-    user: Account, in_app: Callable[..., Any], open_session: Callable[..., tuple[Identity, Tokens]]
+def test_both_tabs_continue_after_parallel_refresh(
+    user: LoggedInUser, in_app: Callable[..., Any], open_session: Callable[..., tuple[Identity, Tokens]]
 ) -> None:
     identity, first = open_session(user)
     one = in_app(sessions.refresh, identity, first.refresh_token)
@@ -171,8 +181,8 @@ def test_the_two_tabs_can_both_go_on(
     assert next_of_one.refresh_token == next_of_other.refresh_token != one.refresh_token
 
 
-def test_a_refresh_makes_the_session_last_its_full_life_again(
-    user: Account,
+def test_refresh_extends_session_to_full_lifetime(
+    user: LoggedInUser,
     engine: Engine,
     in_app: Callable[..., Any],
     open_session: Callable[..., tuple[Identity, Tokens]],
@@ -193,23 +203,23 @@ def test_a_refresh_makes_the_session_last_its_full_life_again(
 
 @pytest.mark.parametrize("microsecond", [0, 1, 999_999])
 @pytest.mark.parametrize("hours", [0, 5.5, -9])
-def test_a_refresh_token_is_the_same_whatever_the_time_zone_of_the_database(
-    user: Account, in_app: Callable[..., Any], microsecond: int, hours: float
+def test_refresh_token_does_not_depend_on_time_zone(
+    user: LoggedInUser, in_app: Callable[..., Any], microsecond: int, hours: float
 ) -> None:
     identity = Identity(user.id, user.session_id)
     now = datetime.now(UTC).replace(microsecond=microsecond)
     elsewhere = now.astimezone(timezone(timedelta(hours=hours)))
     token = in_app(sessions._refresh_token, identity, now, now + timedelta(days=7))
-    again = in_app(sessions._refresh_token, identity, elsewhere, elsewhere + timedelta(days=7))
+    repeated = in_app(sessions._refresh_token, identity, elsewhere, elsewhere + timedelta(days=7))
     later = in_app(sessions._refresh_token, identity, now + timedelta(microseconds=1), now + timedelta(days=7))
-    assert token == again != later
+    assert token == repeated != later
 
 
-def test_a_login_that_meets_a_change_of_password_opens_nothing(
-    user: Account, engine: Engine, in_app: Callable[..., Any]
+def test_login_during_password_change_opens_no_session(
+    user: LoggedInUser, engine: Engine, in_app: Callable[..., Any]
 ) -> None:
     def login() -> None:
-        with sessions.autocommit() as connection:
+        with autocommit() as connection:
             sessions.open_session(connection, user.id, PASSWORD_HASH, Client())
 
     with ThreadPoolExecutor(1) as pool:
@@ -221,16 +231,22 @@ def test_a_login_that_meets_a_change_of_password_opens_nothing(
     assert [type(error) for error in raised] == [NotAuthenticated]
     with engine.connect() as connection:
         count = connection.execute(text("SELECT count(*) FROM sessions WHERE user_id = :u"), {"u": user.id})
-        assert count.scalar_one() == 1  # the one that the user came with
+        assert count.scalar_one() == 1  # the session of the fixture
 
 
-def test_a_change_of_password_ends_the_session_that_is_just_being_opened(
-    user: Account, engine: Engine, in_app: Callable[..., Any]
+def change_password(user_id: UUID) -> None:
+    process = services()
+    check = PasswordCheck(Client(), process.passwords, process.attempts)
+    account_changes.change_password(user_id, PASSWORD, "another horse", check)
+
+
+def test_password_change_revokes_session_being_opened(
+    user: LoggedInUser, engine: Engine, in_app: Callable[..., Any]
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as holder:
             in_app(sessions.open_session, holder, user.id, PASSWORD_HASH, Client())
-            future = pool.submit(in_app, accounts.change_password, user.id, PASSWORD, "another horse", Client())
+            future = pool.submit(in_app, change_password, user.id)
             wait_until_waiting(engine, 1)
         assert results([future]) == ([None], [])
     with engine.connect() as connection:

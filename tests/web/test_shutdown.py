@@ -1,4 +1,4 @@
-"""SIGTERM during answers: nothing is lost, read or unread, and the server does not stay for ever."""
+"""SIGTERM during running turns: turns are finished or interrupted in time, and nothing is lost."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 from tests.web.server import WebServer
@@ -19,16 +19,16 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def serve(flask_app: Flask, database_url: str, tmp_path: Path) -> Callable[..., WebServer]:
-    """A function that starts a web server of one worker, answered by the upstream given."""
+    """Return a function that starts a web server with one worker and the given provider."""
 
-    def serve(upstream: Upstream, **settings: str) -> WebServer:
+    def start(upstream: Upstream, **settings: str) -> WebServer:
         provider = {"AI_PROVIDER": "compatible", "OPENAI_BASE_URL": upstream.base_url}
         return WebServer(tmp_path, DATABASE_URL=database_url, WEB_WORKERS="1", **provider, **settings)
 
-    return serve
+    return start
 
 
-def kept(engine: Engine, account: Account) -> list[Any]:
+def stored_turns(engine: Engine, account: LoggedInUser) -> list[Any]:
     with engine.connect() as connection:
         return list(
             connection.execute(
@@ -41,22 +41,22 @@ def kept(engine: Engine, account: Account) -> list[Any]:
         )
 
 
-def test_a_turn_that_nobody_reads_any_more_is_finished_first(
-    serve: Callable[..., WebServer], engine: Engine, user: Account
+def test_stop_finishes_turn_whose_reader_has_disconnected(
+    serve: Callable[..., WebServer], engine: Engine, user: LoggedInUser
 ) -> None:
     with Upstream(scripts.words(30, pause=0.1)) as upstream, serve(upstream) as server:
         headers = {**user.headers, "Accept": "text/event-stream"}
         reader = server.post("/api/chat", {"message": "hello"}, headers, preload_content=False)
         assert b"turn.started" in reader.read(200)
-        reader.close()  # the reader leaves in the middle
+        reader.close()
         assert server.stop() == 0
-    [turn] = kept(engine, user)
+    [turn] = stored_turns(engine, user)
     assert turn.status == "completed"
     assert turn.content == "".join(f"word{number} " for number in range(30))
 
 
-def test_requests_under_way_get_their_answers(
-    serve: Callable[..., WebServer], engine: Engine, make_user: Callable[..., Account]
+def test_stop_answers_running_requests(
+    serve: Callable[..., WebServer], engine: Engine, make_user: Callable[..., LoggedInUser]
 ) -> None:
     accounts = [make_user() for _ in range(5)]
     with (
@@ -70,11 +70,11 @@ def test_requests_under_way_get_their_answers(
         upstream.wait_for(lambda: upstream.open_streams >= 5)
         assert server.stop() == 0
         assert [future.result().status for future in pending] == [200] * 5
-    assert [row.status for account in accounts for row in kept(engine, account)] == ["completed"] * 5
+    assert [row.status for account in accounts for row in stored_turns(engine, account)] == ["completed"] * 5
 
 
-def test_what_does_not_end_in_time_is_interrupted_and_keeps_what_there_is(
-    serve: Callable[..., WebServer], engine: Engine, user: Account
+def test_turn_longer_than_the_grace_period_is_interrupted_and_keeps_its_text(
+    serve: Callable[..., WebServer], engine: Engine, user: LoggedInUser
 ) -> None:
     with Upstream(scripts.words(3, pause=60)) as upstream, serve(upstream, WEB_GRACE_SECONDS="8") as server:
         with ThreadPoolExecutor(1) as threads:
@@ -85,12 +85,12 @@ def test_what_does_not_end_in_time_is_interrupted_and_keeps_what_there_is(
         assert "interrupting 1 turns" in server.log()
     assert response.status == 503
     assert response.json()["code"] == "interrupted"
-    [turn] = kept(engine, user)
+    [turn] = stored_turns(engine, user)
     assert (turn.status, turn.content, turn.metadata) == ("interrupted", "word0 ", {"partial": "interrupted"})
 
 
-def test_a_worker_that_is_replaced_finishes_its_turns(
-    serve: Callable[..., WebServer], engine: Engine, user: Account
+def test_worker_that_is_replaced_finishes_its_turns(
+    serve: Callable[..., WebServer], engine: Engine, user: LoggedInUser
 ) -> None:
     with Upstream(scripts.words(20, pause=0.1)) as upstream, serve(upstream, WEB_MAX_REQUESTS="40") as server:
         [first] = server.workers()
@@ -98,12 +98,12 @@ def test_a_worker_that_is_replaced_finishes_its_turns(
         reader = server.post("/api/chat", {"message": "hello"}, headers, preload_content=False)
         reader.read(200)
         reader.close()
-        for _ in range(60):  # more than it may answer, also with the jitter
+        for _ in range(60):  # more than WEB_MAX_REQUESTS and its jitter
             server.http.request("GET", f"{server.url}/health/live")
             if not first.is_running():
                 break
         first.wait(30)
-        server.wait_until_ready()
+        server.wait_for_health()
         assert [worker.pid for worker in server.workers()] != [first.pid]
-    [turn] = kept(engine, user)
+    [turn] = stored_turns(engine, user)
     assert turn.status == "completed"

@@ -1,4 +1,4 @@
-"""Whoever sends slowly, or not at all, does not keep a place for ever."""
+"""Clients that stop sending or reading are disconnected."""
 
 import socket
 import time
@@ -10,8 +10,8 @@ from flask import Flask
 from sqlalchemy import Engine, insert
 
 from app.models import Message
-from tests.factories import Account, make_conversation
-from tests.faults.rig import until
+from tests.factories import LoggedInUser, make_conversation
+from tests.waiting import wait_until
 from tests.web.server import WebServer
 
 pytestmark = pytest.mark.process
@@ -24,7 +24,7 @@ def server(flask_app: Flask, database_url: str, tmp_path: Path) -> Iterator[WebS
         yield server
 
 
-def test_a_body_that_does_not_come_is_given_up(server: WebServer, user: Account) -> None:
+def test_body_that_does_not_arrive_returns_408(server: WebServer, user: LoggedInUser) -> None:
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as client:
         head = (
             "POST /api/chat HTTP/1.1\r\nHost: parley\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
@@ -33,8 +33,8 @@ def test_a_body_that_does_not_come_is_given_up(server: WebServer, user: Account)
         client.sendall(head.encode() + b'{"message": ')
         began = time.monotonic()
         answer = b""
-        while piece := client.recv(65_536):
-            answer += piece
+        while data := client.recv(65_536):
+            answer += data
         waited = time.monotonic() - began
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert b'"code":"too_slow"' in answer
@@ -42,11 +42,11 @@ def test_a_body_that_does_not_come_is_given_up(server: WebServer, user: Account)
     assert server.http.request("GET", f"{server.url}/health").status == 200
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux measures it")
-def test_an_answer_that_nobody_takes_is_given_up(server: WebServer, user: Account, engine: Engine) -> None:
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs TCP_USER_TIMEOUT (Linux)")
+def test_client_that_does_not_read_is_disconnected(server: WebServer, user: LoggedInUser, engine: Engine) -> None:
     conversation = make_conversation(engine, user)
     row = {"user_id": user.id, "conversation_id": conversation, "role": "assistant", "content": "x" * 1_000_000}
-    with engine.begin() as connection:  # more than the kernel takes off our hands
+    with engine.begin() as connection:  # more than the buffers of the kernel hold
         connection.execute(insert(Message), [{**row, "position": position} for position in range(1, 11)])
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -60,8 +60,8 @@ def test_an_answer_that_nobody_takes_is_given_up(server: WebServer, user: Accoun
         [worker] = server.workers()
         port = client.getsockname()[1]
 
-        def served() -> bool:
-            return any(known.raddr and known.raddr.port == port for known in worker.net_connections("tcp"))
+        def is_connected() -> bool:
+            return any(peer.raddr and peer.raddr.port == port for peer in worker.net_connections("tcp"))
 
-        assert served()
-        until(lambda: not served(), "the end of a connection that nobody reads from")
+        assert is_connected()
+        wait_until(lambda: not is_connected(), "the connection is still open")

@@ -1,4 +1,4 @@
-"""Adds to each operation what is declared elsewhere, and to the finished document what only the whole of it tells."""
+"""Completion of the description: access, errors and headers of each operation, and required properties."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,30 +12,35 @@ from werkzeug.routing import Rule
 from app.api.access import Access
 from app.api.blueprint import RAISES, Blueprint
 from app.api.openapi import problems
-from app.api.openapi.events import event_schema, name_of
-from app.api.openapi.general import HEADERS, LIMIT_HEADERS, PARAMETERS, SECURITY_SCHEMES, security, who
+from app.api.openapi.descriptions import describe_common, describe_path_parameters
+from app.api.openapi.events import event_schema, event_schemas, name_of
+from app.api.openapi.general import HEADERS, LIMIT_HEADERS, PARAMETERS, SECURITY_SCHEMES, access_sentence, security
+from app.api.openapi.names import OPERATION_IDS, name_enumerations
 from app.api.schemas.events import EVENT, EVENTS
+from app.encoding import encode_json
+from app.enums import KeyScope
 from app.errors import (
     DatabaseUnavailable,
     InvalidInput,
-    NotAllowed,
+    Locked,
     NotAuthenticated,
     NotFound,
     ParleyError,
+    PermissionDenied,
     RateLimited,
     TooLarge,
 )
-from app.models import KeyScope
 
-OPTIONAL = "x-optional"  # in a field's metadata: an answer may lack it
+OPTIONAL = "x-optional"  # in a field's metadata: may be absent from a response
 _REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
 
 
 class Completion(BasePlugin):
-    """An apispec plugin; flask-smorest's own have done their part when this one is asked."""
+    """An apispec plugin that runs after those of flask-smorest."""
 
     def __init__(self, flask_app: Flask) -> None:
         self._flask_app = flask_app
+        self._kinds: dict[str, list[problems.Kind]] = {}  # of the error responses, by name
 
     def init_spec(self, spec: APISpec) -> None:
         super().init_spec(spec)
@@ -46,20 +51,22 @@ class Completion(BasePlugin):
             spec.components.parameter(name, "header", {**parameter})
         for name, header in HEADERS.items():
             spec.components.header(name, {**header})
-        spec.components.schema("Problem", problems.problem_schema())
-        for data in dict.fromkeys(each for alternatives in EVENTS.values() for each in alternatives):
+        spec.components.schema(problems.PROBLEM, problems.problem_schema())
+        for data in dict.fromkeys(schema for alternatives in EVENTS.values() for schema in alternatives):
             spec.components.schema(name_of(data), schema=data)
+        for name, schema in event_schemas().items():
+            spec.components.schema(name, schema)
         spec.components.schema(EVENT, event_schema())
 
     def schema_helper(self, name: str, definition: Any, **options: Any) -> dict[str, Any]:
-        """The docstring and the example of a schema class of ours."""
+        """Return the docstring and the examples of a schema class."""
         schema: type[Schema] | Schema | None = options.get("schema")
-        own = vars(schema if isinstance(schema, type) else type(schema))
-        found = {"description": _first_paragraph(own.get("__doc__")), "examples": own.get("EXAMPLES")}
-        return {name: value for name, value in found.items() if value}
+        own = vars(schema if isinstance(schema, type) else type(schema))  # without inherited attributes
+        additions = {"description": _first_paragraph(own.get("__doc__")), "examples": own.get("EXAMPLES")}
+        return {name: value for name, value in additions.items() if value}
 
     def operation_helper(self, path: str | None = None, operations: Any = None, **options: Any) -> None:
-        """Complete the operations of one path, in place."""
+        """Complete the operations of one path in place."""
         rule: Rule = options["rule"]
         blueprint = cast(Blueprint, self._flask_app.blueprints[rule.endpoint.rpartition(".")[0]])
         for method, operation in operations.items():
@@ -72,44 +79,55 @@ class Completion(BasePlugin):
             self._add_responses(operation, problems.by_status(kinds), LIMIT_HEADERS if blueprint.limited else ())
 
     def _identify(self, operation: dict[str, Any], method: str, rule: Rule) -> None:
-        """A name for programs that are generated from this: the function's, or the method and the class."""
+        """Set the operation id, for generated clients, and the summary.
+
+        The id is the name of the view function, or the method and the name of the view class, unless
+        `OPERATION_IDS` has a better one.
+        """
+        operation["summary"] = operation.get("summary", "").removesuffix(".")
         view = self._flask_app.view_functions[rule.endpoint]
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", rule.endpoint.rpartition(".")[2]).lower()
-        operation.setdefault("operationId", f"{method}_{name}" if hasattr(view, "view_class") else name)
+        default = f"{method}_{name}" if hasattr(view, "view_class") else name
+        operation.setdefault("operationId", OPERATION_IDS.get(default, default))
 
     def _add_responses(
         self, operation: dict[str, Any], kinds: dict[int, list[problems.Kind]], headers: Iterable[str]
     ) -> None:
         limits = {name: {"$ref": f"#/components/headers/{name.replace('-', '')}"} for name in headers}
-        answers = {int(status): answer for status, answer in operation.get("responses", {}).items()}
-        for answer in answers.values():
-            if isinstance(answer, dict):
-                answer["headers"] = {**answer.get("headers", {}), "X-Request-ID": _REQUEST_ID, **limits}
+        responses = {int(status): response for status, response in operation.get("responses", {}).items()}
+        for response in responses.values():
+            if isinstance(response, dict):
+                response["headers"] = {**response.get("headers", {}), "X-Request-ID": _REQUEST_ID, **limits}
         for status, of_status in kinds.items():
             name = problems.name_of(of_status)
+            if self._kinds.setdefault(name, of_status) != of_status:
+                raise ValueError(f"{name} names two error responses: add one to PROBLEMS in app/api/openapi/names.py")
             if name not in self._spec.components.responses:
+                self._spec.components.schema(*problems.narrowed_schema(status, of_status))
                 self._spec.components.response(name, problems.response(status, of_status))
-            if not isinstance(answers.get(status), dict):  # a view's own words are better
-                answers[status] = name
-        operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
-        # By their names: apispec makes references of them.
+            if not isinstance(responses.get(status), dict):  # a view's own declaration has precedence
+                responses[status] = name
+        operation["responses"] = {str(status): responses[status] for status in sorted(responses)}
+        # apispec turns the names into references.
         operation["parameters"] = [*operation.get("parameters", ()), *PARAMETERS]
 
 
 def _admit(operation: dict[str, Any], access: Access, scope: KeyScope | None) -> None:
-    """Who may do this; a view that says so itself knows better."""
+    """Describe the access, unless the view declares its own `security`."""
     if "security" not in operation:
         operation["security"] = security(access, scope)
-        operation["description"] = "\n\n".join(filter(None, [operation.get("description"), who(access, scope)]))
+        operation["description"] = "\n\n".join(
+            filter(None, [operation.get("description"), access_sentence(access, scope)])
+        )
 
 
 def _implied(access: Access, rule: Rule, operation: dict[str, Any]) -> Iterator[problems.Kind]:
-    """The errors that follow from what the operation is."""
+    """Yield the errors that follow from the operation's access, route and arguments."""
     yield ParleyError
     if access is not Access.PUBLIC:
-        yield from (NotAuthenticated, NotAllowed)
-        if access is not Access.OPS:  # who the caller is, the database knows
-            yield DatabaseUnavailable
+        yield from (NotAuthenticated, PermissionDenied)
+        if access is not Access.OPS:  # callers are authenticated in the database
+            yield from (DatabaseUnavailable, Locked)
     if rule.arguments:
         yield NotFound
     if operation.get("parameters") or "requestBody" in operation:
@@ -119,8 +137,7 @@ def _implied(access: Access, rule: Rule, operation: dict[str, Any]) -> Iterator[
 
 
 def _tidy_arguments(spec: APISpec, operation: dict[str, Any]) -> None:
-    """A query has no null, whatever a schema says of an absent value; and a body may be left out if nothing in it is
-    required."""
+    """Remove null from query parameters, which cannot send it, and make bodies without required fields optional."""
     for parameter in operation.get("parameters", ()):
         schema = parameter.get("schema", {})
         if parameter["in"] == "query" and isinstance(schema.get("type"), list):
@@ -128,28 +145,46 @@ def _tidy_arguments(spec: APISpec, operation: dict[str, Any]) -> None:
             if schema.get("default", ...) is None:
                 del schema["default"]
     if body := operation.get("requestBody"):
-        of = [content.get("schema", {}).get("$ref", "").rpartition("/")[2] for content in body["content"].values()]
-        body["required"] = any("required" in spec.components.schemas.get(name, ("required",)) for name in of)
+        names = [content.get("schema", {}).get("$ref", "").rpartition("/")[2] for content in body["content"].values()]
+        body["required"] = any("required" in spec.components.schemas.get(name, ("required",)) for name in names)
 
 
 def complete(spec: APISpec) -> dict[str, Any]:
-    """The finished document.
+    """Return the complete document.
 
-    Of what is only ever answered every property is there, unless its field says otherwise: marshmallow's `required` is
-    about what is sent. What nothing refers to is left out.
+    In schemas that only responses use, all properties are required, except those marked OPTIONAL: marshmallow's
+    `required` only applies to requests. Schemas without references are removed.
     """
     paths, schemas = spec.to_dict()["paths"], spec.components.schemas
     bodies = [operation.get("requestBody") for path in paths.values() for operation in _operations(path)]
-    asked = _collect(bodies, schemas, set())
-    used = _collect([paths, spec.components.responses], schemas, set())
+    in_requests = _collect(bodies, schemas, set())
+    used = _collect([paths, spec.components.responses], schemas, {problems.PROBLEM})
     for name in list(schemas):
         if name not in used:
             del schemas[name]
-        elif name not in asked and "required" not in schemas[name] and "properties" in schemas[name]:
+        elif name not in in_requests and "required" not in schemas[name] and "properties" in schemas[name]:
             properties = schemas[name]["properties"]
             schemas[name]["required"] = [key for key, field in properties.items() if not field.pop(OPTIONAL, False)]
+    for name in in_requests:
+        _describe_defaults(schemas[name])
     document: dict[str, Any] = spec.to_dict()
+    for path in document["paths"].values():
+        describe_path_parameters(path.get("parameters", []))
+    name_enumerations(document)
+    describe_common(document["components"]["schemas"])
     return document
+
+
+def _describe_defaults(schema: dict[str, Any]) -> None:
+    """Move the defaults of a request body's properties into their descriptions.
+
+    openapi-typescript requires properties with a default, so a body of the required ones would not compile.
+    """
+    for field in schema.get("properties", {}).values():
+        default = field.pop("default", None)
+        if default is not None:
+            text = encode_json(default).decode()
+            field["description"] = f"{field.get('description', '')} Default: `{text}`.".strip()
 
 
 def _operations(path: dict[str, Any]) -> list[dict[str, Any]]:
@@ -157,7 +192,7 @@ def _operations(path: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _collect(node: Any, schemas: dict[str, Any], names: set[str]) -> set[str]:
-    """Add to `names` those of the schemas that `node` refers to, and those that these refer to."""
+    """Add the names of all schemas that `node` refers to, directly or indirectly, to `names`, and return it."""
     if isinstance(node, list):
         for inner in node:
             _collect(inner, schemas, names)

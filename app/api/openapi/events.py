@@ -1,7 +1,7 @@
-"""A stream of events in the description.
+"""The schema of event streams in the description.
 
-OpenAPI 3.1 has no word for the items of a stream. As later versions and today's tools do, the schema of
-`text/event-stream` is that of one event, with its data as a string whose content has a schema of its own.
+OpenAPI 3.1 cannot describe the items of a stream. As in later versions and current tools, the schema of
+`text/event-stream` describes one event, with `data` as a string whose content has its own schema.
 """
 
 from typing import Any
@@ -12,28 +12,37 @@ from app.api.schemas.events import EVENTS
 
 
 def name_of(data: type[Schema]) -> str:
-    """The name under which the components hold the schema of an event's data."""
+    """Return the name of the schema of an event's data in the components."""
     return data.__name__.removesuffix("Schema")
 
 
 def event_schema() -> dict[str, Any]:
-    """Any one event, as JSON Schema."""
+    """Return the JSON Schema of one event of any kind."""
     return {
-        "description": "One event of a stream. `id` is a whole number that ascends. Lines that begin with a colon are"
-        " comments: one at once and one every 15 seconds of silence show that the connection lives.",
-        "oneOf": [_event(name, *data) for name, data in EVENTS.items()],
+        "description": "One event of a stream. `id` is an increasing integer. Lines that begin with a colon are"
+        " comments: one comes at once, and one after each 15 seconds without events, to keep the connection open.",
+        "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in event_schemas()],
+    }
+
+
+def event_schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema of each kind of event by its name in the components, such as TurnStartedEvent."""
+    return {
+        "".join(word.capitalize() for word in name.split(".")) + "Event": _event(name, *data)
+        for name, data in EVENTS.items()
     }
 
 
 def _event(name: str, *data: type[Schema]) -> dict[str, Any]:
-    references = [{"$ref": f"#/components/schemas/{name_of(each)}"} for each in data]
+    references = [{"$ref": f"#/components/schemas/{name_of(schema)}"} for schema in data]
     properties = {
-        "id": {"type": "string", "pattern": "^[1-9][0-9]*$"},
-        "event": {"const": name},
+        "id": {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "Number of the event in its turn."},
+        "event": {"const": name, "description": "Kind of the event."},
         "data": {
             "type": "string",
+            "description": "The data, as JSON text.",
             "contentMediaType": "application/json",
             "contentSchema": references[0] if len(references) == 1 else {"anyOf": references},
         },
     }
-    return {"type": "object", "title": name, "properties": properties, "required": ["id", "event", "data"]}
+    return {"type": "object", "properties": properties, "required": ["id", "event", "data"]}

@@ -1,35 +1,35 @@
-"""What holds for the whole API: the introduction, how callers identify themselves, headers that are everywhere."""
+"""Parts of the description for the whole API: introduction, security schemes, common headers and parameters."""
 
 from typing import Any
 
 from app.api.access import Access
-from app.models import KeyScope
+from app.enums import KeyScope
 
 _INTRODUCTION = """\
-Parley keeps conversations and answers in them through an AI provider.
+Parley stores conversations and answers messages through an AI provider.
 
-**Begin** with `POST /api/auth/register` or `/api/auth/login`; send the access token as `Authorization: Bearer <token>`.
-It lasts some minutes; `POST /api/auth/refresh` gives the next. A program sends an API key in the same header instead.
+**Authentication:** call `POST /api/auth/register` or `/api/auth/login`, then send the access token as
+`Authorization: Bearer <token>`. It expires after some minutes; `POST /api/auth/refresh` returns a new one. Programs
+send an API key in the same header instead.
 
-**Errors** are `application/problem+json` with a `code` for programs and a `detail` for people. What belongs to somebody
-else is answered like what does not exist: 404.
+**Errors** are `application/problem+json` with a `code` for programs and a `detail` for people. The schema `Problem`
+lists all codes. An object of another user gives the same response as a missing one: 404.
 
-**Bodies** are JSON objects in UTF-8. Unknown fields are refused, and so are NUL characters and lone surrogates wherever
-they stand.
+**Bodies** are JSON objects in UTF-8. Unknown fields, NUL characters and lone surrogates are refused.
 
-**Lists** come in pages: `next_cursor` leads to the next one and is null on the last.
+**Lists** are paginated: send `next_cursor` to get the next page; it is null on the last page.
 
-**Requests** carry an id, `X-Request-ID`: yours or one of ours. It comes back with the answer, whatever that is.
+**Request ids:** each request has an id, `X-Request-ID`, sent by you or generated. Every response contains it.
 
-**Limits** hold for requests a minute; `X-RateLimit-Limit`, `-Remaining` and `-Reset` tell of the nearest. Beyond a
-limit the answer is 429, and `Retry-After` says when it is worth to come back.
+**Rate limits** apply per minute. `X-RateLimit-Limit`, `-Remaining` and `-Reset` describe the limit that is closest to
+being reached. Above a limit the response is 429, with `Retry-After`.
 
-**Methods** that a path does not have are answered 405. HEAD goes wherever GET goes.
+**Methods** that a path does not support give 405. Each path with GET also supports HEAD.
 """
 
 GENERAL: dict[str, Any] = {
     "info": {"description": _INTRODUCTION},
-    "servers": [{"url": "/", "description": "The server that you have this from."}],
+    "servers": [{"url": "/", "description": "The server that returned this document."}],
 }
 
 SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
@@ -42,20 +42,26 @@ SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
     "apiKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key of a person's, `prl_...`, with the scope that the operation names. It opens what"
-        " its owner's token opens, but not the account itself.",
+        "description": "An API key, `prl_...`, with the scope that the operation requires. It has the access of its"
+        " owner, except to the account itself.",
+    },
+    "turnTicket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "A ticket of `POST /api/turns/{turn_id}/ticket`, for clients that cannot send headers.",
     },
     "refreshToken": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The refresh token of a login. It is good once.",
+        "description": "The refresh token of a login. It can be used once.",
     },
     "opsToken": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The server's OPS_TOKEN. Where none is set, a server that listens on a loopback address alone"
-        " lets in whoever is on its machine.",
+        "description": "The server's OPS_TOKEN. Without one, a server on a loopback address admits all callers on its"
+        " own machine.",
     },
 }
 
@@ -65,60 +71,63 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "name": "X-Request-ID",
         "required": False,
         "schema": {"type": "string"},
-        "description": "Your name for this request: 1 to 64 letters, digits, `.`, `_` and `-`. Any other is replaced.",
+        "description": "Your id of this request: 1 to 64 letters, digits, `.`, `_` and `-`. Other values are replaced.",
     },
 }
 
 HEADERS: dict[str, dict[str, Any]] = {
     "RequestId": {
-        "description": "The request's id, as the server's logs have it.",
+        "description": "The id of the request, which the server's logs contain.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
     "RetryAfter": {
-        "description": "Seconds after which it is worth to try again; absent where waiting may not help.",
+        "description": "Seconds to wait before retrying; absent if waiting may not help.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "XRateLimitLimit": {
-        "description": "Requests that the limit nearest to being reached allows in its minute.",
+        "description": "Requests per minute that the limit closest to being reached allows.",
         "schema": {"type": "integer", "minimum": 1},
     },
     "XRateLimitRemaining": {
-        "description": "How many of them are left.",
+        "description": "Requests left in the current minute.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "XRateLimitReset": {
-        "description": "When the minute ends and all of them are there again, in seconds since 1970.",
+        "description": "End of the current minute, in seconds since 1970; then the full limit is available again.",
         "schema": {"type": "integer", "minimum": 0},
     },
 }
 LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
-_PEOPLE = {
-    Access.PUBLIC: "Open to everybody.",
-    Access.OPS: "For whoever watches the server.",
+_CALLERS = {
+    Access.PUBLIC: "Open to all callers.",
+    Access.OPS: "For monitoring.",
     Access.OPERATOR: "For operators and admins",
     Access.ADMIN: "For admins",
+    Access.TICKET: "For logged-in users, with a ticket of the turn",
 }
 
 
 def security(access: Access, scope: KeyScope | None) -> list[dict[str, list[str]]]:
-    """What opens an operation, each alternative by itself; an API key if there is a scope for it.
+    """Return the alternative security schemes of an operation; API keys are one of them if it has a scope.
 
-    OpenAPI 3.1 could name the scope here, but most tools still know that of OAuth only: `who` says it.
+    OpenAPI 3.1 can name the scope here, but most tools support that for OAuth only: `access_sentence` names it.
     """
     if access is Access.PUBLIC:
         return []
     if access is Access.OPS:
         return [{"opsToken": []}]
     schemes = ["accessToken", "apiKey"] if scope else ["accessToken"]
+    if access is Access.TICKET:
+        schemes.append("turnTicket")
     return [{scheme: []} for scheme in schemes]
 
 
-def who(access: Access, scope: KeyScope | None) -> str:
-    """The same as a sentence."""
+def access_sentence(access: Access, scope: KeyScope | None) -> str:
+    """Return a sentence that names the callers that an operation admits."""
     if access in (Access.PUBLIC, Access.OPS):
-        return _PEOPLE[access]
-    people = _PEOPLE.get(access, "For whoever is logged in")
-    return f"{people}, and for API keys with the scope `{scope}`." if scope else f"{people}, but not for API keys."
+        return _CALLERS[access]
+    callers = _CALLERS.get(access, "For logged-in users")
+    return f"{callers}, and for API keys with the scope `{scope}`." if scope else f"{callers}, but not for API keys."

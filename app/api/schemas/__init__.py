@@ -1,1 +1,1 @@
-"""What goes over the wire, one file per entity."""
+"""Schemas of requests and responses, one module per entity."""

@@ -1,4 +1,4 @@
-"""Accounts and their tokens."""
+"""Schemas of registration, login, tokens and accounts."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -7,100 +7,116 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from app.api.schemas.base import Examples, PlainText, Schema
-from app.models import UserRole
+from app.enums import UserRole
 from app.services import passwords
+from app.text import address_key
 
 
-def _password(complaint_about: Callable[[str], str | None], shortest: int = 0) -> fields.String:
-    """Never trimmed, never cut: what cannot be taken whole is refused."""
+def _password(find_error: Callable[[str], str | None], min_length: int = 0) -> fields.String:
+    """Return a password field. Passwords are neither trimmed nor cut: an unsuitable one is refused."""
 
     def check(password: str) -> None:
-        if complaint := complaint_about(password):
-            raise ma.ValidationError(complaint)
+        if error := find_error(password):
+            raise ma.ValidationError(error)
 
-    rules = f"At least {passwords.MIN_CHARACTERS} characters, at most {passwords.MAX_BYTES} bytes in UTF-8."
-    described = {"format": "password", "description": rules, "minLength": shortest, "maxLength": passwords.MAX_BYTES}
+    rules = (
+        f"At least {passwords.MIN_CHARACTERS} characters, at most {passwords.MAX_BYTES} bytes in UTF-8. A new password"
+        " may not be a common one."
+    )
+    described = {"format": "password", "description": rules, "minLength": min_length, "maxLength": passwords.MAX_BYTES}
     return fields.String(required=True, validate=check, metadata=described)
 
 
-def _new_password() -> fields.String:
-    return _password(passwords.unfit, passwords.MIN_CHARACTERS)
+def current_password() -> fields.String:
+    """Return the field of a password that may have been chosen under other rules."""
+    return _password(passwords.invalid_reason)
 
 
-class _Address(fields.Email):
-    """An e-mail address. Its length is looked at first: the pattern takes a third of a second for a megabyte."""
+def new_password() -> fields.String:
+    """Return the field of a password that is chosen."""
+    return _password(passwords.unacceptable_reason, passwords.MIN_CHARACTERS)
 
-    def __init__(self, *, longest: int) -> None:
-        super().__init__(required=True, validate=validate.Length(max=longest))
-        self._longest = longest
+
+class Address(fields.Email):
+    """An email address. Its length is checked first, because the pattern takes 0.3 s for a megabyte."""
+
+    def __init__(self, *, max_length: int) -> None:
+        super().__init__(required=True, validate=validate.Length(max=max_length))
+        self._max_length = max_length
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **options)
-        if len(text) > self._longest:
-            raise ma.ValidationError(f"Longer than maximum length {self._longest}.")
+        if len(text) > self._max_length:
+            raise ma.ValidationError(f"Longer than maximum length {self._max_length}.")
+        # What the address is looked up by must be an address too, and fit its column.
+        key = address_key(text)
+        if len(key) > self._max_length:
+            raise ma.ValidationError(f"Longer than maximum length {self._max_length}.")
+        validate.Email()(key)
         return text
 
 
 class RegisterSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"email": "ada@example.org", "password": "correct horse battery", "name": "Ada"}]
 
-    email = _Address(longest=254)
-    password = _new_password()
-    name = PlainText(required=True, longest=100)
+    email = Address(max_length=254)
+    password = new_password()
+    name = PlainText(required=True, max_length=100, metadata={"description": "Name of the user."})
 
 
 class LoginSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"email": "ada@example.org", "password": "correct horse battery"}]
 
-    # Not checked to be an address: one that is none has no account, and is told so like any other.
-    email = PlainText(required=True, longest=254)
-    password = _password(passwords.unusable)
+    # Not validated as an address: an invalid one gives the same response as an unknown one.
+    email = PlainText(required=True, max_length=254)
+    password = current_password()
 
 
 class RenameSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"name": "Ada Lovelace"}]
 
-    name = PlainText(longest=100)
-
-
-class ChangePasswordSchema(Schema):
-    EXAMPLES: ClassVar[Examples] = [{"current_password": "correct horse battery", "new_password": "a better one now"}]
-
-    current_password = _password(passwords.unusable)
-    new_password = _new_password()
+    name = PlainText(max_length=100, metadata={"description": "New name of the user."})
 
 
 class AccountSchema(Schema):
     id = fields.UUID(required=True)
     email = fields.String(required=True)
-    name = fields.String(required=True)
-    role = fields.String(required=True, validate=validate.OneOf(list(UserRole)))
+    name = fields.String(required=True, metadata={"description": "Name of the user."})
+    role = fields.String(
+        required=True, validate=validate.OneOf(list(UserRole)), metadata={"description": "What the account may do."}
+    )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 
 
 class QuotaSchema(Schema):
-    """Tokens of a day, which is one in UTC."""
+    """The token quota of one day in UTC."""
 
-    tokens_per_day = fields.Integer(required=True)
-    used = fields.Integer(required=True, metadata={"description": "By turns that have ended today."})
-    reserved = fields.Integer(required=True, metadata={"description": "Set aside for turns that are running."})
-    remaining = fields.Integer(required=True, metadata={"description": "What a turn could still take."})
-    resets_at = fields.DateTime(required=True, metadata={"description": "When the next day begins."})
+    tokens_per_day = fields.Integer(required=True, metadata={"description": "Tokens that the user may use."})
+    used = fields.Integer(required=True, metadata={"description": "Tokens used by turns that ended today."})
+    reserved = fields.Integer(required=True, metadata={"description": "Tokens reserved for running turns."})
+    remaining = fields.Integer(required=True, metadata={"description": "Tokens left for new turns."})
+    resets_at = fields.DateTime(required=True, metadata={"description": "Start of the next day."})
+
+
+class StorageSchema(Schema):
+    """The bytes that the user stores: of conversations, projects and prompts."""
+
+    used_bytes = fields.Integer(required=True, metadata={"description": "Bytes that the user stores."})
+    max_bytes = fields.Integer(required=True, metadata={"description": "Bytes that the user may store; 0: no limit."})
 
 
 class OwnAccountSchema(AccountSchema):
-    quota = fields.Nested(
-        QuotaSchema, metadata={"description": "Absent where tokens are not counted.", "x-optional": True}
-    )
+    storage = fields.Nested(StorageSchema, required=True, metadata={"description": "The stored bytes and their limit."})
+    quota = fields.Nested(QuotaSchema, metadata={"description": "Absent if the user has no quota.", "x-optional": True})
 
 
 class TokensSchema(Schema):
     access_token = fields.String(required=True)
     refresh_token = fields.String(required=True)
     token_type = fields.String(required=True, validate=validate.Equal("Bearer"))
-    expires_in = fields.Integer(required=True, metadata={"description": "Life of the access token, in seconds."})
+    expires_in = fields.Integer(required=True, metadata={"description": "Lifetime of the access token, in seconds."})
 
 
 class LoggedInSchema(TokensSchema):
-    user = fields.Nested(AccountSchema, required=True)
+    user = fields.Nested(AccountSchema, required=True, metadata={"description": "The account."})

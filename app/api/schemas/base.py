@@ -1,60 +1,43 @@
-"""What all schemas share. Unknown fields are refused; times are ISO 8601 with their offset."""
+"""Base class and fields of all schemas. Unknown fields are refused; times are ISO 8601 with offset.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+Reporting a problem takes longer than reading the value that causes it. So no object is examined that has more fields
+than any schema, and a list is examined only until it has `MAX_PROBLEMS`.
+"""
+
+from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
-Examples = Sequence[Mapping[str, Any]]
+from app.api.json_values import SLICE_SECONDS
+from app.fields import MAX_FIELDS, VISIBLE, Examples, Flag, Number, PlainText, Schema, WholeNumber
+from app.outbound.yielding import Yielder
 
+__all__ = ["MAX_FIELDS", "VISIBLE", "Examples", "Flag", "NestedList", "Number", "PlainText", "Schema", "WholeNumber"]
 
-class Schema(ma.Schema):
-    EXAMPLES: ClassVar[Examples] = ()  # for the API's description
-
-    class Meta:
-        unknown = ma.RAISE
-
-
-class PlainText(fields.String):
-    """Text from a person: `longest` characters at most, and, unless `blank`, something other than white space."""
-
-    def __init__(self, *, longest: int, blank: bool = False, **options: Any) -> None:
-        # For the API's description; what is told to the caller is decided below.
-        described = {**({} if blank else {"pattern": r"\S"}), **options.pop("metadata", {})}
-        super().__init__(metadata=described, **options)
-        self.validators = [validate.Length(min=0 if blank else 1, max=longest), *self.validators]
-        self._blank = blank
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **options)
-        if not self._blank and not text.strip():
-            raise ma.ValidationError("May not be blank.")
-        return text
+MAX_PROBLEMS = 50  # that are reported for one request
 
 
-class WholeNumber(fields.Integer):
-    """A whole number as JSON has it, 5.0 among them; marshmallow would take "5" as well, or else refuse 5.0."""
+class NestedList(fields.List[Any]):
+    """A list of objects with a schema, read up to `MAX_PROBLEMS`. Other requests run after each slice of time."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> int:
-        if isinstance(value, str) or (isinstance(value, float) and not value.is_integer()):
-            raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, attr, data, **options)
+    def __init__(self, schema: type[Schema], **options: Any) -> None:
+        super().__init__(fields.Nested(schema), **options)
 
-
-class Number(fields.Float):
-    """A number as JSON has it: marshmallow would take "0.5" as well."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> float:
-        if isinstance(value, str):
-            raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, attr, data, **options)
-
-
-class Flag(fields.Boolean):
-    """true or false and nothing else: marshmallow would take "yes", "off" and 1 as well."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return value
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        yielder, loaded, problems = Yielder(SLICE_SECONDS), [], {}
+        count = 0
+        for index, item in enumerate(value):
+            try:
+                loaded.append(self.inner.deserialize(item, **options))
+            except ma.ValidationError as error:
+                problems[index] = error.messages
+                count += len(error.messages)
+                if count >= MAX_PROBLEMS:
+                    break
+            yielder.step()
+        if problems:
+            raise ma.ValidationError(problems)
+        return loaded

@@ -4,23 +4,23 @@ from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.base import Examples, PlainText, Schema, WholeNumber
-from app.models import KeyScope
+from app.enums import KeyScope
 from app.services.api_keys import NewKey
 
 KEYS = Pages("keys.1", lambda item: (item.id,), IDENTIFIER)
 
-LONGEST_LIFE = 3650  # days
+MAX_LIFETIME_DAYS = 3650
 
 _SCOPES = (
-    "`chat`: chat, and follow its turns; `read`: read everything else; `write`: change it; `admin`: the operators'"
-    " routes, for admins only. None of them opens the account, its password or its keys."
+    "`chat`: chat and read its turns; `read`: read all other objects; `write`: change them; `admin`: the admin API, for"
+    " admins only. No scope gives access to the account, its password or its keys."
 )
 
 
 class KeyCreation(Schema):
     EXAMPLES: ClassVar[Examples] = [{"name": "nightly report", "scopes": ["chat", "read"], "expires_in_days": 90}]
 
-    name = PlainText(longest=100, required=True)
+    name = PlainText(max_length=100, required=True, metadata={"description": "Name of the key, for people."})
     scopes = fields.List(
         fields.Enum(KeyScope, by_value=True),
         required=True,
@@ -30,18 +30,20 @@ class KeyCreation(Schema):
     expires_in_days = WholeNumber(
         load_default=None,
         allow_none=True,
-        validate=validate.Range(1, LONGEST_LIFE),
-        metadata={"description": "Left out: until it is revoked."},
+        validate=validate.Range(1, MAX_LIFETIME_DAYS),
+        metadata={"description": "Absent: the key does not expire."},
     )
 
 
 class KeySchema(Schema):
     id = fields.UUID()
-    name = fields.String()
-    prefix = fields.String(metadata={"description": "How the key begins."})
-    scopes = fields.List(fields.String(validate=validate.OneOf(list(KeyScope))))
+    name = fields.String(metadata={"description": "Name of the key."})
+    prefix = fields.String(metadata={"description": "First characters of the key."})
+    scopes = fields.List(
+        fields.String(validate=validate.OneOf(list(KeyScope))), metadata={"description": "What the key may do."}
+    )
     last_used_at = fields.AwareDateTime(
-        allow_none=True, metadata={"description": "Behind by up to two minutes; null: never used."}
+        allow_none=True, metadata={"description": "Up to two minutes old; null if never used."}
     )
     expires_at = fields.AwareDateTime(allow_none=True)
     revoked_at = fields.AwareDateTime(allow_none=True)
@@ -49,7 +51,7 @@ class KeySchema(Schema):
 
 
 class NewKeySchema(KeySchema):
-    key = fields.String(metadata={"description": "The key itself. Keep it: it is not shown again."})
+    key = fields.String(metadata={"description": "The key. Store it: it is not shown again."})
 
     def get_attribute(self, obj: NewKey, attr: str, default: Any) -> Any:
         return obj.secret if attr == "key" else super().get_attribute(obj.row, attr, default)

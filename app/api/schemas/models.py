@@ -6,18 +6,18 @@ from app.api.schemas.base import Examples, Schema
 
 
 class ProviderModelsSchema(Schema):
-    name = fields.String()
-    default_model = fields.String(metadata={"description": "Answers where a request names the provider and no model."})
+    name = fields.String(metadata={"description": "Name of the provider."})
+    default_model = fields.String(metadata={"description": "Model for requests that name the provider but no model."})
     models = fields.List(
-        fields.String(), metadata={"description": "Those it lists, the default one first; up to 1001."}
+        fields.String(), metadata={"description": "Listed models, the default one first; at most 1001."}
     )
     listed_at = fields.AwareDateTime(
-        allow_none=True, metadata={"description": "When the provider listed them; null while it has given no list."}
+        allow_none=True, metadata={"description": "Time of the list; null if the provider has not returned one yet."}
     )
 
 
 class ModelsSchema(Schema):
-    """The first provider is the one that answers where neither a request nor its project names one."""
+    """All providers. The first one is the default for requests and projects that name none."""
 
     EXAMPLES: ClassVar[Examples] = [
         {
@@ -33,4 +33,6 @@ class ModelsSchema(Schema):
         }
     ]
 
-    providers = fields.List(fields.Nested(ProviderModelsSchema))
+    providers = fields.List(
+        fields.Nested(ProviderModelsSchema), metadata={"description": "The providers, the default one first."}
+    )

@@ -4,42 +4,77 @@ from marshmallow import fields, validate
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.base import Examples, Number, PlainText, Schema, WholeNumber
+from app.bounds import MAX_OUTPUT_TOKENS
+from app.tools.registry import MAX_TOOLS
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 
 
 class ProjectSettings(Schema):
-    """How the project's turns are answered: numbers only. Addresses and keys are the operator's to choose."""
+    """Parameters of the project's turns. URLs and keys of providers are the operator's settings."""
 
-    temperature = Number(validate=validate.Range(0, 2))
-    max_output_tokens = WholeNumber(validate=validate.Range(1, 1_000_000))
+    temperature = Number(
+        validate=validate.Range(0, 2),
+        metadata={"description": "Sampling temperature; absent for the provider's default."},
+    )
+    max_output_tokens = WholeNumber(
+        validate=validate.Range(1, MAX_OUTPUT_TOKENS),
+        metadata={"description": "Largest length of an answer in tokens; absent for the provider's default."},
+    )
+    tools = fields.List(
+        PlainText(max_length=64),
+        validate=validate.Length(max=MAX_TOOLS),
+        allow_none=True,
+        metadata={"description": "Names of the tools that the model may call; an empty list for none, null for all."},
+    )
 
 
 class ProjectChange(Schema):
-    """What may be set; whatever is left out stays."""
+    """The fields to set; omitted fields are not changed."""
 
-    EXAMPLES: ClassVar[Examples] = [{"description": "Answers about heating.", "settings": {"temperature": 0.2}}]
+    EXAMPLES: ClassVar[Examples] = [
+        {"description": "Answers about heating.", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}}
+    ]
 
-    name = PlainText(longest=100)
-    description = PlainText(longest=2000, blank=True, allow_none=True)
-    provider = PlainText(longest=20, allow_none=True, metadata={"description": "One that this server has."})
-    model = PlainText(longest=200, allow_none=True)
-    settings = fields.Nested(ProjectSettings, metadata={"description": "Replaced whole."})
+    name = PlainText(max_length=100, metadata={"description": "Name of the project."})
+    description = PlainText(
+        max_length=2000,
+        blank=True,
+        allow_none=True,
+        metadata={"description": "Notes about the project; not sent to the provider."},
+    )
+    provider = PlainText(
+        max_length=20,
+        allow_none=True,
+        metadata={"description": "Provider for the project's turns, one of `GET /api/models`; null for the default."},
+    )
+    model = PlainText(
+        max_length=200,
+        allow_none=True,
+        metadata={"description": "Model for the project's turns; null for the provider's default."},
+    )
+    settings = fields.Nested(ProjectSettings, metadata={"description": "A change replaces all of it."})
 
 
 class ProjectCreation(ProjectChange):
-    EXAMPLES: ClassVar[Examples] = [{"name": "Heating advice", "settings": {"temperature": 0.2}}]
+    EXAMPLES: ClassVar[Examples] = [
+        {"name": "Heating advice", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}}
+    ]
 
-    name = PlainText(longest=100, required=True)
+    name = PlainText(max_length=100, required=True, metadata={"description": "Name of the project."})
 
 
 class ProjectSchema(Schema):
     id = fields.UUID()
-    name = fields.String()
-    description = fields.String(allow_none=True)
-    provider = fields.String(allow_none=True)
-    model = fields.String(allow_none=True)
-    settings = fields.Nested(ProjectSettings)
+    name = fields.String(metadata={"description": "Name of the project."})
+    description = fields.String(allow_none=True, metadata={"description": "Notes about the project."})
+    provider = fields.String(
+        allow_none=True, metadata={"description": "Provider for the project's turns; null for the default."}
+    )
+    model = fields.String(
+        allow_none=True, metadata={"description": "Model for the project's turns; null for the provider's default."}
+    )
+    settings = fields.Nested(ProjectSettings, metadata={"description": "Parameters of the project's turns."})
     created_at = fields.AwareDateTime()
     updated_at = fields.AwareDateTime()
 

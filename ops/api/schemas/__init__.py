@@ -1,1 +1,1 @@
-"""What the admin API reads and tells, one module for each blueprint."""
+"""Schemas of the admin API, one module per blueprint."""

@@ -1,4 +1,4 @@
-"""What operators ask for of the backups."""
+"""Request bodies for backups."""
 
 from typing import Any, ClassVar
 
@@ -13,22 +13,27 @@ class DrillSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"name": _EXAMPLE}]
 
     name = PlainText(
-        longest=255, load_default=None, allow_none=True, metadata={"description": "Of the backup; null: the newest."}
+        max_length=255,
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Name of the backup; null for the newest."},
     )
 
 
-class VerifyingSchema(DrillSchema):
+class VerificationSchema(DrillSchema):
     EXAMPLES: ClassVar[Examples] = [{"name": _EXAMPLE}, {"everything": True}]
 
-    everything = Flag(load_default=False, metadata={"description": "All backups in the store."})
+    everything = Flag(load_default=False, metadata={"description": "Verify all backups of the store."})
 
     @validates_schema
-    def _one_of_both(self, data: dict[str, Any], **_: Any) -> None:
+    def _check_one_of(self, data: dict[str, Any], **_: Any) -> None:
         if data.get("name") and data.get("everything"):
-            raise ValidationError("Name one backup or ask for all, not both.", "name")
+            raise ValidationError("Pass either a name or `everything`, not both.", "name")
 
 
-class PruningSchema(Schema):
+class PruneSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"dry_run": True}]
 
-    dry_run = Flag(load_default=False, metadata={"description": "Only say what would go, and why."})
+    dry_run = Flag(
+        load_default=False, metadata={"description": "Report which backups would be deleted, without deleting."}
+    )

@@ -1,4 +1,4 @@
-"""What is asked of the application of an index plan."""
+"""Request body for applying an index plan."""
 
 from typing import ClassVar
 
@@ -7,19 +7,19 @@ from marshmallow import fields, validate
 from app.api.schemas.base import Examples, Flag, Schema, WholeNumber
 
 
-class ApplyingSchema(Schema):
+class ApplyIndexPlanSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"run_id": "01890a5d-ac96-774b-bcce-b302099a8057", "max_minutes": 30}]
 
-    run_id = fields.UUID(required=True, metadata={"description": "The run that made the plan."})
+    run_id = fields.UUID(required=True, metadata={"description": "Id of the run that made the plan."})
     max_minutes = WholeNumber(
         load_default=30,
         validate=validate.Range(1, 50),
-        metadata={"description": "What does not fit into them is held back."},
+        metadata={"description": "Time limit; steps that do not fit are held back."},
     )
-    now = Flag(load_default=False, metadata={"description": "Also outside of INDEX_APPLY_HOURS."})
+    now = Flag(load_default=False, metadata={"description": "Ignore INDEX_APPLY_HOURS."})
     assume_disk = WholeNumber(
         load_default=None,
         allow_none=True,
         validate=validate.Range(0, 2**50),
-        metadata={"description": "Bytes that are free where the database runs, if that cannot be seen from here."},
+        metadata={"description": "Free disk space of the database host in bytes, if the server does not report it."},
     )

@@ -1,62 +1,73 @@
-"""The AI providers, as operators see them and choose among them."""
+"""Schemas of AI providers and the choice of one."""
 
 from typing import ClassVar
 
 from marshmallow import fields, validate
 
 from app.api.schemas.base import Examples, PlainText, Schema
-from app.models.turn import MODEL_LIMIT
+from app.bounds import MODEL_LIMIT
 from ops.providers import NAMES
 
 _NAME = validate.OneOf(list(NAMES))
 
 
-class ProviderLineSchema(Schema):
-    name = fields.String(validate=_NAME)
-    in_use = fields.Boolean(metadata={"description": "It answers where neither request nor project names another."})
-    configured = fields.Boolean()
-    model = fields.String(allow_none=True, metadata={"description": "Asked where nobody names another."})
-    lacks = fields.String(allow_none=True, metadata={"description": "What its settings need before it can be used."})
+class ProviderStatusSchema(Schema):
+    name = fields.String(validate=_NAME, metadata={"description": "Name of the provider."})
+    in_use = fields.Boolean(metadata={"description": "Whether it is the default."})
+    configured = fields.Boolean(metadata={"description": "Whether its settings are complete."})
+    model = fields.String(allow_none=True, metadata={"description": "Default model."})
+    missing_setting = fields.String(
+        allow_none=True, metadata={"description": "Setting that is missing for its configuration."}
+    )
 
 
 class ProvidersSchema(Schema):
-    """As the process is configured that answered; the choice is the same for all."""
+    """The configuration of the process that answers; the choice applies to all processes."""
 
-    in_use = fields.String(validate=_NAME)
-    because = fields.String(metadata={"description": "Who or what decided that."})
-    since = fields.AwareDateTime(allow_none=True, metadata={"description": "When an operator chose it, if one did."})
-    fallback = fields.List(fields.String(validate=_NAME))
-    providers = fields.List(fields.Nested(ProviderLineSchema))
+    in_use = fields.String(validate=_NAME, metadata={"description": "The default provider."})
+    reason = fields.String(metadata={"description": "Why it is in use."})
+    since = fields.AwareDateTime(
+        allow_none=True, metadata={"description": "When an operator chose it; null without a choice."}
+    )
+    fallback = fields.List(
+        fields.String(validate=_NAME),
+        metadata={"description": "Providers to try, in order, when the chosen one gives no answer."},
+    )
+    providers = fields.List(fields.Nested(ProviderStatusSchema), metadata={"description": "All providers."})
 
 
 class ProviderChoiceSchema(Schema):
     EXAMPLES: ClassVar[Examples] = [{"provider": "openrouter", "model": "some-vendor/some-model"}]
 
-    provider = fields.String(required=True, validate=_NAME)
+    provider = fields.String(required=True, validate=_NAME, metadata={"description": "Name of the provider."})
     model = PlainText(
-        longest=MODEL_LIMIT,
+        max_length=MODEL_LIMIT,
         load_default=None,
         allow_none=True,
-        metadata={"description": "Asked where nobody names another; absent: the provider's own."},
+        metadata={"description": "Model; by default the provider's own."},
     )
 
 
 class ProviderSwitchedSchema(Schema):
-    """It holds for every server within five seconds."""
+    """The new choice; all servers apply it within five seconds."""
 
-    name = fields.String(validate=_NAME)
-    model = fields.String()
-    before = fields.String(validate=_NAME)
-    model_before = fields.String()
+    name = fields.String(validate=_NAME, metadata={"description": "Name of the new default provider."})
+    model = fields.String(metadata={"description": "Its model."})
+    previous = fields.String(validate=_NAME, metadata={"description": "Name of the previous default provider."})
+    previous_model = fields.String(metadata={"description": "Its model."})
 
 
 class ProviderTestedSchema(Schema):
-    name = fields.String(validate=_NAME)
-    answers = fields.Boolean()
-    model = fields.String(metadata={"description": "The one that answered, or that was asked."})
-    first_piece_seconds = fields.Float(allow_none=True)
-    seconds = fields.Float()
-    said = fields.String(allow_none=True, metadata={"description": "The beginning of its answer."})
-    tokens = fields.Integer(allow_none=True)
-    problem = fields.String(allow_none=True, metadata={"description": "What is wrong, in a sentence."})
-    second_opinion = fields.String(allow_none=True, metadata={"description": "Asked for at the command line only."})
+    name = fields.String(validate=_NAME, metadata={"description": "Name of the provider."})
+    ok = fields.Boolean(metadata={"description": "Whether it answered."})
+    model = fields.String(metadata={"description": "Model that answered, or that was requested."})
+    first_chunk_seconds = fields.Float(
+        allow_none=True, metadata={"description": "Time until the first part of the answer; null without an answer."}
+    )
+    seconds = fields.Float(metadata={"description": "Time until the end."})
+    answer = fields.String(allow_none=True, metadata={"description": "Start of the answer."})
+    tokens = fields.Integer(
+        allow_none=True, metadata={"description": "Tokens of the answer; null if the provider did not say."}
+    )
+    problem = fields.String(allow_none=True, metadata={"description": "The error in one sentence."})
+    cross_check = fields.String(allow_none=True, metadata={"description": "Null; the command line has it."})

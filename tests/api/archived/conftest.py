@@ -1,5 +1,5 @@
-"""A database of its own: an archival archives whatever is idle, also the rows of other tests."""
+"""A separate database, because archival bundles all idle conversations, including those of other tests."""
 
-from tests.archived import engine, flask_app, settings
+from tests.bundling import engine, flask_app, settings
 
 __all__ = ["engine", "flask_app", "settings"]

@@ -1,4 +1,4 @@
-"""Conversations that are too long to be deleted by one statement."""
+"""Deletion of conversations that are too long for one statement."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,16 +11,16 @@ from sqlalchemy import Engine, text
 from app.config import Settings
 from app.extensions import db
 from app.factory import create_app
-from app.services import removal
-from tests.archived import make_idle, plain
-from tests.factories import Account
+from app.services import conversation_deletion
+from tests.bundling import make_idle, numbered_messages
+from tests.factories import LoggedInUser
 
 MESSAGES = 120
 
 
 @pytest.fixture
-def hasty(settings: Settings) -> Iterator[Flask]:
-    """An application whose statements may take no longer than half a second."""
+def impatient_app(settings: Settings) -> Iterator[Flask]:
+    """Yield an application with a statement timeout of half a second."""
     database = settings.database.model_copy(update={"statement_timeout_ms": 500})
     flask_app = create_app(replace(settings, database=database))
     yield flask_app
@@ -29,8 +29,8 @@ def hasty(settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def slow(engine: Engine) -> Iterator[None]:
-    """A database that takes ten milliseconds to delete a message."""
+def slow_deletes(engine: Engine) -> Iterator[None]:
+    """Make the deletion of each message take 10 ms."""
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -47,7 +47,7 @@ def slow(engine: Engine) -> Iterator[None]:
         connection.execute(text("DROP FUNCTION slowly()"))
 
 
-def left(engine: Engine, conversation: UUID) -> tuple[int, ...]:
+def remaining_rows(engine: Engine, conversation: UUID) -> tuple[int, ...]:
     with engine.connect() as connection:
         return tuple(
             connection.execute(
@@ -60,18 +60,20 @@ def left(engine: Engine, conversation: UUID) -> tuple[int, ...]:
         )
 
 
-@pytest.mark.usefixtures("slow")
-def test_it_goes_in_steps(hasty: Flask, engine: Engine, user: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    conversation = make_idle(engine, user, plain(MESSAGES))
-    monkeypatch.setattr(removal, "STEP", 20)
-    answer = hasty.test_client().delete(f"/api/conversations/{conversation}", headers=user.headers)
+@pytest.mark.usefixtures("slow_deletes")
+def test_long_conversation_is_deleted_in_batches(
+    impatient_app: Flask, engine: Engine, user: LoggedInUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = make_idle(engine, user, numbered_messages(MESSAGES))
+    monkeypatch.setattr(conversation_deletion, "STEP", 20)
+    answer = impatient_app.test_client().delete(f"/api/conversations/{conversation}", headers=user.headers)
     assert answer.status_code == 204, answer.text
-    assert left(engine, conversation) == (0, 0)
+    assert remaining_rows(engine, conversation) == (0, 0)
 
 
-@pytest.mark.usefixtures("slow")
-def test_where_even_a_step_takes_too_long_nothing_is_gone(hasty: Flask, engine: Engine, user: Account) -> None:
-    conversation = make_idle(engine, user, plain(MESSAGES))
-    answer = hasty.test_client().delete(f"/api/conversations/{conversation}", headers=user.headers)
+@pytest.mark.usefixtures("slow_deletes")
+def test_batch_that_times_out_deletes_nothing(impatient_app: Flask, engine: Engine, user: LoggedInUser) -> None:
+    conversation = make_idle(engine, user, numbered_messages(MESSAGES))
+    answer = impatient_app.test_client().delete(f"/api/conversations/{conversation}", headers=user.headers)
     assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")  # type: ignore[index]
-    assert left(engine, conversation) == (1, MESSAGES)
+    assert remaining_rows(engine, conversation) == (1, MESSAGES)

@@ -1,4 +1,4 @@
-"""The application as wsgi.py serves it, and those who may use its admin API."""
+"""The application of wsgi.py, and users of its admin API."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from app.config import Settings
 from app.extensions import db
 from tests.contracts.application import as_served
-from tests.factories import Account
+from tests.factories import LoggedInUser
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def client(served: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def operator(make_user: Callable[..., Account]) -> Account:
+def operator(make_user: Callable[..., LoggedInUser]) -> LoggedInUser:
     return make_user(role="operator")
 
 
 @pytest.fixture
-def admin(make_user: Callable[..., Account]) -> Account:
+def admin(make_user: Callable[..., LoggedInUser]) -> LoggedInUser:
     return make_user(role="admin")

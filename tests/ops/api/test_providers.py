@@ -1,4 +1,4 @@
-"""Operators see the providers, switch and test them over HTTP, and are written down."""
+"""The admin API of providers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from app.config import Settings
 from app.extensions import db
 from ops import providers
-from ops.actors import Actor
-from tests.api.keys import problem
+from ops.runs.actors import Actor
+from tests.api.responses import assert_problem
 from tests.contracts.application import as_served
-from tests.factories import Account
+from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 
@@ -29,7 +29,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def served(settings: Settings, flask_app: Flask, upstream: Upstream) -> Iterator[Flask]:
-    """The demo answers; `openrouter` has a key."""
+    """Return the application with the demo in use and a key for `openrouter`."""
     changes = {"openrouter_api_key": SecretStr("sk-router"), "openrouter_base_url": upstream.base_url}
     served = as_served(replace(settings, provider=settings.provider.model_copy(update=changes)))
     yield served
@@ -44,7 +44,7 @@ def client(served: Flask) -> Iterator[FlaskClient]:
         providers.reset_provider(by=Actor(kind="command", name="test"))
 
 
-def test_switched_and_back(client: FlaskClient, operator: Account, user: Account) -> None:
+def test_provider_is_switched_and_reset(client: FlaskClient, operator: LoggedInUser, user: LoggedInUser) -> None:
     def answers() -> str:
         turn = client.post("/api/chat", json={"message": "hello"}, headers=user.headers).get_json()["turn"]
         return str(turn["provider"])
@@ -55,12 +55,12 @@ def test_switched_and_back(client: FlaskClient, operator: Account, user: Account
     assert switched.get_json() == {
         "name": body["provider"],
         "model": "some/model",
-        "before": in_use,
-        "model_before": switched.get_json()["model_before"],
+        "previous": in_use,
+        "previous_model": switched.get_json()["previous_model"],
     }
     assert answers() == body["provider"]
     listed = client.get(URL, headers=operator.headers).get_json()
-    assert (listed["in_use"], listed["because"]) == (body["provider"], f"chosen by {operator.id}")
+    assert (listed["in_use"], listed["reason"]) == (body["provider"], f"chosen by {operator.id}")
     assert client.delete(f"{URL}/choice", headers=operator.headers).get_json()["name"] == in_use
     assert answers() == in_use
     acts = client.get("/api/admin/audit", query_string={"limit": 2}, headers=operator.headers).get_json()["items"]
@@ -70,9 +70,9 @@ def test_switched_and_back(client: FlaskClient, operator: Account, user: Account
     ]
 
 
-def test_what_cannot_be_chosen_says_why_and_is_written_down(client: FlaskClient, operator: Account) -> None:
+def test_unusable_provider_is_refused_and_audited(client: FlaskClient, operator: LoggedInUser) -> None:
     refused = client.put(f"{URL}/choice", json={"provider": "openai"}, headers=operator.headers)
-    assert "OPENAI_API_KEY" in problem(refused, 409, "conflict")["detail"]
+    assert "OPENAI_API_KEY" in assert_problem(refused, 409, "conflict")["detail"]
     [act] = client.get("/api/admin/audit", query_string={"limit": 1}, headers=operator.headers).get_json()["items"]
     assert (act["action"], act["target"], act["result"]) == ("provider.use", "openai", "refused")
     for body in (
@@ -81,26 +81,40 @@ def test_what_cannot_be_chosen_says_why_and_is_written_down(client: FlaskClient,
         {"provider": "demo", "model": ""},
         {"provider": "demo", "url": "http://x"},
     ):
-        problem(client.put(f"{URL}/choice", json=body, headers=operator.headers), 400, "invalid_input")
+        assert_problem(client.put(f"{URL}/choice", json=body, headers=operator.headers), 400, "invalid_input")
 
 
-def test_a_provider_is_tried(client: FlaskClient, operator: Account, upstream: Upstream) -> None:
+def test_provider_test_reports_result(client: FlaskClient, operator: LoggedInUser, upstream: Upstream) -> None:
     upstream.script = scripts.words(1)
     tested = client.post(f"{URL}/openrouter/test", headers=operator.headers).get_json()
-    assert (tested["answers"], tested["said"], tested["problem"]) == (True, "word0", None)
-    upstream.script = scripts.refusal(401)
+    assert (tested["ok"], tested["answer"], tested["problem"]) == (True, "word0", None)
+    upstream.script = scripts.api_error(401)
     tested = client.post(f"{URL}/openrouter/test", headers=operator.headers).get_json()
-    assert (tested["answers"], tested["said"]) == (False, None)
-    assert "refused the key" in tested["problem"]
-    problem(client.post(f"{URL}/nonsense/test", headers=operator.headers), 404, "not_found")
-    problem(client.post(f"{URL}/openai/test", headers=operator.headers), 409, "conflict")
+    assert (tested["ok"], tested["answer"]) == (False, None)
+    assert "rejected the key" in tested["problem"]
+    assert_problem(client.post(f"{URL}/nonsense/test", headers=operator.headers), 404, "not_found")
+    assert_problem(client.post(f"{URL}/openai/test", headers=operator.headers), 409, "conflict")
 
 
-def test_nobody_else_may(client: FlaskClient, user: Account) -> None:
+def test_providers_require_operator(client: FlaskClient, user: LoggedInUser) -> None:
     answers = [
         client.get(URL, headers=user.headers),
         client.put(f"{URL}/choice", json={"provider": "demo"}, headers=user.headers),
         client.delete(f"{URL}/choice", headers=user.headers),
         client.post(f"{URL}/demo/test", headers=user.headers),
     ]
-    assert {answer.status_code for answer in answers} == {403}
+    assert {response.status_code for response in answers} == {403}
+
+
+def test_test_of_a_provider_is_audited(client: FlaskClient, operator: LoggedInUser) -> None:
+    for name, result, details in (
+        ("demo", "done", {"ok": True, "model": "demo"}),
+        ("openai", "refused", {}),
+        ("nonsense", "refused", {}),
+    ):
+        client.post(f"{URL}/{name}/test", headers=operator.headers)
+        query = {"action": "provider.test", "limit": 1}
+        [act] = client.get("/api/admin/audit", query_string=query, headers=operator.headers).get_json()["items"]
+        assert (act["target"], act["result"], act["details"]) == (name, result, details)
+        assert act["actor"] == str(operator.id)
+    assert client.post(f"{URL}/a%00b/test", headers=operator.headers).status_code in (400, 404)

@@ -1,4 +1,4 @@
-"""The accounts' part of the admin API: who may do what to whom, and what is written down of it."""
+"""The admin API of users: permissions, effects and audit."""
 
 import io
 import zipfile
@@ -10,48 +10,48 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.ids import new_id
 from app.jobs import Message
-from app.models.columns import new_id
-from ops.accounts.erasure import erase
-from ops.actors import Actor
-from ops.catalogue import ERASE_ACCOUNT
-from ops.declarations import load
+from ops.catalogue.declarations import load
+from ops.catalogue.jobs import ERASE_USER
+from ops.runs.actors import Actor
+from ops.users.erasure import erase
 from tests.api.keys import make_key
-from tests.factories import PASSWORD, Account
+from tests.factories import PASSWORD, LoggedInUser
 
 
 @pytest.fixture
 def do(client: FlaskClient) -> Callable[..., TestResponse]:
-    def do(by: Account, what: str, to: Account, body: Any = None, method: str = "POST") -> TestResponse:
+    def do(by: LoggedInUser, what: str, to: LoggedInUser, body: Any = None, method: str = "POST") -> TestResponse:
         return client.open(f"/api/admin/users/{to.id}/{what}", method=method, json=body, headers=by.headers)
 
     return do
 
 
-def test_operators_see_who_there_is_and_how_much_but_not_what(
-    client: FlaskClient, operator: Account, user: Account
-) -> None:
+def test_operator_sees_metadata_of_users_only(client: FlaskClient, operator: LoggedInUser, user: LoggedInUser) -> None:
     assert client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).status_code == 200
     query = {"email": user.email.upper()}
     [item] = client.get("/api/admin/users", query_string=query, headers=operator.headers).get_json()["items"]
     assert (item["id"], item["status"], item["role"]) == (str(user.id), "active", "user")
-    answer = client.get(f"/api/admin/users/{user.id}", headers=operator.headers)
-    told = answer.get_json()
-    assert (told["conversations"], told["messages"], told["sessions"], told["held"]) == (1, 2, 1, 0)
-    assert "secret" not in answer.text
+    response = client.get(f"/api/admin/users/{user.id}", headers=operator.headers)
+    data = response.get_json()
+    assert (data["conversations"], data["messages"], data["sessions"], data["held"]) == (1, 2, 1, 0)
+    assert "secret" not in response.text
     assert client.get(f"/api/admin/users/{new_id()}", headers=operator.headers).status_code == 404
 
 
-def test_pages_of_accounts(client: FlaskClient, operator: Account, make_user: Callable[..., Account]) -> None:
-    made = [str(make_user().id) for _ in range(3)]
+def test_users_are_paginated(
+    client: FlaskClient, operator: LoggedInUser, make_user: Callable[..., LoggedInUser]
+) -> None:
+    created = [str(make_user().id) for _ in range(3)]
     first = client.get("/api/admin/users", query_string={"limit": 2}, headers=operator.headers).get_json()
     query = {"limit": 2, "cursor": first["next_cursor"]}
     second = client.get("/api/admin/users", query_string=query, headers=operator.headers).get_json()
-    assert [item["id"] for item in first["items"] + second["items"]][:3] == made[::-1]
+    assert [item["id"] for item in first["items"] + second["items"]][:3] == created[::-1]
 
 
-def test_out_and_in_again(
-    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, user: Account
+def test_user_is_disabled_and_enabled(
+    client: FlaskClient, do: Callable[..., TestResponse], operator: LoggedInUser, user: LoggedInUser
 ) -> None:
     assert do(operator, "disable", user).get_json()["status"] == "disabled"
     assert client.get("/api/auth/me", headers=user.headers).status_code == 401
@@ -64,8 +64,12 @@ def test_out_and_in_again(
     ]
 
 
-def test_nobody_acts_on_themselves_nor_operators_on_admins(
-    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+def test_own_user_and_admins_of_operators_are_refused(
+    client: FlaskClient,
+    do: Callable[..., TestResponse],
+    operator: LoggedInUser,
+    admin: LoggedInUser,
+    user: LoggedInUser,
 ) -> None:
     assert do(operator, "disable", operator).status_code == 409
     assert do(admin, "role", admin, {"role": "user"}, "PUT").status_code == 409
@@ -77,13 +81,17 @@ def test_nobody_acts_on_themselves_nor_operators_on_admins(
     assert act["result"] == "refused"
 
 
-def test_only_admins_open_and_promote(
-    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+def test_creation_and_promotion_require_admin(
+    client: FlaskClient,
+    do: Callable[..., TestResponse],
+    operator: LoggedInUser,
+    admin: LoggedInUser,
+    user: LoggedInUser,
 ) -> None:
     body = {"email": f"{new_id().hex}@example.org", "password": PASSWORD, "name": "Grace", "role": "operator"}
     assert client.post("/api/admin/users", json=body, headers=operator.headers).status_code == 403
-    made = client.post("/api/admin/users", json=body, headers=admin.headers)
-    assert (made.status_code, made.get_json()["role"]) == (201, "operator")
+    created = client.post("/api/admin/users", json=body, headers=admin.headers)
+    assert (created.status_code, created.get_json()["role"]) == (201, "operator")
     assert client.post("/api/admin/users", json=body, headers=admin.headers).status_code == 409
     assert do(operator, "role", user, {"role": "admin"}, "PUT").status_code == 403
     assert do(admin, "role", user, {"role": "king"}, "PUT").status_code == 400
@@ -91,13 +99,13 @@ def test_only_admins_open_and_promote(
     assert client.get("/api/admin/users", headers=user.headers).status_code == 200
 
 
-def test_an_erasure_is_asked_for_and_done_by_the_job(
+def test_erasure_is_enqueued_and_done_by_job(
     served: Flask,
     client: FlaskClient,
     do: Callable[..., TestResponse],
-    operator: Account,
-    admin: Account,
-    user: Account,
+    operator: LoggedInUser,
+    admin: LoggedInUser,
+    user: LoggedInUser,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: list[Message] = []
@@ -105,20 +113,24 @@ def test_an_erasure_is_asked_for_and_done_by_the_job(
     assert client.post("/api/chat", json={"message": "hello"}, headers=user.headers).status_code == 200
     assert do(operator, "erase", user, {"reason": "asked for it"}).status_code == 403
     assert do(admin, "erase", user, {"reason": " "}).status_code == 400
-    answer = do(admin, "erase", user, {"reason": "asked for it"})
-    assert answer.status_code == 202, answer.text
-    assert answer.get_json()["rows"]["messages"] == 2
+    response = do(admin, "erase", user, {"reason": "asked for it"})
+    assert response.status_code == 202, response.text
+    assert response.get_json()["rows"]["messages"] == 2
     [message] = sent
-    assert message.name == ERASE_ACCOUNT.name
+    assert message.name == ERASE_USER.name
     with served.app_context():
-        receipt = load(ERASE_ACCOUNT.where)(**message.arguments)
-        assert load(ERASE_ACCOUNT.where)(**message.arguments) is None  # as when it is delivered twice
+        receipt = load(ERASE_USER.function)(**message.arguments)
+        assert load(ERASE_USER.function)(**message.arguments) is None  # as when it is delivered twice
     assert receipt.requested_by == str(admin.id)
     assert client.get(f"/api/admin/users/{user.id}", headers=admin.headers).status_code == 404
 
 
-def test_all_that_somebody_has_is_for_admins_who_say_why(
-    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+def test_export_requires_admin_and_reason(
+    client: FlaskClient,
+    do: Callable[..., TestResponse],
+    operator: LoggedInUser,
+    admin: LoggedInUser,
+    user: LoggedInUser,
 ) -> None:
     assert client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).status_code == 200
     for by, body, status in (
@@ -130,9 +142,9 @@ def test_all_that_somebody_has_is_for_admins_who_say_why(
     ):
         refused = do(by, "export", user, body)
         assert refused.status_code == status, refused.text
-    answer = do(admin, "export", user, {"reason": "request of 2026-11-20"})
-    assert (answer.status_code, answer.content_type) == (200, "application/zip")
-    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+    response = do(admin, "export", user, {"reason": "request of 2026-11-20"})
+    assert (response.status_code, response.content_type) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(response.data)) as archive:
         [document] = [name for name in archive.namelist() if name.startswith("conversations/")]
         assert b"my secret" in archive.read(document)
     body = {"reason": "request of 2026-11-20"}
@@ -145,30 +157,34 @@ def test_all_that_somebody_has_is_for_admins_who_say_why(
     assert act["details"]["conversations"] == 1
 
 
-def test_an_export_that_nobody_waits_for_is_told_as_that(
-    client: FlaskClient, admin: Account, user: Account, monkeypatch: pytest.MonkeyPatch
+def test_aborted_export_is_audited_as_failed(
+    client: FlaskClient, admin: LoggedInUser, user: LoggedInUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.services.account_exports._PIECE", 1)
+    monkeypatch.setattr("app.services.user_exports._PIECE", 1)
     body = {"reason": "request of 2026-11-20"}
     path = f"/api/admin/users/{user.id}/export"
-    answer = client.post(path, json=body, headers=admin.headers, buffered=False)
-    next(answer.response)  # type: ignore[call-overload]  # an iterator, while it is not buffered
-    answer.close()
+    response = client.post(path, json=body, headers=admin.headers, buffered=False)
+    next(response.response)  # type: ignore[call-overload]  # an iterator, while it is not buffered
+    response.close()
     query = {"target": str(user.id), "action": "user.export"}
     [act] = client.get("/api/admin/audit", query_string=query, headers=admin.headers).get_json()["items"]
     assert act["result"] == "failed"
 
 
-def test_a_conversation_is_read_by_admins_who_say_why(
-    client: FlaskClient, do: Callable[..., TestResponse], operator: Account, admin: Account, user: Account
+def test_reading_conversation_requires_admin_and_reason(
+    client: FlaskClient,
+    do: Callable[..., TestResponse],
+    operator: LoggedInUser,
+    admin: LoggedInUser,
+    user: LoggedInUser,
 ) -> None:
     said = client.post("/api/chat", json={"message": "my secret"}, headers=user.headers).get_json()
     conversation, body = said["conversation"]["id"], {"reason": "court order 17/2026"}
     what = f"conversations/{conversation}/read"
     assert do(operator, what, user, body).status_code == 403
     assert do(admin, what, user, {"reason": "because"}).status_code == 400
-    answer = do(admin, what, user, body)
-    assert (answer.status_code, "my secret" in answer.text) == (200, True)
+    response = do(admin, what, user, body)
+    assert (response.status_code, "my secret" in response.text) == (200, True)
     assert do(admin, what, operator, body).status_code == 404
     assert do(admin, f"conversations/{new_id()}/read", user, body).status_code == 404
     query = {"target": conversation, "action": "conversation.read"}
@@ -179,14 +195,14 @@ def test_a_conversation_is_read_by_admins_who_say_why(
     ]
 
 
-def test_keys_are_seen_and_ended(
-    served: Flask, client: FlaskClient, operator: Account, user: Account, other_user: Account
+def test_keys_are_listed_and_revoked(
+    served: Flask, client: FlaskClient, operator: LoggedInUser, user: LoggedInUser, other_user: LoggedInUser
 ) -> None:
     key = make_key(served, user)
     path = f"/api/admin/users/{user.id}/keys"
     listed = client.get(path, headers=operator.headers)
-    [told] = listed.get_json()["items"]
-    assert (told["id"], told["revoked_at"]) == (str(key.id), None)
+    [data] = listed.get_json()["items"]
+    assert (data["id"], data["revoked_at"]) == (str(key.id), None)
     assert key.secret not in listed.text
     assert client.get(path.replace(str(user.id), str(new_id())), headers=operator.headers).status_code == 404
     elsewhere = client.delete(f"/api/admin/users/{other_user.id}/keys/{key.id}", headers=operator.headers)
@@ -205,34 +221,38 @@ def test_keys_are_seen_and_ended(
     ]
 
 
-def test_receipts_in_pages(
-    served: Flask, client: FlaskClient, operator: Account, make_user: Callable[..., Account]
+def test_receipts_are_paginated(
+    served: Flask, client: FlaskClient, operator: LoggedInUser, make_user: Callable[..., LoggedInUser]
 ) -> None:
     by = Actor(kind="command", name="tester@here")
     with served.app_context():
-        made = [str(erase(user_id=make_user().id, by=by, reason="asked for it").id) for _ in range(3)]
+        created = [str(erase(user_id=make_user().id, by=by, reason="asked for it").id) for _ in range(3)]
     path = "/api/admin/erasures"
     first = client.get(path, query_string={"limit": 2}, headers=operator.headers).get_json()
     second = client.get(
         path, query_string={"limit": 2, "cursor": first["next_cursor"]}, headers=operator.headers
     ).get_json()
-    assert [item["id"] for item in first["items"] + second["items"]][:3] == made[::-1]
+    assert [item["id"] for item in first["items"] + second["items"]][:3] == created[::-1]
     assert first["items"][0]["rows"] == {"users": 1, "sessions": 1}
 
 
-def test_without_a_broker_nothing_is_promised(
-    served: Flask, do: Callable[..., TestResponse], admin: Account, user: Account, monkeypatch: pytest.MonkeyPatch
+def test_erasure_without_broker_is_unavailable(
+    served: Flask,
+    do: Callable[..., TestResponse],
+    admin: LoggedInUser,
+    user: LoggedInUser,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(served.extensions["jobs"], "broker", lambda: "redis://127.0.0.1:1/0")
-    answer = do(admin, "erase", user, {"reason": "asked for it"})
-    assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
+    response = do(admin, "erase", user, {"reason": "asked for it"})
+    assert (response.status_code, response.get_json()["code"]) == (503, "unavailable")
 
 
-def test_a_quota_is_set_seen_and_lifted(client: FlaskClient, operator: Account, user: Account) -> None:
+def test_quota_is_set_read_and_removed(client: FlaskClient, operator: LoggedInUser, user: LoggedInUser) -> None:
     path = f"/api/admin/users/{user.id}/quota"
     assert client.get(path, headers=operator.headers).get_json()["tokens_per_day"] is None
-    told = client.put(path, json={"tokens_per_day": 50}, headers=operator.headers)
-    assert (told.status_code, told.get_json()["tokens_per_day"]) == (200, 50)
+    data = client.put(path, json={"tokens_per_day": 50}, headers=operator.headers)
+    assert (data.status_code, data.get_json()["tokens_per_day"]) == (200, 50)
     refused = client.post("/api/chat", json={"message": "hello"}, headers=user.headers)
     assert (refused.status_code, refused.get_json()["code"]) == (429, "quota_exceeded")
     for wrong in ({"tokens_per_day": 0}, {"tokens_per_day": "many"}, {}):

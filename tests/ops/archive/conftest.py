@@ -1,4 +1,4 @@
-"""A database of its own, and empty before each test: an archival archives whatever is idle."""
+"""Fixtures: a separate database, emptied before each test, because a run bundles every idle conversation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.archived import engine, flask_app, settings
+from tests.bundling import engine, flask_app, settings
 
 __all__ = ["engine", "flask_app", "settings"]
 
@@ -21,7 +21,7 @@ def _empty(engine: Engine) -> None:
 
 @pytest.fixture
 def execute(engine: Engine) -> Execute:
-    """Run a statement and commit it; returns its rows, if it has any."""
+    """Return a function that runs and commits a statement, and returns its rows, if any."""
 
     def run(statement: str, **parameters: Any) -> Any:
         with engine.begin() as connection:
@@ -31,11 +31,11 @@ def execute(engine: Engine) -> Execute:
     return run
 
 
-class Fixed:
-    """A latency that is what it is set to."""
+class FixedLatency:
+    """A latency source with a settable value."""
 
-    quiet = True
+    chats_idle = True
     milliseconds: float | None = None
 
-    def look(self) -> float | None:
+    def sample(self) -> float | None:
         return self.milliseconds

@@ -1,4 +1,4 @@
-"""What is found: a backlog that grows old, a bundle that is not what it was, messages in two places or in none."""
+"""Checks and metrics of the archival: an old backlog, damaged bundles, messages both live and bundled, or neither."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,26 +9,26 @@ from flask import Flask
 from sqlalchemy import Engine
 
 from app.config import Settings
-from app.metrics.readings import recorded
-from ops.archive import backlog, candidates, verify
+from app.metrics.external_gauges import recorded
+from ops.archive import backlog, backlog_metrics, candidates, verify
 from ops.archive.status import status
-from ops.checks import archive as checks
-from ops.checks.probe import Probe
-from ops.findings import CannotJudge
+from ops.checks.context import CheckContext
+from ops.doctor.checks import archive as checks
+from ops.errors import UnknownState
 from ops.levels import Level
-from tests.archived import archive_all, make_idle, plain
-from tests.factories import Account
+from tests.bundling import archive_all, make_idle, numbered_messages
+from tests.factories import LoggedInUser
 from tests.ops.archive.conftest import Execute
 
 
 @pytest.fixture
-def probe(settings: Settings, engine: Engine) -> Iterator[Probe]:
+def context(settings: Settings, engine: Engine) -> Iterator[CheckContext]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        yield Probe(settings, connection)
+        yield CheckContext(settings, connection)
 
 
 def metrics() -> dict[str, float]:
-    """The archival's metrics as they were last recorded."""
+    """Return the last recorded metrics of the archival."""
     return {name: value for name, labels, value in recorded() if name.startswith("parley_archive")}
 
 
@@ -44,70 +44,78 @@ def idle_for(execute: Execute, days: float, conversation: Any) -> None:
 @pytest.mark.parametrize(
     ("days", "level"), [(89, None), (91, None), (93, Level.WARNING), (98, Level.WARNING), (100, Level.CRITICAL)]
 )
-def test_the_backlog_is_judged_by_the_age_of_its_oldest(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, probe: Probe, days: int, level: Level | None
+def test_backlog_level_depends_on_the_oldest_conversation(
+    flask_app: Flask,
+    engine: Engine,
+    user: LoggedInUser,
+    execute: Execute,
+    context: CheckContext,
+    days: int,
+    level: Level | None,
 ) -> None:
-    idle_for(execute, days, make_idle(engine, user, plain(3)))
-    idle_for(execute, 1, make_idle(engine, user, plain(3)))
-    found = list(checks.backlog(probe))
+    idle_for(execute, days, make_idle(engine, user, numbered_messages(3)))
+    idle_for(execute, 1, make_idle(engine, user, numbered_messages(3)))
+    found = list(checks.find_backlog(context))
     assert [finding.level for finding in found] == ([level] if level else [])
     with flask_app.app_context():
-        backlog.measure()
-        stands = status()
+        backlog_metrics.measure_backlog()
+        current = status()
     assert metrics()["parley_archive_backlog_conversations"] == (1 if days > 90 else 0)
     age = metrics()["parley_archive_oldest_eligible_age_seconds"]
     assert days * 86_400 <= age < days * 86_400 + 600 if days > 90 else age == 0
-    assert stands.level is (level or Level.OK)
+    assert current.level is (level or Level.OK)
     if found:
-        assert f"idle for {days} days" in found[0].what
+        assert f"idle for {days} days" in found[0].message
         assert found[0].evidence == {"conversations": 1, "messages": 3, "last run": "never"}
     archive_all(flask_app)
-    assert list(checks.backlog(probe)) == []
+    assert list(checks.find_backlog(context)) == []
 
 
-def test_what_the_archival_does_not_take_is_no_backlog(
-    engine: Engine, user: Account, execute: Execute, probe: Probe
+def test_backlog_excludes_what_the_archival_excludes(
+    engine: Engine, user: LoggedInUser, execute: Execute, context: CheckContext
 ) -> None:
-    conversation = make_idle(engine, user, plain(3))
+    conversation = make_idle(engine, user, numbered_messages(3))
     for change in ("legal_hold = true", "legal_hold = false, revived_at = now()", "storage = 'bundled'"):
         execute(f"UPDATE conversations SET {change} WHERE id = :c", c=conversation)
-        assert list(checks.backlog(probe)) == []
+        assert list(checks.find_backlog(context)) == []
 
 
-def test_pages_add_up(
-    flask_app: Flask, engine: Engine, user: Account, probe: Probe, monkeypatch: pytest.MonkeyPatch
+def test_backlog_is_the_same_for_every_page_size(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for days in range(7):
-        make_idle(engine, user, plain(2), updated_at=f"2021-01-0{days + 1}")
+        make_idle(engine, user, numbered_messages(2), updated_at=f"2021-01-0{days + 1}")
     for page in (1, 2, 3, 7, 8):
         monkeypatch.setattr(backlog, "PAGE", page)
         with flask_app.app_context():
             found = status().backlog
         assert found is not None
-        assert (found.seen, found.conversations, found.messages, found.complete) == (7, 7, 14, True)
+        assert (found.examined, found.conversations, found.messages, found.complete) == (7, 7, 14, True)
         assert found.oldest is not None
         assert found.oldest.isoformat().startswith("2021-01-01")
     monkeypatch.setattr(candidates, "PAGE", 2)
     assert archive_all(flask_app).conversations == 7
 
 
-def test_a_count_that_was_given_up_is_no_answer(
-    engine: Engine, user: Account, execute: Execute, probe: Probe, monkeypatch: pytest.MonkeyPatch
+def test_incomplete_count_is_unknown_unless_it_is_already_critical(
+    engine: Engine, user: LoggedInUser, execute: Execute, context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
-        idle_for(execute, 91, make_idle(engine, user, plain(1)))
+        idle_for(execute, 91, make_idle(engine, user, numbered_messages(1)))
     monkeypatch.setattr(backlog, "PAGE", 1)
     monkeypatch.setattr(checks, "COUNT_SECONDS", 0.0)
-    with pytest.raises(CannotJudge, match="Only 1 conversations"):
-        list(checks.backlog(probe))
+    with pytest.raises(UnknownState, match="Only 1 conversations"):
+        list(checks.find_backlog(context))
     execute("UPDATE conversations SET created_at = '2020-01-01', updated_at = '2020-01-01'")
-    assert [finding.level for finding in checks.backlog(probe)] == [Level.CRITICAL]  # enough has been seen
+    assert [finding.level for finding in checks.find_backlog(context)] == [Level.CRITICAL]  # enough has been seen
 
 
-def test_switched_off_there_is_no_backlog(settings: Settings, engine: Engine, user: Account, probe: Probe) -> None:
-    make_idle(engine, user, plain(1))
-    probe.settings = replace(settings, archive=settings.archive.model_copy(update={"after_days": 0}))
-    assert list(checks.backlog(probe)) == []
+def test_backlog_is_empty_while_archival_is_off(
+    settings: Settings, engine: Engine, user: LoggedInUser, context: CheckContext
+) -> None:
+    make_idle(engine, user, numbered_messages(1))
+    context.settings = replace(settings, archive=settings.archive.model_copy(update={"after_days": 0}))
+    assert list(checks.find_backlog(context)) == []
 
 
 DAMAGES = {
@@ -119,47 +127,47 @@ DAMAGES = {
     "a wrong checksum": (
         "UPDATE conversation_archives SET sha256 = set_byte(sha256, 3, get_byte(sha256, 3) # 1)"
         " WHERE conversation_id = :c",
-        "its checksum is another",
+        "its checksum does not match",
     ),
-    "no bundle": ("DELETE FROM conversation_archives WHERE conversation_id = :c", "it is bundled, and has no bundle"),
+    "no bundle": ("DELETE FROM conversation_archives WHERE conversation_id = :c", "it is bundled, but has no bundle"),
     "a live conversation with a bundle": (
         "UPDATE conversations SET storage = 'live' WHERE id = :c",
-        "its messages are live, and there is a bundle as well",
+        "its messages are live, but it also has a bundle",
     ),
     "live messages beside a bundle": (
         "INSERT INTO messages (user_id, conversation_id, position, role, content)"
         " SELECT user_id, id, 1, 'user', 'x' FROM conversations WHERE id = :c",
-        "it is bundled, and there are live messages as well",
+        "it is bundled, but also has live messages",
     ),
 }
 
 
 @pytest.mark.parametrize(("damage", "why"), DAMAGES.values(), ids=DAMAGES)
-def test_each_damage_is_found_and_named(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, probe: Probe, damage: str, why: str
+def test_verify_finds_and_names_each_damage(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, execute: Execute, context: CheckContext, damage: str, why: str
 ) -> None:
-    conversations = [make_idle(engine, user, plain(20)) for _ in range(5)]
+    conversations = [make_idle(engine, user, numbered_messages(20)) for _ in range(5)]
     archive_all(flask_app)
-    assert list(checks.bundles(probe)) == []
+    assert list(checks.find_damaged_bundles(context)) == []
     with flask_app.app_context():
-        assert verify.verify_daily().damaged == 0
+        assert verify.run_daily_verification().damaged == 0
         assert metrics()["parley_archive_damaged_bundles"] == 0
         execute(damage, c=conversations[3])
-        found = verify.verify_daily()
+        found = verify.run_daily_verification()
     assert (found.damaged, found.complete) == (1, True)
     assert found.damages[0].conversation_id == conversations[3]
-    assert why in found.damages[0].why
+    assert why in found.damages[0].reason
     assert metrics()["parley_archive_damaged_bundles"] == 1
-    [finding] = checks.bundles(probe)
+    [finding] = checks.find_damaged_bundles(context)
     assert finding.level is Level.CRITICAL
-    assert str(conversations[3]) in finding.what
+    assert str(conversations[3]) in finding.message
 
 
-def test_every_bundle_is_read_wherever_it_begins(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, monkeypatch: pytest.MonkeyPatch
+def test_verify_reads_every_bundle_from_any_start(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(9):
-        make_idle(engine, user, plain(1))
+        make_idle(engine, user, numbered_messages(1))
     archive_all(flask_app)
     monkeypatch.setattr(verify, "BATCH", 2)
     execute("UPDATE conversation_archives SET sha256 = set_byte(sha256, 0, get_byte(sha256, 0) # 1)")

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from app.config import Settings
 from ops.archive.verify import verify
-from tests.archived import EVERYTHING, make_idle, plain, stored
-from tests.factories import Account
+from tests.bundling import UNUSUAL_MESSAGES, make_idle, numbered_messages, stored_messages
+from tests.factories import LoggedInUser
 from tests.ops.archive.conftest import Execute
 
 PROJECT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ KILLED = -signal.SIGKILL
 LONGEST = 0.25  # seconds that one may live
 
 # By SQL alone: conversations whose messages are not all in the one place that the conversation names.
-WRONG = """
+MISPLACED = """
 SELECT c.id, c.storage, c.message_count, count(m.position) AS live, a.message_count AS bundled
   FROM conversations c
   LEFT JOIN messages m ON m.user_id = c.user_id AND m.conversation_id = c.id
@@ -36,61 +36,61 @@ HAVING NOT CASE c.storage WHEN 'live' THEN count(m.position) = c.message_count A
                           ELSE count(m.position) = 0 AND a.message_count = c.message_count END"""
 
 
-class Mortal:
-    """The process of `mortal.py`."""
+class KillHarness:
+    """A running `kill_harness.py`."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._in, self._out = process.stdin, process.stdout
 
-    def do(self, what: str, seconds: float | None = None) -> int:
-        """Have a child do it, killed after so long if it has not ended by then; gives its exit code."""
-        self._in.write(f"{'-' if seconds is None else seconds} {what}\n")
+    def run(self, command: str, seconds: float | None = None) -> int:
+        """Run the command in a child that is killed after that time; return its exit code."""
+        self._in.write(f"{'-' if seconds is None else seconds} {command}\n")
         self._in.flush()
         return int(self._out.readline())
 
 
 @pytest.fixture
-def mortal(settings: Settings) -> Iterator[Mortal]:
+def harness(settings: Settings) -> Iterator[KillHarness]:
     environment = {**os.environ, "DATABASE_URL": str(settings.database.url), "JWT_SECRET_KEY": "x" * 32}
-    command = [sys.executable, "-m", "tests.ops.archive.mortal"]
+    command = [sys.executable, "-m", "tests.ops.archive.kill_harness"]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes) as process:
-        yield Mortal(process)
+        yield KillHarness(process)
         assert process.stdin is not None
         process.stdin.close()
 
 
 @pytest.mark.process
-@pytest.mark.slow
-def test_killed_at_any_point_every_message_is_in_one_place(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, mortal: Mortal
+def test_kill_at_any_point_leaves_every_message_in_one_place(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, execute: Execute, harness: KillHarness
 ) -> None:
     conversations = [
-        make_idle(engine, user, EVERYTHING if number % 10 == 0 else plain(25)) for number in range(CONVERSATIONS)
+        make_idle(engine, user, UNUSUAL_MESSAGES if number % 10 == 0 else numbered_messages(25))
+        for number in range(CONVERSATIONS)
     ]
-    before = [stored(engine, each) for each in conversations]
+    before = [stored_messages(engine, conversation) for conversation in conversations]
     dice = random.Random(4711)
     killed = 0
     states = set()
     for _ in range(KILLS):
-        killed += mortal.do("archive", dice.uniform(0.0, LONGEST)) == KILLED
-        assert execute(WRONG) == []
+        killed += harness.run("archive", dice.uniform(0.0, LONGEST)) == KILLED
+        assert execute(MISPLACED) == []
         states.add(execute("SELECT count(*) FROM conversation_archives")[0][0])
     assert killed > 0, (killed, states)
-    assert mortal.do("archive") == 0
+    assert harness.run("archive") == 0
     assert execute("SELECT storage, count(*) FROM conversations GROUP BY 1") == [("bundled", CONVERSATIONS)]
     # One run, resumed as often as it was killed, and its counts are true.
     [run] = execute("SELECT * FROM archive_runs")
-    assert (run.state, run.conversations, run.seen) == ("completed", CONVERSATIONS, CONVERSATIONS)
+    assert (run.state, run.conversations, run.examined) == ("completed", CONVERSATIONS, CONVERSATIONS)
     assert run.messages == sum(row[0] for row in execute("SELECT message_count FROM conversation_archives"))
     for _ in range(KILLS):
-        killed += mortal.do(f"restore {run.id}", dice.uniform(0.0, LONGEST)) == KILLED
-        assert execute(WRONG) == []
+        killed += harness.run(f"restore {run.id}", dice.uniform(0.0, LONGEST)) == KILLED
+        assert execute(MISPLACED) == []
         with flask_app.app_context():
             assert verify().damaged == 0
-    assert mortal.do(f"restore {run.id}") == 0
+    assert harness.run(f"restore {run.id}") == 0
     assert execute("SELECT restored FROM archive_runs") == [(CONVERSATIONS,)]
-    assert [stored(engine, each) for each in conversations] == before
+    assert [stored_messages(engine, conversation) for conversation in conversations] == before
     assert len(states) > 1 or killed < KILLS  # it got on between the kills

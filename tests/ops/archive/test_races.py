@@ -1,4 +1,4 @@
-"""What happens to a conversation at the very moment it is archived: real connections that wait for one another."""
+"""Concurrent actions on a conversation while it is being bundled."""
 
 import random
 import threading
@@ -12,21 +12,22 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, Engine, text
 
-from app.models.columns import new_id
-from app.services.search import index_conversation
-from ops.archive.load import Load
+from app.ids import new_id
+from app.services.search_index import index_conversation
+from ops.archive.throttle import Throttle
 from ops.archive.verify import verify
-from tests.api.rows import at_once, ended
-from tests.archived import archive_all, calm, make_idle, place, plain, stored
-from tests.factories import Account
+from tests.api.rows import join_all, start_all
+from tests.bundling import archive_all, make_idle, numbered_messages, storage_state, stored_messages, unthrottled
+from tests.factories import LoggedInUser
 from tests.ops.archive.conftest import Execute
+from tests.waiting import wait_until
 
-SENT, CHATTERS, CONVERSATIONS = 12, 4, 4
+SENT, CLIENTS, CONVERSATIONS = 12, 4, 4
 
 
 @pytest.fixture
-def say(flask_app: Flask, user: Account) -> Callable[[UUID, str], Any]:
-    """Send a message as `user`, and wait for its answer."""
+def send_message(flask_app: Flask, user: LoggedInUser) -> Callable[[UUID, str], Any]:
+    """Return a function that sends a message as `user` and returns the response."""
 
     def send(conversation: UUID, message: str) -> Any:
         body = {"message": message, "conversation_id": str(conversation)}
@@ -36,88 +37,84 @@ def say(flask_app: Flask, user: Account) -> Callable[[UUID, str], Any]:
 
 
 @pytest.fixture
-def stopped(flask_app: Flask, engine: Engine) -> Callable[..., Any]:
-    """Archive in a thread, stopped within its transaction: it has copied and deleted, and waits to move its cursor."""
+def blocked_run(flask_app: Flask, engine: Engine) -> Callable[..., Any]:
+    """Return a context manager that blocks a run in its transaction: after the deletion, before the cursor moves."""
 
     @contextmanager
     def held() -> Iterator[Callable[[int], None]]:
         with engine.connect() as holder, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watcher:
             pid = holder.execute(text("SELECT pg_backend_pid()")).scalar_one()
 
-            def hold(connection: Connection) -> Load:
+            def hold(connection: Connection) -> Throttle:
                 holder.execute(text("SELECT FROM archive_runs FOR UPDATE"))
-                return calm(connection)
+                return unthrottled(connection)
 
             def wait(waiting: int) -> None:
-                """Until so many statements wait, for the holder or for one that waits for it."""
-                for _ in range(2_000):
-                    found = watcher.execute(
-                        text(
-                            "WITH RECURSIVE blocked AS ("
-                            " SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
-                            " UNION SELECT a.pid FROM pg_stat_activity a, blocked b"
-                            " WHERE b.pid = ANY (pg_blocking_pids(a.pid))) SELECT count(*) FROM blocked"
-                        ),
-                        {"pid": pid},
-                    ).scalar_one()
-                    if found >= waiting:
-                        return
-                    threading.Event().wait(0.01)
-                raise AssertionError(f"{found} of {waiting} wait")
+                """Wait until that many statements wait for the holder, directly or indirectly."""
+                blocked = text(
+                    "WITH RECURSIVE blocked AS ("
+                    " SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
+                    " UNION SELECT a.pid FROM pg_stat_activity a, blocked b"
+                    " WHERE b.pid = ANY (pg_blocking_pids(a.pid))) SELECT count(*) FROM blocked"
+                )
+                wait_until(
+                    lambda: watcher.execute(blocked, {"pid": pid}).scalar_one() >= waiting,
+                    f"fewer than {waiting} statements wait",
+                )
 
-            threads, results = at_once(lambda: archive_all(flask_app, make_load=hold))
+            threads, results = start_all(lambda: archive_all(flask_app, make_throttle=hold))
             wait(1)
             yield wait
             holder.rollback()
-            ended(threads)
+            join_all(threads)
             assert results[0].state == "completed"
 
     return held
 
 
-def test_a_message_that_comes_while_it_is_being_archived_is_neither_lost_nor_refused(
-    engine: Engine, user: Account, say: Callable[..., Any], stopped: Callable[..., Any]
+def test_message_during_bundling_is_neither_lost_nor_refused(
+    engine: Engine, user: LoggedInUser, send_message: Callable[..., Any], blocked_run: Callable[..., Any]
 ) -> None:
-    conversation = make_idle(engine, user, plain(40))
-    before = stored(engine, conversation)
-    with stopped() as wait:
-        threads, answers = at_once(*[lambda: say(conversation, "late")] * 3)
+    conversation = make_idle(engine, user, numbered_messages(40))
+    before = stored_messages(engine, conversation)
+    with blocked_run() as wait:
+        threads, answers = start_all(*[lambda: send_message(conversation, "late")] * 3)
         wait(4)
-    ended(threads)
+    join_all(threads)
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses.count(200) >= 1
     assert set(statuses) <= {200, 409}
-    assert place(engine, conversation) == ("active", "live", 40 + 2 * statuses.count(200), 0)
-    assert stored(engine, conversation).startswith(before)
+    assert storage_state(engine, conversation) == ("active", "live", 40 + 2 * statuses.count(200), 0)
+    assert stored_messages(engine, conversation).startswith(before)
 
 
-def test_whoever_reads_it_meanwhile_reads_all_of_it(
-    flask_app: Flask, engine: Engine, user: Account, stopped: Callable[..., Any]
+def test_reader_during_bundling_gets_all_messages(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, blocked_run: Callable[..., Any]
 ) -> None:
-    conversation = make_idle(engine, user, plain(40))
-    with stopped():
+    conversation = make_idle(engine, user, numbered_messages(40))
+    with blocked_run():
         answer = flask_app.test_client().get(
             f"/api/conversations/{conversation}/messages", query_string={"limit": 100}, headers=user.headers
         )
         assert len(answer.json["items"]) == 40  # type: ignore[index]
-    assert place(engine, conversation)[1] == "bundled"
+    assert storage_state(engine, conversation)[1] == "bundled"
 
 
 @pytest.mark.parametrize("method", ["unarchive", "archive", "delete"])
-def test_whatever_else_its_owner_does_meanwhile_is_done(
-    flask_app: Flask, engine: Engine, user: Account, stopped: Callable[..., Any], method: str
+def test_action_of_the_owner_during_bundling_takes_effect(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, blocked_run: Callable[..., Any], method: str
 ) -> None:
-    conversation = make_idle(engine, user, plain(40))
+    conversation = make_idle(engine, user, numbered_messages(40))
     client, url = flask_app.test_client(), f"/api/conversations/{conversation}"
     acts = {
         "unarchive": lambda: client.post(f"{url}/unarchive", headers=user.headers),
         "archive": lambda: client.post(f"{url}/archive", headers=user.headers),
         "delete": lambda: client.delete(url, headers=user.headers),
     }
-    with stopped() as wait:
-        threads, answers = at_once(acts[method])
+    with blocked_run() as wait:
+        threads, answers = start_all(acts[method])
         wait(2)
-    ended(threads)
+    join_all(threads)
     if method == "delete":
         assert answers[0].status_code == 204
         with engine.connect() as connection:
@@ -125,22 +122,22 @@ def test_whatever_else_its_owner_does_meanwhile_is_done(
     else:
         assert answers[0].status_code == 200
         expected = ("active", "live", 40, 0) if method == "unarchive" else ("archived", "bundled", 0, 1)
-        assert place(engine, conversation) == expected
+        assert storage_state(engine, conversation) == expected
 
 
-def test_what_is_in_use_is_passed_over(flask_app: Flask, engine: Engine, user: Account) -> None:
-    """A turn that is just beginning: its statement has not committed yet."""
-    conversation = make_idle(engine, user, plain(3))
+def test_conversation_in_use_is_skipped(flask_app: Flask, engine: Engine, user: LoggedInUser) -> None:
+    """A beginning turn, whose statement has not committed yet."""
+    conversation = make_idle(engine, user, numbered_messages(3))
     with engine.connect() as turn:
         turn.execute(
             text("UPDATE conversations SET running_attempt = :a, updated_at = now() WHERE id = :c"),
             {"a": new_id(), "c": conversation},
         )
         done = archive_all(flask_app)
-        assert (done.conversations, done.passed_over) == (0, 1)
+        assert (done.conversations, done.skipped) == (0, 1)
         turn.commit()
     assert archive_all(flask_app).conversations == 0
-    assert place(engine, conversation) == ("active", "live", 3, 0)
+    assert storage_state(engine, conversation) == ("active", "live", 3, 0)
 
 
 CHANGES = {
@@ -152,20 +149,25 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_changes_after_it_was_chosen_is_looked_at_again(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, say: Callable[..., Any], change: str
+def test_change_after_selection_is_respected(
+    flask_app: Flask,
+    engine: Engine,
+    user: LoggedInUser,
+    execute: Execute,
+    send_message: Callable[..., Any],
+    change: str,
 ) -> None:
-    """Between the page that names it and the lock: the statement that locks judges the row as it is then."""
-    conversation = make_idle(engine, user, plain(3))
+    """The change is between the selection and the lock; the locking statement checks the row again."""
+    conversation = make_idle(engine, user, numbered_messages(3))
     with flask_app.app_context():
-        index_conversation(user.id, conversation)  # so that nothing but the lock stands between
+        index_conversation(user.id, conversation)  # so that no other statement runs before the lock
 
-    class Meddling(Load):
+    class ChangingThrottle(Throttle):
         @property
         def messages(self) -> int:
-            """Asked for when the page has been read."""
+            """Batch size, read after the selection of the conversations."""
             if change == "say":
-                assert say(conversation, "hello").status_code == 200
+                assert send_message(conversation, "hello").status_code == 200
             else:
                 execute(change, c=conversation)
             return 500
@@ -174,30 +176,32 @@ def test_what_changes_after_it_was_chosen_is_looked_at_again(
         def messages(self, value: int) -> None:
             pass
 
-        def rest(self, took: float) -> float:
+        def pause(self, batch_seconds: float, messages: int | None = None) -> float:
             return 0.0
 
     done = archive_all(
-        flask_app, make_load=lambda connection: Meddling(connection, home=Path("/nowhere"), slow_ms=1, pace=10**9)
+        flask_app,
+        make_throttle=lambda connection: ChangingThrottle(connection, home=Path("/nowhere"), slow_ms=1, pace=10**9),
     )
-    assert (done.conversations, done.passed_over, done.unfit) == (0, 1, 0)
-    assert place(engine, conversation) == ("active", "live", 5 if change == "say" else 3, 0)
+    assert (done.conversations, done.skipped, done.rejected) == (0, 1, 0)
+    assert storage_state(engine, conversation) == ("active", "live", 5 if change == "say" else 3, 0)
 
 
-def test_chats_and_readers_notice_nothing_of_an_archival_that_never_ends(
-    flask_app: Flask, engine: Engine, user: Account, execute: Execute, say: Callable[..., Any]
+def test_chats_and_readers_are_not_disturbed_by_permanent_bundling(
+    flask_app: Flask, engine: Engine, user: LoggedInUser, execute: Execute, send_message: Callable[..., Any]
 ) -> None:
-    """Everybody at once on the same few conversations, which grow old in no time."""
-    conversations = [make_idle(engine, user, plain(2)) for _ in range(CONVERSATIONS)]
-    acknowledged: dict[UUID, list[str]] = {each: [] for each in conversations}
+    """Clients, readers and runs work on the same conversations, which become idle at once."""
+    conversations = [make_idle(engine, user, numbered_messages(2)) for _ in range(CONVERSATIONS)]
+    acknowledged: dict[UUID, list[str]] = {conversation: [] for conversation in conversations}
     over, wrong = threading.Event(), list[str]()
 
     def chatter(number: int) -> None:
         dice = random.Random(number)
         for count in range(SENT):
+            threading.Event().wait(dice.uniform(0, 0.2))  # so that conversations are idle at times
             conversation, message = dice.choice(conversations), f"{number}-{count}"
             for _ in range(500):
-                answer = say(conversation, message)
+                answer = send_message(conversation, message)
                 if answer.status_code == 200:
                     acknowledged[conversation].append(message)
                     break
@@ -229,14 +233,14 @@ def test_chats_and_readers_notice_nothing_of_an_archival_that_never_ends(
             )
             archive_all(flask_app)
 
-    background, _ = at_once(reader, archiver)
-    threads, _ = at_once(*[lambda number=number: chatter(number) for number in range(CHATTERS)])
+    background, _ = start_all(reader, archiver)
+    threads, _ = start_all(*[lambda number=number: chatter(number) for number in range(CLIENTS)])
     for thread in threads:
         thread.join(100)
     over.set()
-    ended(background)
+    join_all(background)
     assert wrong == []
-    assert sum(map(len, acknowledged.values())) == CHATTERS * SENT
+    assert sum(map(len, acknowledged.values())) == CLIENTS * SENT
     [(runs, restored)] = execute("SELECT count(*), sum(restored) FROM archive_runs WHERE conversations > 0")
     assert runs > 0
     assert restored > 0

@@ -1,4 +1,4 @@
-"""A small database with all that is awkward to back up, and installations of Parley on it with stores of their own."""
+"""Fixtures: a small database with features that are hard to back up, and Parley installations with their own stores."""
 
 import json
 import os
@@ -19,19 +19,20 @@ from sqlalchemy import create_engine, make_url
 from app.config import Settings
 from app.extensions import Base
 from app.factory import create_app
+from app.storage.folder import FolderStore
 from ops.backup.contents import read_origin
-from ops.backup.names import MANIFEST, source_of
-from ops.backup.scratch import LEFT, is_ours
-from ops.backup.stores.folder import Folder
-from ops.cli import COMMANDS
-from ops.embedded.parent_death import dying_with_parent
+from ops.backup.names import MANIFEST, source_id
+from ops.backup.scratch import LEFTOVERS, is_scratch_database
+from ops.cli.entry_points import ops
+from ops.embedded.parent_death import signal_on_parent_death
 from tests.database import fresh_database
+from tests.ops.installation import run_sql
 
 PROJECT = Path(__file__).parents[3]
-SECONDS = 90  # bound of every wait, only reached by a fault
+SECONDS = 90  # limit of every wait; reached only when something is broken
 
-# As Parley's own in what matters here, and more: quotes and percent signs, partitions, generated columns, every kind of
-# value whose text depends on settings, rows that are the same, a table without any.
+# Parley's tables as far as backups read them, and quotes and percent signs in names, partitions, generated columns,
+# values whose text depends on settings, equal rows, an empty table.
 SCHEMA = """
 CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
 INSERT INTO alembic_version VALUES ('0001');
@@ -60,25 +61,12 @@ CREATE TABLE "other Place".things (id serial PRIMARY KEY, kind text CHECK (kind 
 INSERT INTO "other Place".things (kind) VALUES ('a'), ('b');
 CREATE VIEW many AS SELECT count(*) FROM messages;
 """
-AUDIT = "audit_events"  # which every command writes to; its rows are not counted in tests
-
-
-def run_sql(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    """Run statements on a connection of their own; gives the rows of the last one."""
-    connection = psycopg2.connect(url.replace("+psycopg2", ""))
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
+AUDIT = "audit_events"  # every command writes to it, so tests do not count its rows
 
 
 @contextmanager
 def session(url: str) -> Iterator[Any]:
-    """A cursor in a transaction of its own, which ends with the block; no timeout of the database's ends it."""
+    """Yield a cursor in a new transaction without timeouts, which ends with the block."""
     connection = psycopg2.connect(url.replace("+psycopg2", ""), options="-c idle_in_transaction_session_timeout=0")
     try:
         if connection.server_version >= 170_000:
@@ -91,8 +79,8 @@ def session(url: str) -> Iterator[Any]:
 
 
 @dataclass
-class Installation:
-    """Parley on the database at `url`, with backups in `folder`."""
+class BackupInstall:
+    """A Parley installation on the database at `url`, with its backups in `folder`."""
 
     flask_app: Flask
     url: str
@@ -100,8 +88,8 @@ class Installation:
     environment: dict[str, str]
 
     @property
-    def store(self) -> Folder:
-        return Folder(self.folder)
+    def store(self) -> FolderStore:
+        return FolderStore(self.folder, setting="BACKUP_URL")
 
     @property
     def files(self) -> list[str]:
@@ -109,20 +97,20 @@ class Installation:
 
     @property
     def source(self) -> str:
-        """What the names of this database's backups begin with."""
+        """The source id of this database's backups."""
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             origin = read_origin(connection)
         engine.dispose()
-        return source_of(origin.system_identifier, origin.database)
+        return source_id(origin.system_identifier, origin.database)
 
     def scratches(self) -> list[str]:
-        """The databases that drills of this one have made; other test processes drill on the same server."""
-        names = [str(row[0]) for row in run_sql(self.url, LEFT.sql.replace("%%", "%"))]
-        return [name for name in names if is_ours(name, None, self.source)]
+        """Return the scratch databases of this database's drills. Other test processes drill on the same server."""
+        names = [str(row[0]) for row in run_sql(self.url, LEFTOVERS.sql.replace("%%", "%"))]
+        return [name for name in names if is_scratch_database(name, None, self.source)]
 
     def run(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """Call one of the functions under test in the application's context."""
+        """Call a function in the application context."""
         with self.flask_app.app_context():
             return function(**arguments)
 
@@ -130,21 +118,21 @@ class Installation:
         return dict(json.loads((self.folder / f"{name}{MANIFEST}").read_text()))
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of `flask ops backup ...`."""
-        done = self.flask_app.test_cli_runner().invoke(args=["ops", "backup", *arguments])
+        """Run `flask ops backup ...`; return its exit code, standard output and standard error."""
+        done = self.flask_app.test_cli_runner().invoke(ops, ["backup", *arguments])
         return done.exit_code, done.stdout, done.stderr
 
     def start(self, *arguments: str, before: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
-        """`flask ops backup ...` in a process of its own, which may be killed; `before` runs in it first."""
-        dying = dying_with_parent(signal.SIGKILL)
+        """Start `flask ops backup ...` in a new process, after calling `before` in it."""
+        die_with_parent = signal_on_parent_death(signal.SIGKILL)
 
         def prepare() -> None:
-            dying()
+            die_with_parent()
             if before is not None:
                 before()
 
         return subprocess.Popen(
-            [sys.executable, "-m", "flask", "--app", "wsgi:flask_app", "ops", "backup", *arguments],
+            [sys.executable, "-m", "flask", "ops", "backup", *arguments],
             cwd=PROJECT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -155,15 +143,15 @@ class Installation:
 
 
 @pytest.fixture(scope="session")
-def shop(postgres: str, pattern: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """URL of a database with that schema, which tests leave as they found it."""
-    with fresh_database(postgres, f"shop_{testrun_uid[:8]}_{worker_id}", template=pattern) as url:
+def sample_url(postgres: str, template_name: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """URL of a database with the schema above. Tests must not change it."""
+    with fresh_database(postgres, f"shop_{testrun_uid[:8]}_{worker_id}", template=template_name) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def pattern(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """Name of a database with that schema, which nobody connects to."""
+def template_name(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """Name of a template database with the schema above, without connections."""
     name = f"pattern_{testrun_uid[:8]}_{worker_id}"
     with fresh_database(postgres, name) as url:
         fill(url)
@@ -171,17 +159,17 @@ def pattern(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def spare(postgres: str, pattern: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """URL of a database with that schema, to be broken."""
-    with fresh_database(postgres, f"spare_{testrun_uid[:8]}_{worker_id}", template=pattern) as url:
+def spare_url(postgres: str, template_name: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
+    """URL of a database with that schema, which a test may damage."""
+    with fresh_database(postgres, f"spare_{testrun_uid[:8]}_{worker_id}", template=template_name) as url:
         yield url
 
 
 @pytest.fixture
-def install(settings: Settings, tmp_path: Path) -> Callable[..., Installation]:
-    """A function that puts Parley on the database at a URL; keyword arguments are settings of backups."""
+def install(settings: Settings, tmp_path: Path) -> Callable[..., BackupInstall]:
+    """Return a function that installs Parley on the database at a URL; keyword arguments are backup settings."""
 
-    def build(database: str, *, folder: Path = tmp_path / "backups", **backups: Any) -> Installation:
+    def build(database: str, *, folder: Path = tmp_path / "backups", **backups: Any) -> BackupInstall:
         folder.mkdir(exist_ok=True)
         chosen = {"url": folder.as_uri(), **backups}
         flask_app = create_app(
@@ -190,31 +178,30 @@ def install(settings: Settings, tmp_path: Path) -> Callable[..., Installation]:
                 database=settings.database.model_copy(update={"url": database}),
                 backups=settings.backups.model_copy(update=chosen),
             ),
-            commands=COMMANDS,
         )
         secret = settings.auth.jwt_secret_key
         assert secret is not None
-        kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PARLEY_POSTGRES_BIN")
+        inherited = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PARLEY_POSTGRES_BIN")
         environment = {
-            **{name: os.environ[name] for name in kept if name in os.environ},
+            **{name: os.environ[name] for name in inherited if name in os.environ},
             "DATABASE_URL": database,
             "JWT_SECRET_KEY": secret.get_secret_value(),
             "PARLEY_HOME": str(tmp_path / "home"),
             "BACKUP_URL": str(chosen["url"]),
         }
-        return Installation(flask_app, database, folder, environment)
+        return BackupInstall(flask_app, database, folder, environment)
 
     return build
 
 
 @pytest.fixture
-def parley(install: Callable[..., Installation], shop: str) -> Installation:
-    """Parley on the shop, which is only read."""
-    return install(shop)
+def parley(install: Callable[..., BackupInstall], sample_url: str) -> BackupInstall:
+    """Parley on the database `sample_url`, which is only read."""
+    return install(sample_url)
 
 
 def fill(url: str) -> None:
-    """Make the schema and its rows."""
+    """Create the tables and their rows."""
     run_sql(url, SCHEMA)
     engine = create_engine(url)
     Base.metadata.tables[AUDIT].create(engine)

@@ -1,4 +1,4 @@
-"""What can happen to a backup, each kind found: by reading it, or only by restoring it."""
+"""Kinds of damage to a backup, and whether verify or only a drill finds them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,74 +8,75 @@ import pytest
 from sqlalchemy import create_engine
 
 from ops.backup.create import create
-from ops.backup.drill import Drilled, drill
+from ops.backup.drill import DrillReport, drill
 from ops.backup.inventory import Inventory
 from ops.backup.programs import Programs, find_programs
 from ops.backup.target import Target
-from ops.backup.verify import Verified, verify
-from tests.ops.backup import broken
-from tests.ops.backup.conftest import Installation, run_sql
+from ops.backup.verify import VerifyReport, verify
+from tests.ops.backup import damage
+from tests.ops.backup.conftest import BackupInstall
+from tests.ops.installation import run_sql
 
-SEEN_BY_READING: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a flipped bit": (broken.flip_a_bit, "is damaged: its SHA-256 is not the one in its manifest"),
-    "a truncated file": (broken.cut_off, "bytes; its manifest says"),
-    "a lost dump": (broken.lose_the_dump, "has a manifest, and no dump"),
-    "an edited manifest": (broken.edit_the_manifest, "was changed after it was written"),
-    "a truncated manifest": (broken.cut_the_manifest, "is no manifest: it was cut off or overwritten"),
-    "an overwritten manifest": (broken.fill_the_manifest, "which this version of Parley cannot read"),
+FOUND_BY_READING: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a flipped bit": (damage.flip_bit, "is damaged: its SHA-256 is not the one in its manifest"),
+    "a truncated file": (damage.truncate_dump, "bytes; its manifest says"),
+    "a lost dump": (damage.delete_dump, "has a manifest, but its dump is missing"),
+    "an edited manifest": (damage.edit_manifest, "was changed after it was written"),
+    "a truncated manifest": (damage.truncate_manifest, "is not valid: it was truncated or overwritten"),
+    "an overwritten manifest": (damage.overwrite_manifest, "which this version of Parley cannot read"),
 }
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a good backup, once it has been made."""
+    """Return the folder of the fixture `good`, shared by all tests."""
     return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
-def good(kept: Path, install: Callable[..., Installation], shop: str) -> Path:
+def good(kept: Path, install: Callable[..., BackupInstall], sample_url: str) -> Path:
     if not any(kept.iterdir()):
-        install(shop, folder=kept).run(create)
+        install(sample_url, folder=kept).run(create)
     return kept
 
 
 @pytest.fixture
-def programs(shop: str) -> Programs:
-    engine = create_engine(shop)
+def programs(sample_url: str) -> Programs:
+    engine = create_engine(sample_url)
     with engine.connect() as connection:
-        target = Target.of(connection)
+        target = Target.from_connection(connection)
     engine.dispose()
     return find_programs(target)
 
 
-@pytest.mark.parametrize("kind", SEEN_BY_READING)
-def test_what_reading_finds(
-    kind: str, good: Path, install: Callable[..., Installation], shop: str, tmp_path: Path
+@pytest.mark.parametrize("kind", FOUND_BY_READING)
+def test_damage_is_found_by_verify_and_drill(
+    kind: str, good: Path, install: Callable[..., BackupInstall], sample_url: str, tmp_path: Path
 ) -> None:
-    spoil, said = SEEN_BY_READING[kind]
-    parley = install(shop, folder=broken.copy_of(good, tmp_path / "broken"))
-    spoil(parley.folder)
+    apply_damage, expected_message = FOUND_BY_READING[kind]
+    parley = install(sample_url, folder=damage.copy_of(good, tmp_path / "broken"))
+    apply_damage(parley.folder)
 
     [verified] = parley.run(verify, store=parley.store)
-    assert isinstance(verified, Verified)
+    assert isinstance(verified, VerifyReport)
     assert not verified.ok
-    assert said in verified.problems[0]
+    assert expected_message in verified.problems[0]
 
-    drilled: Drilled = parley.run(drill)
+    drilled: DrillReport = parley.run(drill)
     assert not drilled.ok
     assert drilled.problems == verified.problems
-    assert [step.step for step in drilled.steps] == ["checksums"]  # and nothing was restored
+    assert [step.step for step in drilled.steps] == ["checksums"]
     assert parley.scratches() == []
 
-    inventory = Inventory.of(parley.store)
-    assert inventory.trouble(inventory.backups[0]) is not None
+    inventory = Inventory.load(parley.store)
+    assert inventory.problem(inventory.backups[0]) is not None
     assert inventory.newest_good(parley.source, until=drilled.began_at) is None
 
 
-def test_a_good_one_passes_and_verify_says_how_little_that_is(
-    good: Path, install: Callable[..., Installation], shop: str, tmp_path: Path
+def test_good_backup_passes_verify_which_names_its_limits(
+    good: Path, install: Callable[..., BackupInstall], sample_url: str, tmp_path: Path
 ) -> None:
-    parley = install(shop, folder=broken.copy_of(good, tmp_path / "copy"))
+    parley = install(sample_url, folder=damage.copy_of(good, tmp_path / "copy"))
     [verified] = parley.run(verify, store=parley.store)
     assert verified.ok
     assert "only `flask ops backup drill` proves" in verified.proves
@@ -86,7 +87,7 @@ def test_a_good_one_passes_and_verify_says_how_little_that_is(
 
 def excluded(*options: str) -> Callable[[str, Path, Programs], None]:
     def put(url: str, folder: Path, programs: Programs) -> None:
-        broken.put_dump_of(url, programs, folder, *options)
+        damage.put_dump_of(url, programs, folder, *options)
 
     return put
 
@@ -94,19 +95,19 @@ def excluded(*options: str) -> Callable[[str, Path, Programs], None]:
 def changed(*statements: str) -> Callable[[str, Path, Programs], None]:
     def put(url: str, folder: Path, programs: Programs) -> None:
         run_sql(url, *statements)
-        broken.put_dump_of(url, programs, folder)
+        damage.put_dump_of(url, programs, folder)
 
     return put
 
 
-def told(**changes: Any) -> Callable[[str, Path, Programs], None]:
+def edited(**changes: Any) -> Callable[[str, Path, Programs], None]:
     def put(url: str, folder: Path, programs: Programs) -> None:
-        broken.reseal(folder, lambda document: document["contents"].update(changes))
+        damage.reseal(folder, lambda document: document["contents"].update(changes))
 
     return put
 
 
-SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[str, ...]]] = {
+FOUND_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[str, ...]]] = {
     "a missing table": (excluded("--exclude-table=nothing"), ("the table public.nothing is missing (0 rows)",)),
     "missing rows": (
         excluded("--exclude-table-data=messages", "--exclude-table-data=twins"),
@@ -114,7 +115,7 @@ SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[
     ),
     "a dropped table": (changed("DROP TABLE twins"), ("the table public.twins is missing (4 rows)",)),
     "an altered row": (
-        changed("UPDATE users SET name = 'somebody else' WHERE id = 7"),
+        changed("UPDATE users SET name = 'another name' WHERE id = 7"),
         ("public.users has the right number of rows, but at least one of them is different",),
     ),
     "many things": (
@@ -127,12 +128,12 @@ SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[
         (
             "public.messages has 3,999 rows instead of 4,000",
             "public.twins has the right number of rows, but at least one of them is different",
-            "there are 6 indexes instead of 7",
+            "there are 7 indexes instead of 8",
             "the table public.stranger is not in the manifest",
         ),
     ),
     "another manifest": (
-        told(alembic=["9999"], newest_message_at=None, extensions={"plpgsql": "1.0", "gone": "1"}),
+        edited(alembic=["9999"], newest_message_at=None, extensions={"plpgsql": "1.0", "gone": "1"}),
         (
             "the migration is 0001 instead of 9999",
             "the newest message's time is 2026-01-01",
@@ -145,54 +146,54 @@ SEEN_BY_RESTORING: dict[str, tuple[Callable[[str, Path, Programs], None], tuple[
             "DELETE FROM users WHERE id = 9",
             'ALTER TABLE messages ADD CONSTRAINT "odd %s" FOREIGN KEY (user_id) REFERENCES users NOT VALID',
         ),
-        ('public.messages has rows whose foreign key "odd %s" leads nowhere',),
+        ('public.messages has rows that violate the foreign key "odd %s"',),
     ),
 }
 
 
-@pytest.mark.parametrize("kind", SEEN_BY_RESTORING)
-def test_what_only_restoring_finds(
+@pytest.mark.parametrize("kind", FOUND_BY_RESTORING)
+def test_damage_is_found_only_by_drill(
     kind: str,
     good: Path,
-    install: Callable[..., Installation],
-    shop: str,
-    spare: str,
+    install: Callable[..., BackupInstall],
+    sample_url: str,
+    spare_url: str,
     programs: Programs,
     tmp_path: Path,
 ) -> None:
-    """Each has the right size and checksum, and a manifest whose seal fits."""
-    spoil, expected = SEEN_BY_RESTORING[kind]
-    parley = install(shop, folder=broken.copy_of(good, tmp_path / "broken"))
-    spoil(spare, parley.folder, programs)
+    """The size and checksums of each backup are right."""
+    apply_damage, expected = FOUND_BY_RESTORING[kind]
+    parley = install(sample_url, folder=damage.copy_of(good, tmp_path / "broken"))
+    apply_damage(spare_url, parley.folder, programs)
     [verified] = parley.run(verify, store=parley.store)
     assert verified.ok
 
-    drilled: Drilled = parley.run(drill)
+    drilled: DrillReport = parley.run(drill)
     assert not drilled.ok
-    for said in expected:
-        assert any(said in problem for problem in drilled.problems), drilled.problems
+    for expected_message in expected:
+        assert any(expected_message in problem for problem in drilled.problems), drilled.problems
     assert parley.scratches() == []
 
-    inventory = Inventory.of(parley.store)
-    assert "a drill found" in str(inventory.trouble(inventory.backups[0]))
+    inventory = Inventory.load(parley.store)
+    assert "a drill found" in str(inventory.problem(inventory.backups[0]))
 
 
-def test_a_dump_that_pg_restore_refuses_is_told_without_a_row_of_it(
-    install: Callable[..., Installation], spare: str, programs: Programs
+def test_pg_restore_error_is_shown_without_row_data(
+    install: Callable[..., BackupInstall], spare_url: str, programs: Programs
 ) -> None:
-    """A constraint that the data do not keep; PostgreSQL's own words go on with the row."""
-    parley = install(spare)
+    """The data violate a constraint; the DETAIL of PostgreSQL's error contains the row."""
+    parley = install(spare_url)
     parley.run(create)
     run_sql(
-        spare,
-        "ALTER TABLE twins ADD CONSTRAINT no_one CHECK (a <> 1) NOT VALID",
-        "UPDATE pg_constraint SET convalidated = true WHERE conname = 'no_one'",
+        spare_url,
+        "ALTER TABLE twins ADD CONSTRAINT not_one CHECK (a <> 1) NOT VALID",
+        "UPDATE pg_constraint SET convalidated = true WHERE conname = 'not_one'",
     )
-    broken.put_dump_of(spare, programs, parley.folder)
-    drilled: Drilled = parley.run(drill)
+    damage.put_dump_of(spare_url, programs, parley.folder)
+    drilled: DrillReport = parley.run(drill)
     assert [step.result for step in drilled.steps] == ["ok", "failed"]
     [problem] = drilled.problems
     assert problem.startswith("pg_restore failed: ")
-    assert "no_one" in problem
+    assert "not_one" in problem
     assert "DETAIL" not in problem
     assert parley.scratches() == []

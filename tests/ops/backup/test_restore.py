@@ -1,4 +1,4 @@
-"""Restoring for real, as docs/restore.md has it."""
+"""Restoring a backup and switching to it, as in docs/restore.md."""
 
 import hashlib
 import json
@@ -9,12 +9,13 @@ from sqlalchemy import make_url
 
 from app.config import Settings
 from ops.backup.create import create
-from ops.backup.errors import Damaged, NoSuchBackup, RestoreFailed
-from ops.backup.restore import Restored, restore
+from ops.backup.errors import BackupDamaged, NoSuchBackup, RestoreFailed
+from ops.backup.restore import RestoreReport, restore
 from ops.backup.switch import switch
 from tests.database import fresh_database
-from tests.ops.backup import broken
-from tests.ops.backup.conftest import Installation, run_sql, session
+from tests.ops.backup import damage
+from tests.ops.backup.conftest import BackupInstall, session
+from tests.ops.installation import run_sql
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def tables(url: str) -> int:
     )
 
 
-def test_into_an_empty_database(parley: Installation, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the password in the environment, where it belongs."""
+def test_restore_into_an_empty_database(parley: BackupInstall, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password is taken from the environment."""
     name = parley.run(create).name
     monkeypatch.setenv("PGPASSWORD", str(make_url(empty).password))
     url = make_url(empty)
@@ -44,80 +45,84 @@ def test_into_an_empty_database(parley: Installation, empty: str, monkeypatch: p
     assert "flask db upgrade" in report["next_step"]
     assert str(make_url(empty).password) not in out + err
     assert run_sql(empty, "SELECT count(*), max(id) FROM messages") == [(4000, 4000)]
-    run_sql(empty, "INSERT INTO \"other Place\".things (kind) VALUES ('c')")  # the sequence goes on
+    run_sql(empty, "INSERT INTO \"other Place\".things (kind) VALUES ('c')")  # the sequence was restored too
     assert run_sql(empty, 'SELECT max(id) FROM "other Place".things') == [(3,)]
 
 
-def test_the_application_runs_on_what_was_restored(
-    install: Callable[..., Installation], settings: Settings, make_user: Callable[..., object], empty: str
+def test_application_runs_on_a_restored_database(
+    install: Callable[..., BackupInstall], settings: Settings, make_user: Callable[..., object], empty: str
 ) -> None:
     make_user()
     parley = install(str(settings.database.url))
-    restored: Restored = parley.run(restore, name=parley.run(create).name, to=empty)
+    restored: RestoreReport = parley.run(restore, name=parley.run(create).name, to=empty)
     assert restored.ok, restored.problems
-    assert restored.next_step == "set DATABASE_URL to it and start Parley"
+    database = make_url(empty).database
+    assert restored.next_step == f"stop Parley, then run `flask ops backup switch {database}`, and start Parley"
     health = install(empty).flask_app.test_client().get("/health")
     assert health.status_code == 200
     assert health.json["status"] == "ok"
 
 
-def test_into_a_new_database_of_the_same_server(parley: Installation, spare: str, worker_id: str) -> None:
-    name, database = parley.run(create).name, f"restored_{make_url(spare).database}_{worker_id}"
+def test_restore_into_a_new_database(parley: BackupInstall, spare_url: str, worker_id: str) -> None:
+    name, database = parley.run(create).name, f"restored_{make_url(spare_url).database}_{worker_id}"
     code, _, err = parley.command("restore", name, "--into", database, "--yes")
     try:
         assert code == 0, err
-        there = make_url(spare).set(database=database).render_as_string(hide_password=False)
+        there = make_url(spare_url).set(database=database).render_as_string(hide_password=False)
         assert run_sql(there, "SELECT count(*) FROM messages") == [(4000,)]
         with pytest.raises(RestoreFailed, match=r"already exists\. Nothing was changed"):
             parley.run(restore, name=name, into=database)
         assert run_sql(there, "SELECT count(*) FROM messages") == [(4000,)]
     finally:
-        run_sql(spare, f"DROP DATABASE IF EXISTS {database}")
-    broken.flip_a_bit(parley.folder)
-    with pytest.raises(Damaged):
+        run_sql(spare_url, f"DROP DATABASE IF EXISTS {database}")
+    damage.flip_bit(parley.folder)
+    with pytest.raises(BackupDamaged):
         parley.run(restore, name=name, into=database)
-    assert run_sql(spare, f"SELECT datname FROM pg_database WHERE datname = '{database}'") == []
-    with pytest.raises(RestoreFailed, match="is no name for a new database"):
+    assert run_sql(spare_url, f"SELECT datname FROM pg_database WHERE datname = '{database}'") == []
+    with pytest.raises(RestoreFailed, match="cannot be the name of a new database"):
         parley.run(restore, name=name, into="x; DROP DATABASE parley")
     assert parley.command("restore", name, "--yes")[0] == 64
 
 
-def test_a_restored_one_takes_the_place_of_the_present_one(
-    install: Callable[..., Installation], spare: str, empty: str, postgres: str
+def test_switch_replaces_the_current_database(
+    install: Callable[..., BackupInstall], spare_url: str, empty: str, postgres: str
 ) -> None:
-    parley = install(spare)
+    parley = install(spare_url)
     name = parley.run(create).name
-    run_sql(spare, "TRUNCATE messages")
+    run_sql(spare_url, "TRUNCATE messages")
     parley.run(restore, name=name, to=empty)
     restored = str(make_url(empty).database)
-    with session(spare) as cursor:
+    with session(spare_url) as cursor:
         cursor.execute("SELECT")
         with pytest.raises(RestoreFailed, match=r"is being accessed by other users.* Nothing was changed: stop Parley"):
             parley.run(switch, restored=restored)
     with pytest.raises(RestoreFailed, match="There is no database called nowhere"):
         parley.run(switch, restored="nowhere")
-    assert run_sql(spare, "SELECT count(*) FROM messages") == [(0,)]
+    assert run_sql(spare_url, "SELECT count(*) FROM messages") == [(0,)]
     code, out, err = parley.command("switch", restored, "--yes", "--json")
     assert code == 0, err
     kept = json.loads(out)["report"]["kept"]
     try:
-        assert run_sql(spare, "SELECT count(*) FROM messages") == [(4000,)]
-        assert run_sql(spare, "SELECT action, result FROM audit_events ORDER BY id DESC LIMIT 1") == [
+        assert run_sql(spare_url, "SELECT count(*) FROM messages") == [(4000,)]
+        assert run_sql(spare_url, "SELECT action, result FROM audit_events ORDER BY id DESC LIMIT 1") == [
             ("backup.switch", "done")
         ]
+        back = parley.run(switch, restored=kept)  # the way back, as the report names it
+        assert run_sql(spare_url, "SELECT count(*) FROM messages") == [(0,)]
+        kept = back.kept
     finally:
         run_sql(postgres, f'ALTER DATABASE "{kept}" RENAME TO "{restored}"')
 
 
-def test_never_into_one_that_holds_something(parley: Installation, spare: str) -> None:
+def test_restore_into_a_filled_database_is_refused(parley: BackupInstall, spare_url: str) -> None:
     name = parley.run(create).name
-    run_sql(spare, "DELETE FROM messages")
+    run_sql(spare_url, "DELETE FROM messages")
     with pytest.raises(RestoreFailed, match=r"is not empty: it holds 9 tables, such as .*Nothing was changed"):
-        parley.run(restore, name=name, to=spare)
-    assert run_sql(spare, "SELECT count(*) FROM messages") == [(0,)]
+        parley.run(restore, name=name, to=spare_url)
+    assert run_sql(spare_url, "SELECT count(*) FROM messages") == [(0,)]
 
 
-def test_it_asks_first_and_knows_its_names(parley: Installation, empty: str) -> None:
+def test_restore_command_requires_confirmation_and_valid_names(parley: BackupInstall, empty: str) -> None:
     name = parley.run(create).name
     code, _, err = parley.command("restore", name, "--to", empty)
     assert code == 64
@@ -130,22 +135,22 @@ def test_it_asks_first_and_knows_its_names(parley: Installation, empty: str) -> 
     assert tables(empty) == 0
 
 
-def test_a_damaged_one_changes_nothing(parley: Installation, empty: str) -> None:
+def test_restore_of_a_damaged_backup_changes_nothing(parley: BackupInstall, empty: str) -> None:
     name = parley.run(create).name
-    broken.flip_a_bit(parley.folder)
-    with pytest.raises(Damaged, match="its SHA-256 is not the one"):
+    damage.flip_bit(parley.folder)
+    with pytest.raises(BackupDamaged, match="its SHA-256 is not the one"):
         parley.run(restore, name=name, to=empty)
     assert tables(empty) == 0
 
 
-def test_one_that_fails_halfway_leaves_the_database_empty(parley: Installation, empty: str) -> None:
-    """The checksum fits, because somebody who cut it off also wrote the manifest."""
+def test_restore_that_fails_halfway_leaves_the_database_empty(parley: BackupInstall, empty: str) -> None:
+    """The checksum matches the truncated dump."""
     name = parley.run(create).name
-    content = broken.dump_in(parley.folder).read_bytes()
-    broken.cut_off(parley.folder)
-    cut = broken.dump_in(parley.folder).read_bytes()
+    content = damage.dump_in(parley.folder).read_bytes()
+    damage.truncate_dump(parley.folder)
+    cut = damage.dump_in(parley.folder).read_bytes()
     assert len(cut) < len(content)
-    broken.reseal(
+    damage.reseal(
         parley.folder,
         lambda document: document["dump"].update(bytes=len(cut), sha256=hashlib.sha256(cut).hexdigest()),
     )
@@ -154,8 +159,8 @@ def test_one_that_fails_halfway_leaves_the_database_empty(parley: Installation, 
     assert tables(empty) == 0
 
 
-def test_an_older_server_is_refused(parley: Installation, empty: str) -> None:
+def test_restore_into_an_older_server_is_refused(parley: BackupInstall, empty: str) -> None:
     name = parley.run(create).name
-    broken.reseal(parley.folder, lambda document: document["origin"].update(server_version="99.1"))
-    with pytest.raises(RestoreFailed, match="must not be older"):
+    damage.reseal(parley.folder, lambda document: document["origin"].update(server_version="99.1"))
+    with pytest.raises(RestoreFailed, match="restore into a server that is not older"):
         parley.run(restore, name=name, to=empty)

@@ -1,4 +1,4 @@
-"""A store that speaks S3: moto's server, in a process of its own on loopback, which checks keys; and worse ones."""
+"""The S3 store, against a moto server that checks keys, and with broken connections."""
 
 import contextlib
 import json
@@ -15,24 +15,24 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from ops.backup.create import Created, create
-from ops.backup.drill import Drilled, drill
-from ops.backup.errors import Damaged, StoreFailed
+from app.storage import s3
+from app.storage.errors import FileNotFoundInStorage, StorageUnavailable
+from app.storage.s3 import S3Store
+from ops.backup.create import BackupReport, create
+from ops.backup.drill import DrillReport, drill
 from ops.backup.inventory import Inventory
 from ops.backup.names import DUMP
-from ops.backup.prune import Pruned, prune
-from ops.backup.stores import s3
-from ops.backup.stores.s3 import Bucket
-from ops.embedded.parent_death import dying_with_parent
+from ops.backup.prune import PruneReport, prune
+from ops.embedded.parent_death import signal_on_parent_death
 from tests.faults.proxy import Proxy
-from tests.jobs.processes import eventually
-from tests.ops.backup.conftest import SECONDS, Installation
+from tests.ops.backup.conftest import SECONDS, BackupInstall
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
 
 BUCKET = "backups"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-MAKING_KEYS = 3  # requests that anybody may make, before moto begins to look at keys
+UNAUTHENTICATED_REQUESTS = 3  # those of _create_key; later requests need a key
 
 
 @dataclass
@@ -45,17 +45,17 @@ class Moto:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def bucket(self, prefix: str = "", **changes: object) -> Bucket:
-        given = {"endpoint": self.endpoint, "keys": (self.key, self.secret), **changes}
-        return Bucket(BUCKET, prefix, **given)  # type: ignore[arg-type]
+    def bucket(self, prefix: str = "", **changes: object) -> S3Store:
+        options = {"endpoint": self.endpoint, "access_key": (self.key, self.secret), **changes}
+        return S3Store(BUCKET, prefix, settings_prefix="BACKUP", **options)  # type: ignore[arg-type]
 
     def settings(self, **changes: object) -> dict[str, object]:
-        given: dict[str, object] = {
+        values: dict[str, object] = {
             "s3_endpoint": self.endpoint,
             "s3_access_key_id": SecretStr(self.key),
             "s3_secret_access_key": SecretStr(self.secret),
         }
-        return given | changes
+        return values | changes
 
 
 @pytest.fixture(scope="module")
@@ -66,35 +66,35 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(MAKING_KEYS)},
+            env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(UNAUTHENTICATED_REQUESTS)},
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=dying_with_parent(signal.SIGKILL),
+            preexec_fn=signal_on_parent_death(signal.SIGKILL),
         )
 
-    def listens() -> bool:
+    def is_listening() -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
         assert process.poll() is None, log.read_text()
         return False
 
     try:
-        eventually(listens, log.read_text)
-        found = Moto(port, *_keys(port))
-        s3_client(found).create_bucket(Bucket=BUCKET)
-        yield found
+        wait_until(is_listening, log.read_text)
+        server = Moto(port, *_create_key(port))
+        s3_client(server).create_bucket(Bucket=BUCKET)
+        yield server
     finally:
         process.terminate()
         process.wait(SECONDS)
 
 
-def _keys(port: int) -> tuple[str, str]:
+def _create_key(port: int) -> tuple[str, str]:
     iam = boto3.client(
         "iam",
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name="us-east-1",
-        aws_access_key_id="nobody",
-        aws_secret_access_key="nobody",
+        aws_access_key_id="anonymous",
+        aws_secret_access_key="anonymous",
     )
     iam.create_user(UserName="parley")
     key = iam.create_access_key(UserName="parley")["AccessKey"]
@@ -112,134 +112,139 @@ def s3_client(moto: Moto):  # type: ignore[no-untyped-def]
     )
 
 
-def put(store: Bucket, name: str, pieces: Iterable[bytes]) -> None:
-    with store.writing(name) as file:
+def put(store: S3Store, name: str, pieces: Iterable[bytes]) -> None:
+    with store.create(name) as file:
         for piece in pieces:
             file.write(piece)
 
 
-def test_a_backup_is_taken_proven_and_pruned_there(install: Callable[..., Installation], shop: str, moto: Moto) -> None:
-    parley = install(shop, url=f"s3://{BUCKET}/of/parley", **moto.settings(keep_daily=1, keep_weekly=0, keep_monthly=0))
-    first: Created = parley.run(create)
-    assert first.place == f"s3://{BUCKET}/of/parley"
-    drilled: Drilled = parley.run(drill)
+def test_create_drill_and_prune_on_s3(install: Callable[..., BackupInstall], sample_url: str, moto: Moto) -> None:
+    parley = install(
+        sample_url, url=f"s3://{BUCKET}/of/parley", **moto.settings(keep_daily=1, keep_weekly=0, keep_monthly=0)
+    )
+    first: BackupReport = parley.run(create)
+    assert first.store == f"s3://{BUCKET}/of/parley"
+    drilled: DrillReport = parley.run(drill)
     assert drilled.ok, drilled.problems
     others = sorted(parley.run(create).name for _ in range(2))  # of one second, perhaps; then the name decides
-    pruned: Pruned = parley.run(prune)
-    assert pruned.removed == 1
-    left = {backup.name.text for backup in Inventory.of(moto.bucket("of/parley")).backups}
+    pruned: PruneReport = parley.run(prune)
+    assert pruned.deleted == 1
+    left = {backup.name.text for backup in Inventory.load(moto.bucket("of/parley")).backups}
     assert left == {first.name, others[1]}
     code, out, _ = parley.command("list", "--json")
     assert code == 0
     assert moto.secret not in out
 
 
-def test_a_file_in_many_parts_comes_back_as_it_was(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PART", 5 * 1024 * 1024)  # the smallest that S3 takes
-    monkeypatch.setattr(s3, "GROWS_EVERY", 2)
+def test_multipart_file_is_read_back_unchanged(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024 * 1024)  # S3's minimum
+    monkeypatch.setattr(s3, "GROW_EVERY_PARTS", 2)
     store, pieces = moto.bucket("parts"), [os.urandom(1_000_003) for _ in range(24)]
     put(store, "large", pieces)
     put(store, "empty", [])
-    assert b"".join(store.reading("large")) == b"".join(pieces)
-    assert list(store.reading("empty")) == []
-    assert {entry.name: entry.size for entry in store.entries()} == {"large": 24 * 1_000_003, "empty": 0}
+    assert b"".join(store.read("large")) == b"".join(pieces)
+    assert list(store.read("empty")) == []
+    assert {entry.name: entry.size for entry in store.list_files()} == {"large": 24 * 1_000_003, "empty": 0}
 
 
-def test_what_was_not_written_to_its_end_is_not_there(moto: Moto) -> None:
+def test_failed_write_leaves_no_file_and_no_upload(moto: Moto) -> None:
     store = moto.bucket("aborted")
     with pytest.raises(ZeroDivisionError):
         put(store, "half", (b"x" * (20_000_000 // n) for n in (1, 0)))
-    assert store.entries() == []
+    assert store.list_files() == []
     begun = s3_client(moto).list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
     assert [upload["Key"] for upload in begun if upload["Key"].startswith("aborted")] == []
 
 
-def test_uploads_that_were_cut_off_are_tidied_those_of_others_not(moto: Moto) -> None:
+def test_delete_unfinished_aborts_only_matching_uploads(moto: Moto) -> None:
     client, store = s3_client(moto), moto.bucket("tidy")
     for key in ("tidy/parley-1-a.dump", "tidy/parley-2-a.dump", "parley-1-a.dump"):
         client.create_multipart_upload(Bucket=BUCKET, Key=key)
-    assert store.tidy("parley-1-", (DUMP,)) == 1
+    assert store.delete_unfinished("parley-1-", (DUMP,)) == 1
     left = [upload["Key"] for upload in client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]]
     assert sorted(left) == ["parley-1-a.dump", "tidy/parley-2-a.dump"]
     for upload in client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]:
         client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
-def test_a_name_is_taken_once(moto: Moto) -> None:
+def test_s3_store_does_not_overwrite_a_file(moto: Moto) -> None:
     store = moto.bucket("taken")
     put(store, "name", [b"first"])
-    with pytest.raises(StoreFailed, match="holds a file called name already"):
+    with pytest.raises(StorageUnavailable, match="already holds a file called name"):
         put(store, "name", [b"second"])
-    assert b"".join(store.reading("name")) == b"first"
-    with pytest.raises(Damaged, match="holds no file called other"):
-        list(store.reading("other"))
+    assert b"".join(store.read("name")) == b"first"
+    with pytest.raises(FileNotFoundInStorage, match="holds no file called other"):
+        list(store.read("other"))
 
 
-def test_keys_and_buckets_that_are_wrong_are_named(moto: Moto) -> None:
-    with pytest.raises(StoreFailed, match="InvalidAccessKeyId: it does not know BACKUP_S3_ACCESS_KEY_ID"):
-        moto.bucket(keys=("AKIAWRONGWRONGWRONG1", moto.secret)).entries()
-    with pytest.raises(StoreFailed, match="SignatureDoesNotMatch: BACKUP_S3_SECRET_ACCESS_KEY is wrong") as raised:
-        moto.bucket(keys=(moto.key, "a-wrong-secret")).entries()
+def test_wrong_keys_and_buckets_are_named_in_the_error(moto: Moto) -> None:
+    with pytest.raises(StorageUnavailable, match="InvalidAccessKeyId: BACKUP_S3_ACCESS_KEY_ID is not known there"):
+        moto.bucket(access_key=("AKIAWRONGWRONGWRONG1", moto.secret)).list_files()
+    wrong_secret = "SignatureDoesNotMatch: BACKUP_S3_SECRET_ACCESS_KEY is wrong"
+    with pytest.raises(StorageUnavailable, match=wrong_secret) as raised:
+        moto.bucket(access_key=(moto.key, "a-wrong-secret")).list_files()
     assert "a-wrong-secret" not in raised.value.detail
-    nowhere = Bucket("nowhere", "", endpoint=moto.endpoint, keys=(moto.key, moto.secret))
-    with pytest.raises(StoreFailed, match="NoSuchBucket: the bucket does not exist"):
-        nowhere.entries()
-    with pytest.raises(StoreFailed, match="NoSuchBucket: the bucket does not exist"):
+    nowhere = S3Store(
+        "nowhere", "", settings_prefix="BACKUP", endpoint=moto.endpoint, access_key=(moto.key, moto.secret)
+    )
+    with pytest.raises(StorageUnavailable, match="NoSuchBucket: the bucket does not exist"):
+        nowhere.list_files()
+    with pytest.raises(StorageUnavailable, match="NoSuchBucket: the bucket does not exist"):
         put(nowhere, "name", [b"x"])
 
 
-def test_a_store_that_is_down_leaves_no_backup_and_no_judgement(
-    install: Callable[..., Installation], shop: str, moto: Moto
+def test_unreachable_store_fails_create_and_makes_verify_unknown(
+    install: Callable[..., BackupInstall], sample_url: str, moto: Moto
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         down = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    parley = install(shop, url=f"s3://{BUCKET}/down", **moto.settings(s3_endpoint=down))
+    parley = install(sample_url, url=f"s3://{BUCKET}/down", **moto.settings(s3_endpoint=down))
     code, _, err = parley.command("create")
     assert code == 2
-    assert "nothing answers at its address; is BACKUP_S3_ENDPOINT right, and the store up?" in err
+    assert "its address does not respond; check BACKUP_S3_ENDPOINT, and that the service runs" in err
     code, _, err = parley.command("verify")
     assert (code, moto.secret in err) == (3, False)
 
 
-def test_a_store_that_does_not_answer_is_given_up(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "HASTY_SECONDS", 0.2)
+def test_silent_store_times_out(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "QUICK_SECONDS", 0.2)
     with Proxy(("127.0.0.1", moto.port)) as wire:
-        wire.silence()
-        with pytest.raises(StoreFailed, match="it did not answer in time"):
-            moto.bucket(endpoint=f"http://127.0.0.1:{wire.port}", hasty=True).entries()
+        wire.black_hole()
+        with pytest.raises(StorageUnavailable, match="it did not answer in time"):
+            moto.bucket(endpoint=f"http://127.0.0.1:{wire.port}", quick=True).list_files()
 
 
-def test_a_store_that_goes_away_halfway_leaves_nothing_that_counts(
-    install: Callable[..., Installation], shop: str, moto: Moto
+def test_store_lost_during_a_write_leaves_no_file(
+    install: Callable[..., BackupInstall], sample_url: str, moto: Moto
 ) -> None:
     with Proxy(("127.0.0.1", moto.port)) as wire:
         settings = moto.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}")
-        parley = install(shop, url=f"s3://{BUCKET}/halfway", **settings)
+        parley = install(sample_url, url=f"s3://{BUCKET}/halfway", **settings)
         store = moto.bucket("halfway", endpoint=f"http://127.0.0.1:{wire.port}")
 
         def pieces() -> Iterator[bytes]:
             yield b"x"
             wire.cut()
 
-        with pytest.raises(StoreFailed, match="writing name"):
+        with pytest.raises(StorageUnavailable, match="writing name"):
             put(store, "name", pieces())
-        wire.mend()
-        assert store.entries() == []
-        assert parley.run(create).name in {entry.name.removesuffix(DUMP) for entry in store.entries()}
+        wire.repair()
+        assert store.list_files() == []
+        assert parley.run(create).name in {entry.name.removesuffix(DUMP) for entry in store.list_files()}
 
 
-def test_a_body_that_breaks_off_is_asked_for_again(moto: Moto) -> None:
+def test_broken_response_body_is_retried(moto: Moto) -> None:
     content = os.urandom(3_000_000)
     put(moto.bucket("breaking"), "name", [content])
     with _breaking(moto.port, times=2) as port:
-        assert b"".join(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").reading("name")) == content
-    with _breaking(moto.port, times=100) as port, pytest.raises(StoreFailed, match="reading name"):
-        list(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").reading("name"))
+        assert b"".join(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").read("name")) == content
+    with _breaking(moto.port, times=100) as port, pytest.raises(StorageUnavailable, match="reading name"):
+        list(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").read("name"))
 
 
 @contextlib.contextmanager
 def _breaking(target: int, *, times: int) -> Iterator[int]:
-    """A wire that cuts that many answers which are longer than a megabyte."""
+    """Proxy that breaks off the first `times` responses of more than a megabyte; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = [times]
         threading.Thread(target=_serve, args=(listener, target, left), daemon=True).start()
@@ -266,7 +271,7 @@ def _pass(source: socket.socket, sink: socket.socket, left: list[int]) -> None:
                 left[0] -= 1
                 break
             sink.sendall(piece)
-    for each in (source, sink):
+    for end in (source, sink):
         with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()

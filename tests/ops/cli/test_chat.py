@@ -1,4 +1,4 @@
-"""`flask chat` with a real server: in a pipe, and on a terminal."""
+"""`flask chat` with a server: in a pipe and on a terminal."""
 
 import contextlib
 import os
@@ -23,17 +23,18 @@ from flask_jwt_extended import create_access_token
 from sqlalchemy import Engine
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from app.models.columns import new_id
+from app.ids import new_id
 from ops.cli.chat import chat
 from ops.cli.chat_client import ClientError, ParleyClient
 from tests.api.conftest import _plain_script, chat_app, make_chat_app, rows, upstream
-from tests.factories import PASSWORD, Account, make_conversation
+from tests.factories import PASSWORD, LoggedInUser, make_conversation
 from tests.fakes import scripts
 from tests.fakes.exchange import Exchange, Script
 from tests.fakes.upstream import Upstream
 from tests.faults.proxy import Proxy
 from tests.ops.conftest import PROJECT, SECONDS, own_environment
 from tests.processes import reaped
+from tests.waiting import wait_until
 
 __all__ = ["_plain_script", "chat_app", "make_chat_app", "rows", "upstream"]
 
@@ -43,7 +44,7 @@ Piped = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def server(chat_app: Flask) -> Iterator[BaseWSGIServer]:
-    """The application on a port of its own."""
+    """Serve the application on its own port."""
     server = make_server("127.0.0.1", 0, chat_app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -59,8 +60,8 @@ def url(server: BaseWSGIServer, upstream: Upstream) -> str:
 
 
 @pytest.fixture
-def piped(url: str, user: Account) -> Piped:
-    """Run the command with this input and these arguments, as `user`."""
+def piped(url: str, user: LoggedInUser) -> Piped:
+    """Return a function that runs the command as `user` with the given input and arguments."""
 
     def run(message: str | bytes, *arguments: str, token: str = user.access_token, to: str = url) -> Result:
         return CliRunner().invoke(chat, ["--url", to, *arguments], input=message, env={"PARLEY_TOKEN": token})
@@ -69,7 +70,7 @@ def piped(url: str, user: Account) -> Piped:
 
 
 class Gate:
-    """A script that says "begin ", then waits until it is opened, then says "end"."""
+    """A script that sends "begin ", waits until `opened` is set, and sends "end"."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -85,7 +86,7 @@ class Gate:
         await exchange.end()
 
 
-def test_a_question_in_and_its_answer_out(piped: Piped, upstream: Upstream, user: Account, rows: Rows) -> None:
+def test_piped_message_prints_its_answer(piped: Piped, upstream: Upstream, user: LoggedInUser, rows: Rows) -> None:
     upstream.script = scripts.echo()
     result = piped("What is new?\n")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "1 messages; last: What is new?\n", "")
@@ -93,7 +94,7 @@ def test_a_question_in_and_its_answer_out(piped: Piped, upstream: Upstream, user
     assert tuple(row) == ("What is new?", 2)
 
 
-def test_going_on_in_a_conversation(piped: Piped, upstream: Upstream, user: Account, rows: Rows) -> None:
+def test_conversation_is_continued(piped: Piped, upstream: Upstream, user: LoggedInUser, rows: Rows) -> None:
     upstream.script = scripts.echo()
     assert piped("one").exit_code == 0
     [(conversation,)] = rows("SELECT id FROM conversations WHERE user_id = :u", u=user.id)
@@ -101,37 +102,37 @@ def test_going_on_in_a_conversation(piped: Piped, upstream: Upstream, user: Acco
         result = piped("two", *arguments)
         assert result.exit_code == 0
         assert result.stdout.endswith("last: two\n")
-        assert "Going on in “one”" in result.stderr
+        assert "Continuing “one”" in result.stderr
     assert piped("three", "--new").stdout.startswith("1 messages;")
     assert len(rows("SELECT FROM conversations WHERE user_id = :u", u=user.id)) == 2
 
 
-def test_the_last_of_no_conversations_is_a_new_one(piped: Piped) -> None:
+def test_last_without_conversations_starts_a_new_one(piped: Piped) -> None:
     result = piped("hello", "--last")
     assert result.exit_code == 0
     assert "no conversation yet" in result.stderr
 
 
-def test_an_answer_in_a_pipe_is_what_was_said(piped: Piped, upstream: Upstream) -> None:
-    upstream.script = scripts.says(["\x1b[31m", "é😀\n", "\n"])
+def test_piped_answer_is_unchanged(piped: Piped, upstream: Upstream) -> None:
+    upstream.script = scripts.stream_pieces(["\x1b[31m", "é😀\n", "\n"])
     assert piped("hello").stdout == "\x1b[31mé😀\n\n"
 
 
 @pytest.mark.parametrize(
-    ("script", "said", "complaint"),
+    ("script", "output", "reason"),
     [
-        (scripts.refusal(500), "", "failed (500)"),
+        (scripts.api_error(500), "", "failed (500)"),
         (scripts.raw(b'data: {"choices":[{"index":0,"delta":{"content":"half"}}],"model":"m"}\n\n'), "half\n", ""),
     ],
 )
-def test_an_answer_that_fails_is_one_line_and_not_a_success(
-    piped: Piped, upstream: Upstream, script: Script, said: str, complaint: str
+def test_failed_answer_is_one_error_line(
+    piped: Piped, upstream: Upstream, script: Script, output: str, reason: str
 ) -> None:
     upstream.script = script
     result = piped("hello")
-    assert (result.exit_code, result.stdout) == (1, said)
+    assert (result.exit_code, result.stdout) == (1, output)
     assert re.fullmatch(r"parley: [^\n]+\n", result.stderr)
-    assert complaint in result.stderr
+    assert reason in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -141,20 +142,20 @@ def test_an_answer_that_fails_is_one_line_and_not_a_success(
         ("hello", ["--conversation", str(uuid4())], "There is no such conversation."),
     ],
 )
-def test_what_the_server_refuses_is_one_line(piped: Piped, message: str, arguments: list[str], line: str) -> None:
+def test_refused_request_is_one_error_line(piped: Piped, message: str, arguments: list[str], line: str) -> None:
     result = piped(message, *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(rf"parley: [^\n]*{re.escape(line)}\n", result.stderr)
 
 
-def test_somebody_elses_conversation_is_none(piped: Piped, engine: Engine, other_user: Account) -> None:
+def test_conversation_of_other_user_is_not_found(piped: Piped, engine: Engine, other_user: LoggedInUser) -> None:
     foreign = make_conversation(engine, other_user, title="theirs")
     result = piped("hello", "--conversation", str(foreign))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "theirs" not in result.stderr
 
 
-def test_a_wrong_token_is_one_line_without_the_token(piped: Piped) -> None:
+def test_wrong_token_is_one_error_line_without_token(piped: Piped) -> None:
     result = piped("hello", token="prl_secret")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(r"parley: [^\n]+\n", result.stderr)
@@ -176,8 +177,8 @@ def test_a_wrong_token_is_one_line_without_the_token(piped: Piped) -> None:
         ("hello", ["--email", "ada@example.org"]),
     ],
 )
-def test_a_call_that_makes_no_sense_sends_nothing(
-    piped: Piped, upstream: Upstream, user: Account, rows: Rows, message: str | bytes, arguments: list[str]
+def test_usage_error_sends_nothing(
+    piped: Piped, upstream: Upstream, user: LoggedInUser, rows: Rows, message: str | bytes, arguments: list[str]
 ) -> None:
     result = piped(message, *arguments)
     assert result.exit_code == 2
@@ -185,28 +186,28 @@ def test_a_call_that_makes_no_sense_sends_nothing(
     assert rows("SELECT FROM conversations WHERE user_id = :u", u=user.id) == []
 
 
-def test_no_token_and_no_terminal_is_said(url: str) -> None:
+def test_missing_token_without_terminal_is_usage_error(url: str) -> None:
     result = CliRunner().invoke(chat, ["--url", url], input="hello", env={"PARLEY_TOKEN": None})
     assert result.exit_code == 2
     assert "PARLEY_TOKEN" in result.stderr
 
 
-def test_no_server_is_one_line(piped: Piped) -> None:
+def test_unreachable_server_is_one_error_line(piped: Piped) -> None:
     result = piped("hello", to="http://127.0.0.1:1")
     assert result.exit_code == 1
-    expected = "parley: No answer from http://127.0.0.1:1 (connection refused): does Parley run there?\n"
+    expected = "parley: No response from http://127.0.0.1:1 (connection refused). Is Parley running there?\n"
     assert result.stderr == expected
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/models/none"])
-def test_another_kind_of_server_is_one_line(piped: Piped, upstream: Upstream, path: str) -> None:
+def test_other_server_is_one_error_line(piped: Piped, upstream: Upstream, path: str) -> None:
     result = piped("hello", to=upstream.base_url.removesuffix("/v1") + path)
     assert result.exit_code == 1
-    assert re.fullmatch(r"parley: What answers at [^\n]+ is not Parley[^\n]*\n", result.stderr)
+    assert re.fullmatch(r"parley: [^\n]+ did not send a Parley response[^\n]*\n", result.stderr)
 
 
-def test_a_token_that_expires_in_between_is_replaced_and_a_session_that_ended_is_said(
-    url: str, chat_app: Flask, user: Account, rows: Rows
+def test_expired_token_is_refreshed_and_ended_session_is_reported(
+    url: str, chat_app: Flask, user: LoggedInUser, rows: Rows
 ) -> None:
     with chat_app.app_context():
         claims = {"sid": str(user.session_id)}
@@ -220,7 +221,9 @@ def test_a_token_that_expires_in_between_is_replaced_and_a_session_that_ended_is
         assert client.last_conversation() is None
     with chat_app.test_client() as other:
         other.post(
-            "/api/auth/password", json={"current_password": PASSWORD, "new_password": "x" * 12}, headers=user.headers
+            "/api/auth/password",
+            json={"current_password": PASSWORD, "new_password": "another long password"},
+            headers=user.headers,
         )
     with pytest.raises(ClientError, match="log in again") as refused:
         client.last_conversation()
@@ -229,7 +232,7 @@ def test_a_token_that_expires_in_between_is_replaced_and_a_session_that_ended_is
 
 
 @pytest.mark.process
-def test_a_broken_stream_is_picked_up_where_it_broke(server: BaseWSGIServer, upstream: Upstream, user: Account) -> None:
+def test_broken_stream_is_resumed(server: BaseWSGIServer, upstream: Upstream, user: LoggedInUser) -> None:
     upstream.script = gate = Gate()
     with Proxy(("127.0.0.1", server.server_port)) as proxy:
         process = subprocess.Popen(
@@ -247,13 +250,13 @@ def test_a_broken_stream_is_picked_up_where_it_broke(server: BaseWSGIServer, ups
             assert process.stdout.read(6) == b"begin "
             proxy.cut()
             gate.opened.set()
-            proxy.mend()
+            proxy.repair()
             assert process.stdout.read() == b"end\n"
             assert process.wait(SECONDS) == 0
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on its own terminal."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self._ours, theirs = pty.openpty()
@@ -265,7 +268,7 @@ class Terminal:
         self.shown = ""
 
     def sees(self, text: str) -> str:
-        """Wait until `text` is shown; gives what was shown up to its end since the last time."""
+        """Wait until `text` is displayed; return the output since the last call up to its end."""
         deadline = time.monotonic() + SECONDS
         while text not in self.shown:
             ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
@@ -279,7 +282,7 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def ends(self) -> int:
-        """Wait for the end; gives the exit code."""
+        """Wait for the end of the process; return its exit code."""
         while piece := self._read():
             self.shown += piece
         return self.process.wait(SECONDS)
@@ -291,16 +294,16 @@ class Terminal:
         os.close(self._ours)
 
     def _read(self) -> str:
-        """What is shown next, nothing at the end."""
-        with contextlib.suppress(OSError):  # as which a terminal tells that nobody writes to it any more
+        """Return the next output; empty at the end."""
+        with contextlib.suppress(OSError):  # the terminal reports a closed writer as an error
             return os.read(self._ours, 65_536).decode(errors="replace")
         return ""
 
 
 def _own_terminal() -> None:
-    """In the child: its standard input is the terminal that Ctrl-C is typed on.
+    """Make standard input the controlling terminal of the child process.
 
-    Whoever started the tests in the background of a shell has Ctrl-C ignored in all that comes of it.
+    SIGINT is reset, because a shell ignores it in background jobs and children inherit that.
     """
     import fcntl
     import termios
@@ -311,26 +314,28 @@ def _own_terminal() -> None:
 
 @pytest.fixture
 def terminal(url: str, home: Path) -> Iterator[Callable[..., Terminal]]:
-    """Start `flask chat` on a terminal."""
+    """Return a function that starts `flask chat` on a terminal."""
     started: list[Terminal] = []
 
     def start(*arguments: str, **environment: str) -> Terminal:
         known = own_environment(PARLEY_HOME=str(home), TERM="dumb", LC_ALL="C.UTF-8", **environment)
-        command = [sys.executable, "-m", "flask", "--app", "wsgi", "chat", "--url", url, *arguments]
+        command = [sys.executable, "-m", "flask", "chat", "--url", url, *arguments]
         started.append(Terminal(command, known))
         return started[-1]
 
     yield start
-    for each in started:
-        each.close()
+    for server in started:
+        server.close()
 
 
 @pytest.mark.process
-def test_a_conversation_on_a_terminal(
+def test_interactive_conversation(
     terminal: Callable[..., Terminal], upstream: Upstream, home: Path, rows: Rows
 ) -> None:
     email = f"{new_id().hex}@example.org"
-    upstream.then(scripts.says(["hello \x1b[31mred", "\n"]), gate := Gate(), scripts.refusal(500), scripts.echo())
+    upstream.queue_scripts(
+        scripts.stream_pieces(["hello \x1b[31mred", "\n"]), gate := Gate(), scripts.api_error(500), scripts.echo()
+    )
     screen = terminal("--register", "--email", email)
     screen.sees("Name: ")
     screen.types("Ada\n")
@@ -343,7 +348,7 @@ def test_a_conversation_on_a_terminal(
     screen.types("second\n")
     screen.sees("begin ")
     screen.types("\x03")
-    assert "The server goes on with the answer" in screen.sees("> ")
+    assert "The server finishes the answer" in screen.sees("> ")
     screen.types("third\n")
     assert "parley: Another turn is running in this conversation" in screen.sees("> ")
     gate.opened.set()
@@ -351,21 +356,18 @@ def test_a_conversation_on_a_terminal(
         "SELECT m.content FROM messages m JOIN users u ON u.id = m.user_id"
         " WHERE u.email = :email AND m.role = 'assistant' ORDER BY position"
     )
-    deadline = time.monotonic() + SECONDS
-    while len(answers := [row.content for row in rows(query, email=email)]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # the answer is stored by another thread, after whoever asked has gone
-    assert answers[1] == "begin end"
+    wait_until(lambda: len(rows(query, email=email)) == 2)  # another thread stores the answer
+    assert rows(query, email=email)[1].content == "begin end"
     screen.types("fourth\n")
     assert "parley: " in screen.sees("> ")
     screen.types("\n/new\n")
-    screen.sees("A new conversation.")
+    screen.sees("New conversation.")
     screen.sees("> ")
     screen.types("fifth\n")
     assert "1 messages; last: fifth" in screen.sees("> ")
     screen.types("\x04")
     assert screen.ends() == 0
-    assert "To go on: flask chat --conversation" in screen.shown
+    assert "Continue with: flask chat --conversation" in screen.shown
     [(sessions,)] = rows(
         "SELECT count(*) FROM sessions s JOIN users u ON u.id = s.user_id"
         " WHERE u.email = :email AND s.revoked_at IS NULL",
@@ -376,7 +378,7 @@ def test_a_conversation_on_a_terminal(
 
 
 @pytest.mark.process
-def test_a_wrong_password_and_ctrl_c_at_the_prompt(terminal: Callable[..., Terminal], user: Account) -> None:
+def test_wrong_password_and_ctrl_c_at_prompt(terminal: Callable[..., Terminal], user: LoggedInUser) -> None:
     screen = terminal("--email", user.email)
     screen.sees("Password: ")
     screen.types("not the password\n")

@@ -1,4 +1,4 @@
-"""An installation of one's own for each test, on a database of its own, for the doctor to look at."""
+"""A separate installation and database for each test of the doctor."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -9,79 +9,61 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
-import app.models  # noqa: F401  # so that the metadata is complete
+import app.models  # noqa: F401  # registers all tables
 from app.config import Settings
-from app.database import engine_options
-from app.extensions import Base, db
+from app.extensions import db
 from app.factory import create_app
-from app.services.health import expected_revision
-from ops import doctor
-from ops.catalogue import CHECKS
-from ops.cli.nouns import ops
-from ops.doctor import Answer
-from tests.ops.indexes.conftest import fresh, run_on
+from ops.checks.run import CheckResult
+from ops.cli.entry_points import ops
+from ops.doctor import run
+from ops.doctor.registry import CHECKS
+from tests.database import fresh_database, migrated_database
+from tests.ops.installation import DatabaseInstallation, connecting, run_on
 
 _NUMBERS = itertools.count()
 
 
 @dataclass
-class Ward:
-    """An installation. `run` is done by the owner of its database, in sessions beside the application's."""
+class DoctorInstall(DatabaseInstallation):
+    """An installation for the doctor to check."""
 
-    url: str
-    settings: Settings
     flask_app: Flask
-    owner: Connection
-    open: Callable[..., Connection]
 
-    def ask(self, check: str) -> Answer:
-        """What the doctor says to one check."""
+    def run_check(self, check: str) -> CheckResult:
+        """Run one check and return its result."""
         with self.flask_app.app_context():
-            (answer,) = doctor.examine(checks=[each for each in CHECKS if each.id == check]).answers
-        return answer
-
-    def run(self, *statements: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Run statements, each a transaction of its own; gives the rows of the last."""
-        return run_on(self.owner, *statements, **parameters)
+            (result,) = run.run_doctor(checks=[candidate for candidate in CHECKS if candidate.id == check]).results
+        return result
 
     def call(self, *arguments: str, **options: Any) -> Result:
-        """`flask ops ...`."""
+        """Run `flask ops` with these arguments."""
         return self.flask_app.test_cli_runner().invoke(ops, list(arguments), **options)
 
 
 @pytest.fixture(scope="session")
 def template(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """The name of a database to copy: Parley's tables, empty, at the revision of this code."""
-    name = f"parley_{testrun_uid[:8]}_{worker_id}_ward"
-    with fresh(postgres, name) as url:
+    """Create a template database: the migrated schema, empty. Yields its name."""
+    name = f"parley_{testrun_uid[:8]}_{worker_id}_template"
+    with migrated_database(postgres, name) as url:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        Base.metadata.create_all(engine)
         with engine.connect() as connection:
-            connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
-            connection.execute(text("INSERT INTO alembic_version VALUES (:at)"), {"at": expected_revision()})
             connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_stat_statements"))
         yield name
 
 
 @contextmanager
-def admitted(url: str, settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Iterator[Ward]:
-    """An installation on the database at `url`, with these settings changed."""
+def open_install(url: str, settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Iterator[DoctorInstall]:
+    """Create an installation on the database at `url`; `changes` are groups of settings."""
     changed = {"database": {"url": url}, **changes}
     groups = {name: getattr(settings, name).model_copy(update=dict(update)) for name, update in changed.items()}
     settings = replace(settings, **groups)
     flask_app = create_app(settings)
-    with ExitStack() as stack:
-
-        def connect(**part: Any) -> Connection:
-            options = engine_options(settings.database)["connect_args"]
-            engine = create_engine(make_url(url).set(**part), poolclass=NullPool, connect_args=options)
-            return stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
-
+    with connecting(url, settings) as connect:
         owner = connect()
         run_on(owner, "SET statement_timeout = 0", "SET idle_in_transaction_session_timeout = 0")
-        yield Ward(url, settings, flask_app, owner, connect)
+        yield DoctorInstall(url, settings, owner, connect, flask_app)
         with flask_app.app_context():
             for engine in db.engines.values():
                 engine.dispose()
@@ -89,40 +71,40 @@ def admitted(url: str, settings: Settings, changes: Mapping[str, Mapping[str, An
 
 @pytest.fixture
 def url(postgres: str, template: str) -> Iterator[str]:
-    """The URL of a database of the test's own."""
-    with fresh(postgres, f"{template}_{next(_NUMBERS)}", f"TEMPLATE {template}") as url:
+    """Create a database for one test. Yields its URL."""
+    with fresh_database(postgres, f"{template}_{next(_NUMBERS)}", template=template) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def shared_url(postgres: str, template: str) -> Iterator[str]:
-    """As `url`, for all tests of a module, which then leave it as it was: let a fixture `url` there return this one."""
-    with fresh(postgres, f"{template}_{next(_NUMBERS)}", f"TEMPLATE {template}") as url:
+    """Create a database for the tests of a module. A fixture `url` of the module returns it."""
+    with fresh_database(postgres, f"{template}_{next(_NUMBERS)}", template=template) as url:
         yield url
 
 
 @pytest.fixture
-def admit(url: str, settings: Settings) -> Iterator[Callable[..., Ward]]:
-    """A function that makes an installation on that database; keyword arguments are groups of settings."""
+def make_install(url: str, settings: Settings) -> Iterator[Callable[..., DoctorInstall]]:
+    """Return a function that creates an installation on the test's database; its keywords are groups of settings."""
     with ExitStack() as stack:
-        yield lambda **changes: stack.enter_context(admitted(url, settings, changes))
+        yield lambda **changes: stack.enter_context(open_install(url, settings, changes))
 
 
 @pytest.fixture
-def ward(admit: Callable[..., Ward]) -> Ward:
-    """An installation with the settings as they are."""
-    return admit()
+def install(make_install: Callable[..., DoctorInstall]) -> DoctorInstall:
+    """Create an installation with the default settings."""
+    return make_install()
 
 
 @pytest.fixture
-def role(ward: Ward) -> Iterator[str]:
-    """A role that may do nothing but connect; its password is its name."""
-    name = f"role_{make_url(ward.url).database}"
-    run_on(ward.owner, f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{name}'")
+def role(install: DoctorInstall) -> Iterator[str]:
+    """Create a role that may only connect; its password is its name."""
+    name = f"role_{make_url(install.url).database}"
+    run_on(install.owner, f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{name}'")
     yield name
-    run_on(ward.owner, f'DROP OWNED BY "{name}"', f'DROP ROLE "{name}"')
+    run_on(install.owner, f'DROP OWNED BY "{name}"', f'DROP ROLE "{name}"')
 
 
 def as_role(url: str, role: str) -> str:
-    """`url` for that role."""
+    """Return `url` with that role."""
     return make_url(url).set(username=role, password=role).render_as_string(hide_password=False)

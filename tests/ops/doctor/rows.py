@@ -1,16 +1,16 @@
-"""Rows of the history of jobs, as if jobs had run."""
+"""Rows of job_runs, as if jobs had run."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from app.models.columns import new_id
-from tests.ops.doctor.conftest import Ward
+from app.ids import new_id
+from tests.ops.doctor.conftest import DoctorInstall
 
 
-def ran(
-    ward: Ward,
+def add_run(
+    install: DoctorInstall,
     job: str,
     ago: timedelta,
     status: str = "succeeded",
@@ -19,9 +19,9 @@ def ran(
     report: dict[str, Any] | None = None,
     by_hand: bool = False,
 ) -> None:
-    """A run of `job` that began and ended so long ago, asked for by the beat or `by_hand`."""
+    """Insert a run of `job` that started and ended `ago`, requested by the beat or `by_hand`."""
     at = datetime.now(UTC) - ago
-    ward.run(
+    install.run(
         "INSERT INTO job_runs (id, job, status, slot, started_at, finished_at, reason, report) VALUES "
         "(%(id)s, %(job)s, %(status)s, %(slot)s, %(at)s, "
         "CASE WHEN %(status)s <> 'running' THEN %(at)s::timestamptz END, %(reason)s, %(report)s::jsonb)",

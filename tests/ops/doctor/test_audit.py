@@ -1,4 +1,4 @@
-"""The database goes away while somebody acts: what came of the act is told all the same."""
+"""The audit when the database becomes unreachable during an action."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,22 +6,23 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from ops import audit
-from ops.actors import Actor
-from ops.audit import audited
-from tests.ops.doctor.conftest import Ward
+from app.repositories.statement import Statement
+from ops.runs import audit, retries
+from ops.runs.actors import Actor
+from ops.runs.audit import audited
+from tests.ops.doctor.conftest import DoctorInstall
 
-SOMEBODY = Actor(kind="command", name="somebody")
+ACTOR = Actor(kind="command", name="operator")
 
 
 @pytest.fixture
-def away(ward: Ward) -> Callable[[bool], None]:
-    """A function that has the database refuse everybody, or not."""
-    admin, name = ward.open(database="postgres"), ward.url.rpartition("/")[2]
+def set_unreachable(install: DoctorInstall) -> Callable[[bool], None]:
+    """Return a function that makes the database refuse connections, or accept them again."""
+    admin, name = install.open(database="postgres"), install.url.rpartition("/")[2]
 
-    def refuse(away: bool) -> None:
-        admin.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {not away}')
-        if away:
+    def refuse(set_unreachable: bool) -> None:
+        admin.exec_driver_sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {not set_unreachable}')
+        if set_unreachable:
             admin.exec_driver_sql(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %(name)s", {"name": name}
             )
@@ -29,48 +30,51 @@ def away(ward: Ward) -> Callable[[bool], None]:
     return refuse
 
 
-def results(ward: Ward) -> list[tuple[Any, ...]]:
-    with ward.open() as connection:
+def results(install: DoctorInstall) -> list[tuple[Any, ...]]:
+    with install.open() as connection:
         return [tuple(row) for row in connection.exec_driver_sql("SELECT result, reason FROM audit_events")]
 
 
-def fail_while(away: Callable[[bool], None]) -> None:
-    with audited(by=SOMEBODY, action="index.apply"):
-        away(True)
+def fail_while(set_unreachable: Callable[[bool], None]) -> None:
+    with audited(actor=ACTOR, action="index.apply"):
+        set_unreachable(True)
         raise ZeroDivisionError
 
 
-def test_what_was_done_is_told_although_nobody_could_note_it(
-    ward: Ward, away: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_result_is_reported_when_the_audit_cannot_be_written(
+    install: DoctorInstall,
+    set_unreachable: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(audit, "KEEP_TRYING", 0.2)
-    with ward.flask_app.app_context():
-        with audited(by=SOMEBODY, action="index.apply") as notes:
+    monkeypatch.setattr(audit, "RETRY_SECONDS", 0.2)
+    with install.flask_app.app_context():
+        with audited(actor=ACTOR, action="index.apply") as notes:
             notes["level"] = "critical"
-            away(True)
+            set_unreachable(True)
         with pytest.raises(DBAPIError):
-            audited(by=SOMEBODY, action="index.apply").__enter__()  # what cannot be written down is not done
-        away(False)
+            audited(actor=ACTOR, action="index.apply").__enter__()  # an action that cannot be recorded is not started
+        set_unreachable(False)
         with pytest.raises(ZeroDivisionError):
-            fail_while(away)
-    away(False)
-    assert [result for result, _ in results(ward)] == ["begun", "begun"]
-    assert "the end of index.apply was not written down: done" in caplog.text
+            fail_while(set_unreachable)
+    set_unreachable(False)
+    assert [result for result, _ in results(install)] == ["begun", "begun"]
+    assert "the result of index.apply was not recorded: done" in caplog.text
 
 
-def test_an_end_is_noted_once_the_database_is_back(
-    ward: Ward, away: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+def test_audit_is_completed_when_the_database_returns(
+    install: DoctorInstall, set_unreachable: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried, write = [], audit._write
+    tried, execute = [], retries._execute
 
-    def watched(ended: Mapping[str, Any]) -> None:
+    def watched(statement: Statement, ended: Mapping[str, Any]) -> None:
         tried.append(ended)
         if len(tried) == 2:
-            away(False)
-        write(ended)
+            set_unreachable(False)
+        execute(statement, ended)
 
-    monkeypatch.setattr(audit, "_write", watched)
-    with ward.flask_app.app_context(), audited(by=SOMEBODY, action="index.apply"):
-        away(True)
+    monkeypatch.setattr(retries, "_execute", watched)
+    with install.flask_app.app_context(), audited(actor=ACTOR, action="index.apply"):
+        set_unreachable(True)
     assert len(tried) >= 2
-    assert results(ward) == [("done", None)]
+    assert results(install) == [("done", None)]

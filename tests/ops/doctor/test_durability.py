@@ -1,42 +1,46 @@
-"""What a crash of the server would lose, and what row level security hides."""
+"""Durability settings, unlogged tables and row-level security."""
 
 from collections.abc import Callable
 
 from ops.levels import Level
-from tests.ops.doctor.conftest import Ward, as_role
+from tests.ops.doctor.conftest import DoctorInstall, as_role
 
-TESTS_OWN = {"fsync", "full_page_writes"}  # off where the tests' server is made for speed
-
-
-def told(ward: Ward) -> set[str]:
-    return {finding.what.split()[0] for finding in ward.ask("storage.durable").findings} - TESTS_OWN
+TESTS_OWN = {"fsync", "full_page_writes"}  # switched off on the tests' server for speed
 
 
-def test_commits_that_a_crash_loses(ward: Ward, admit: Callable[..., Ward]) -> None:
-    name = ward.url.rpartition("/")[2]
-    assert told(ward) == set()
-    ward.run(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
-    findings = admit().ask("storage.durable").findings
-    (finding,) = [finding for finding in findings if finding.what.startswith("synchronous_commit")]
+def finding_subjects(install: DoctorInstall) -> set[str]:
+    return {finding.message.split()[0] for finding in install.run_check("storage.durable").findings} - TESTS_OWN
+
+
+def test_asynchronous_commit_is_found(install: DoctorInstall, make_install: Callable[..., DoctorInstall]) -> None:
+    name = install.url.rpartition("/")[2]
+    assert finding_subjects(install) == set()
+    install.run(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    findings = make_install().run_check("storage.durable").findings
+    (finding,) = [finding for finding in findings if finding.message.startswith("synchronous_commit")]
     assert finding.level is Level.CRITICAL
-    ward.run(str(finding.sql))
-    assert told(admit()) == set()
-    ward.run(f'ALTER DATABASE "{name}" SET synchronous_commit = local')
-    assert told(admit()) == set()
+    install.run(str(finding.sql))
+    assert finding_subjects(make_install()) == set()
+    install.run(f'ALTER DATABASE "{name}" SET synchronous_commit = local')
+    assert finding_subjects(make_install()) == set()
 
 
-def test_a_table_that_a_crash_empties(ward: Ward) -> None:
-    ward.run("ALTER TABLE turn_events SET UNLOGGED", "CREATE UNLOGGED TABLE theirs (a int)")
-    (finding,) = [each for each in ward.ask("storage.durable").findings if "unlogged" in each.what]
-    assert "public.turn_events" in finding.what
-    ward.run(str(finding.sql))
-    assert told(ward) == set()
+def test_unlogged_table_is_found(install: DoctorInstall) -> None:
+    install.run("ALTER TABLE turn_events SET UNLOGGED", "CREATE UNLOGGED TABLE theirs (a int)")
+    (finding,) = [finding for finding in install.run_check("storage.durable").findings if "unlogged" in finding.message]
+    assert "public.turn_events" in finding.message
+    install.run(str(finding.sql))
+    assert finding_subjects(install) == set()
 
 
-def test_rows_that_a_policy_hides(admit: Callable[..., Ward], ward: Ward, role: str) -> None:
-    ward.run(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"', "ALTER TABLE messages ENABLE ROW LEVEL SECURITY")
-    weak = admit(database={"url": as_role(ward.url, role), "direct_url": ward.url})
-    (finding,) = weak.ask("connection.privileges").findings
+def test_row_level_security_is_critical(
+    make_install: Callable[..., DoctorInstall], install: DoctorInstall, role: str
+) -> None:
+    install.run(
+        f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"', "ALTER TABLE messages ENABLE ROW LEVEL SECURITY"
+    )
+    weak = make_install(database={"url": as_role(install.url, role), "direct_url": install.url})
+    (finding,) = weak.run_check("connection.privileges").findings
     assert finding.level is Level.CRITICAL
-    ward.run(str(finding.sql))
-    assert weak.ask("connection.privileges").level is Level.OK
+    install.run(str(finding.sql))
+    assert weak.run_check("connection.privileges").level is Level.OK

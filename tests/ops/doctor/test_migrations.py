@@ -1,57 +1,67 @@
-"""The schema behind, ahead, changed by hand; and what the next upgrade would lock, against what it really locks."""
+"""Checks of the schema, and the reported locks of migrations compared with the actual ones."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import flask_migrate
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import create_engine, text
 
 from app.services.health import expected_revision
-from ops.checks import migrations
+from ops.doctor.checks import migrations
 from ops.levels import Level
-from ops.upgrades.locks import ACCESS_EXCLUSIVE, ORDER, SHARE_ROW_EXCLUSIVE, Lock, UnknownStatement, Work, locks
-from ops.upgrades.pending import known_revisions, pending, statements
-from tests.ops.doctor.conftest import Ward, admitted
-from tests.ops.indexes.conftest import fresh
+from ops.upgrades.pending import Revision, known_revisions, pending_revisions, split_statements
+from ops.upgrades.statement_locks import (
+    ACCESS_EXCLUSIVE,
+    ORDER,
+    SHARE_ROW_EXCLUSIVE,
+    LockDuration,
+    TableLock,
+    UnknownStatement,
+    statement_locks,
+)
+from tests.database import fresh_database, migrate
+from tests.ops.doctor.conftest import DoctorInstall, open_install
 
 MIGRATIONS = str(Path(__file__).parents[3] / "migrations")
 
 
 @pytest.fixture
-def empty(postgres: str, url: str, settings: object) -> Iterator[Ward]:
-    """An installation on a database that was never migrated."""
-    with fresh(postgres, f"{url.rpartition('/')[2]}_empty") as bare, admitted(bare, settings, {}) as ward:  # type: ignore[arg-type]
-        yield ward
+def empty(postgres: str, url: str, settings: object) -> Iterator[DoctorInstall]:
+    """Create an installation on a database that was never migrated."""
+    with (
+        fresh_database(postgres, f"{url.rpartition('/')[2]}_empty") as bare,
+        open_install(bare, settings, {}) as install,
+    ):  # type: ignore[arg-type]
+        yield install
 
 
 @contextmanager
-def at(ward: Ward, revision: str) -> Iterator[None]:
-    with ward.flask_app.app_context():
-        flask_migrate.upgrade(directory=MIGRATIONS, revision=revision)
+def at(install: DoctorInstall, revision: str) -> Iterator[None]:
+    with install.flask_app.app_context():
+        migrate(revision)
         yield
 
 
-def test_an_empty_database(empty: Ward) -> None:
-    (finding,) = empty.ask("migrations.current").findings
+def test_empty_database_is_critical(empty: DoctorInstall) -> None:
+    (finding,) = empty.run_check("migrations.current").findings
     assert finding.level is Level.CRITICAL
-    assert "is empty" in finding.what
-    (finding,) = empty.ask("migrations.next").findings
+    assert "is empty" in finding.message
+    (finding,) = empty.run_check("migrations.next").findings
     assert finding.level is Level.WARNING
-    assert "lock no table that is there" in finding.what
+    assert "lock no existing table" in finding.message
     assert list(finding.evidence) == known_revisions_of(empty)
-    assert empty.ask("migrations.drift").level is Level.UNKNOWN
+    assert empty.run_check("migrations.drift").level is Level.UNKNOWN
 
 
-def test_a_database_that_is_behind_says_what_the_upgrade_would_lock_and_on_how_many_rows(empty: Ward) -> None:
+def test_pending_migrations_are_reported_with_locks_and_rows(empty: DoctorInstall) -> None:
     with at(empty, "0007"):
         empty.run("ANALYZE")
-        (finding,) = empty.ask("migrations.current").findings
+        (finding,) = empty.run_check("migrations.current").findings
         assert finding.evidence == {"database": "0007", "code": expected_revision()}
-        found = {finding.what.split()[1]: finding for finding in empty.ask("migrations.next").findings}
+        found = {finding.message.split()[1]: finding for finding in empty.run_check("migrations.next").findings}
         evidence = found["0008"].evidence
         assert evidence["conversations"].startswith("SHARE ROW EXCLUSIVE, a moment, 0 rows")
         assert found["0008"].level is Level.WARNING
@@ -61,162 +71,166 @@ def test_a_database_that_is_behind_says_what_the_upgrade_would_lock_and_on_how_m
         assert "conversations" in result.stdout
 
 
-def test_a_database_that_is_ahead(ward: Ward) -> None:
-    ward.run("UPDATE alembic_version SET version_num = '9999'")
-    (finding,) = ward.ask("migrations.current").findings
+def test_newer_database_is_a_warning(install: DoctorInstall) -> None:
+    install.run("UPDATE alembic_version SET version_num = '9999'")
+    (finding,) = install.run_check("migrations.current").findings
     assert finding.level is Level.WARNING
-    assert "the code is older" in finding.what
-    assert ward.ask("migrations.next").level is Level.UNKNOWN
-    assert ward.ask("migrations.drift").level is Level.UNKNOWN
+    assert "the code is older" in finding.message
+    assert install.run_check("migrations.next").level is Level.UNKNOWN
+    assert install.run_check("migrations.drift").level is Level.UNKNOWN
 
 
-def test_several_revisions_are_one_too_many(ward: Ward) -> None:
-    ward.run("INSERT INTO alembic_version VALUES ('0003')")
-    (finding,) = ward.ask("migrations.current").findings
+def test_several_revisions_are_critical(install: DoctorInstall) -> None:
+    install.run("INSERT INTO alembic_version VALUES ('0003')")
+    (finding,) = install.run_check("migrations.current").findings
     assert finding.level is Level.CRITICAL
-    assert "several revisions" in finding.what
+    assert "several revisions" in finding.message
     for check in ("migrations.next", "migrations.drift", "indexes.expected"):
-        answer = ward.ask(check)
-        assert answer.level is Level.UNKNOWN
-        assert "upgrade" not in str(answer.remedy) or check == "indexes.expected"
-    ward.run(str(finding.sql))
-    assert ward.ask("migrations.current").level is Level.OK
+        result = install.run_check(check)
+        assert result.level is Level.UNKNOWN
+        assert "upgrade" not in str(result.remedy) or check == "indexes.expected"
+    install.run(str(finding.sql))
+    assert install.run_check("migrations.current").level is Level.OK
 
 
-def test_tables_without_their_revision_are_no_empty_database(ward: Ward) -> None:
-    ward.run("DELETE FROM alembic_version")
-    (finding,) = ward.ask("migrations.current").findings
-    assert "Never upgrade" in str(finding.remedy)
-    assert ward.ask("migrations.next").level is Level.UNKNOWN
-    ward.run(f"INSERT INTO alembic_version VALUES ('{expected_revision()}')")
-    assert ward.ask("migrations.current").level is Level.OK
+def test_tables_without_a_revision_must_not_be_upgraded(install: DoctorInstall) -> None:
+    install.run("DELETE FROM alembic_version")
+    (finding,) = install.run_check("migrations.current").findings
+    assert "Do not upgrade" in str(finding.remedy)
+    assert install.run_check("migrations.next").level is Level.UNKNOWN
+    install.run(f"INSERT INTO alembic_version VALUES ('{expected_revision()}')")
+    assert install.run_check("migrations.current").level is Level.OK
 
 
-def test_tables_where_the_account_does_not_look(ward: Ward, admit: Callable[..., Ward]) -> None:
-    name = ward.url.rpartition("/")[2]
-    ward.run(f'ALTER DATABASE "{name}" SET search_path = elsewhere')
-    lost = admit()
-    (finding,) = lost.ask("migrations.current").findings
-    assert "in the schema public, where this account does not look" in finding.what
-    ward.run(str(finding.sql))
-    try:
-        assert admit().ask("migrations.current").level is Level.OK
-    finally:
-        ward.run(f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" RESET ALL')
+def test_tables_outside_the_search_path_are_found(
+    install: DoctorInstall, make_install: Callable[..., DoctorInstall]
+) -> None:
+    lost = make_install(database={"url": install.url, "search_path": "elsewhere"})
+    (finding,) = lost.run_check("migrations.current").findings
+    assert "in the schema public, which is not in DB_SEARCH_PATH" in finding.message
+    path = str(finding.remedy).partition("DB_SEARCH_PATH=")[2].partition(";")[0]
+    found = make_install(database={"url": install.url, "search_path": path})
+    assert found.run_check("migrations.current").level is Level.OK
 
 
-def test_a_table_that_hides_ours(ward: Ward, admit: Callable[..., Ward]) -> None:
-    name = ward.url.rpartition("/")[2]
-    ward.run("CREATE SCHEMA first", "CREATE TABLE first.turns (LIKE public.turns INCLUDING ALL)")
-    ward.run(f'ALTER DATABASE "{name}" SET search_path = first, public')
-    misled = admit()
-    finding = misled.ask("migrations.drift").findings[0]
+def test_table_in_an_earlier_schema_is_found(
+    install: DoctorInstall, make_install: Callable[..., DoctorInstall]
+) -> None:
+    install.run("CREATE SCHEMA first", "CREATE TABLE first.turns (LIKE public.turns INCLUDING ALL)")
+    misled = make_install(database={"url": install.url, "search_path": "first, public"})
+    finding = misled.run_check("migrations.drift").findings[0]
     assert finding.level is Level.CRITICAL
     assert finding.evidence["found"] == ["first.turns"]
-    assert misled.ask("indexes.expected").level is Level.UNKNOWN
-    ward.run(str(finding.sql))
-    assert admit().ask("indexes.expected").level is Level.OK
+    for check in ("indexes.expected", "tables.constraints"):
+        assert misled.run_check(check).level is Level.UNKNOWN
+    assert len(misled.run_check("migrations.drift").findings) == 1  # no advice to reference the other copy
+    install.run(str(finding.sql))
+    assert misled.run_check("indexes.expected").level is Level.OK
 
 
-def test_triggers_and_rules_by_hand(ward: Ward) -> None:
-    ward.run(
+def test_unexpected_triggers_and_rules_are_found(install: DoctorInstall) -> None:
+    install.run(
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         'CREATE TRIGGER "by hand" BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION swallow()',
         "CREATE RULE keep AS ON DELETE TO turns DO INSTEAD NOTHING",
         "CREATE TABLE theirs (a int)",
         "CREATE TRIGGER t BEFORE INSERT ON theirs FOR EACH ROW EXECUTE FUNCTION swallow()",
     )
-    one, two = ward.ask("migrations.drift").findings
-    assert 'the trigger "by hand"' in one.what
-    assert "the rule keep" in two.what
-    ward.run(str(one.sql), str(two.sql))
-    assert ward.ask("migrations.drift").level is Level.OK
+    one, two = install.run_check("migrations.drift").findings
+    assert 'the trigger "by hand"' in one.message
+    assert "the rule keep" in two.message
+    install.run(str(one.sql), str(two.sql))
+    assert install.run_check("migrations.drift").level is Level.OK
 
 
-def test_what_was_changed_by_hand(ward: Ward) -> None:
+def test_changes_by_hand_are_found(install: DoctorInstall) -> None:
     for check in ("current", "next", "drift"):
-        answer = ward.ask(f"migrations.{check}")
-        assert (answer.level, answer.findings) == (Level.OK, ())
-    ward.run(
+        result = install.run_check(f"migrations.{check}")
+        assert (result.level, result.findings) == (Level.OK, ())
+    install.run(
         "ALTER TABLE users ADD COLUMN shoe_size int",
-        "ALTER TABLE projects DROP COLUMN description",
+        "ALTER TABLE projects DROP COLUMN provider",
         "ALTER TABLE users ALTER COLUMN name TYPE text",
         "ALTER TABLE turns ALTER COLUMN provider DROP NOT NULL",
         "DROP TABLE legal_holds",
-        "CREATE TABLE somebody_elses (id int)",
+        "CREATE TABLE other_application (id int)",
         "CREATE INDEX by_hand ON users (name)",
     )
-    told = {finding.what: finding.level for finding in ward.ask("migrations.drift").findings}
-    assert told == {
+    levels = {finding.message: finding.level for finding in install.run_check("migrations.drift").findings}
+    assert levels == {
         "The column users.shoe_size is in no model.": Level.WARNING,
-        "The column projects.description is missing.": Level.CRITICAL,
-        "The type of users.name is not the model's.": Level.WARNING,
-        "The nullability of turns.provider is not the model's.": Level.WARNING,
+        "The column projects.provider is missing.": Level.CRITICAL,
+        "The type of users.name differs from the model.": Level.WARNING,
+        "The nullability of turns.provider differs from the model.": Level.WARNING,
         "The table legal_holds is missing.": Level.CRITICAL,
     }
 
 
 @pytest.mark.parametrize(
-    ("statement", "wanted"),
+    ("statement", "expected"),
     [
         ("CREATE TABLE a (b uuid REFERENCES users (id), FOREIGN KEY(c) REFERENCES public.turns (id))",
-         [Lock("users", SHARE_ROW_EXCLUSIVE), Lock("turns", SHARE_ROW_EXCLUSIVE)]),
+         [TableLock("users", SHARE_ROW_EXCLUSIVE), TableLock("turns", SHARE_ROW_EXCLUSIVE)]),
         ("CREATE TABLE a (id int PRIMARY KEY, parent int REFERENCES a (id))", []),
-        ('CREATE INDEX i ON "users" (name)', [Lock("users", "SHARE", Work.BUILD)]),
+        ('CREATE INDEX i ON "users" (name)', [TableLock("users", "SHARE", LockDuration.BUILD)]),
         ("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON users (name)",
-         [Lock("users", "SHARE UPDATE EXCLUSIVE", Work.BUILD)]),
-        ("DROP INDEX CONCURRENTLY ix_a", [Lock("index:ix_a", "SHARE UPDATE EXCLUSIVE")]),
-        ("DROP INDEX ix_a", [Lock("index:ix_a", ACCESS_EXCLUSIVE)]),
-        ("ALTER TABLE users ADD COLUMN a int", [Lock("users", ACCESS_EXCLUSIVE)]),
+         [TableLock("users", "SHARE UPDATE EXCLUSIVE", LockDuration.BUILD)]),
+        ("DROP INDEX CONCURRENTLY ix_a", [TableLock("index:ix_a", "SHARE UPDATE EXCLUSIVE")]),
+        ("DROP INDEX ix_a", [TableLock("index:ix_a", ACCESS_EXCLUSIVE)]),
+        ("ALTER INDEX ix_a RENAME TO ix_b", []),
+        ("ALTER TABLE users ADD COLUMN a int", [TableLock("users", ACCESS_EXCLUSIVE)]),
         ("ALTER TABLE users ADD COLUMN a uuid DEFAULT gen_random_uuid() NOT NULL",
-         [Lock("users", ACCESS_EXCLUSIVE, Work.REWRITE)]),
-        ("ALTER TABLE users ALTER COLUMN name TYPE text", [Lock("users", ACCESS_EXCLUSIVE, Work.REWRITE)]),
-        ("ALTER TABLE users ALTER COLUMN name SET NOT NULL", [Lock("users", ACCESS_EXCLUSIVE, Work.SCAN)]),
-        ("ALTER TABLE users ADD CONSTRAINT c CHECK (name <> '')", [Lock("users", ACCESS_EXCLUSIVE, Work.SCAN)]),
-        ("ALTER TABLE users ADD CONSTRAINT c CHECK (name <> '') NOT VALID", [Lock("users", ACCESS_EXCLUSIVE)]),
-        ("ALTER TABLE users VALIDATE CONSTRAINT c", [Lock("users", "SHARE UPDATE EXCLUSIVE", Work.SCAN)]),
+         [TableLock("users", ACCESS_EXCLUSIVE, LockDuration.REWRITE)]),
+        ("ALTER TABLE users ALTER COLUMN name TYPE text", [TableLock("users", ACCESS_EXCLUSIVE, LockDuration.REWRITE)]),
+        ("ALTER TABLE users ALTER COLUMN name SET NOT NULL", [TableLock("users", ACCESS_EXCLUSIVE, LockDuration.SCAN)]),
+        ("ALTER TABLE users ADD CONSTRAINT c CHECK (name <> '')",
+         [TableLock("users", ACCESS_EXCLUSIVE, LockDuration.SCAN)]),
+        ("ALTER TABLE users ADD CONSTRAINT c CHECK (name <> '') NOT VALID", [TableLock("users", ACCESS_EXCLUSIVE)]),
+        ("ALTER TABLE users VALIDATE CONSTRAINT c", [TableLock("users", "SHARE UPDATE EXCLUSIVE", LockDuration.SCAN)]),
         ("ALTER TABLE turns ADD CONSTRAINT f FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE",
-         [Lock("turns", SHARE_ROW_EXCLUSIVE, Work.SCAN), Lock("users", SHARE_ROW_EXCLUSIVE)]),
-        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE (name)", [Lock("users", ACCESS_EXCLUSIVE, Work.BUILD)]),
-        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX i", [Lock("users", ACCESS_EXCLUSIVE)]),
-        ("UPDATE users SET name = 'x'", [Lock("users", "ROW EXCLUSIVE", Work.ROWS)]),
+         [TableLock("turns", SHARE_ROW_EXCLUSIVE, LockDuration.SCAN), TableLock("users", SHARE_ROW_EXCLUSIVE)]),
+        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE (name)",
+         [TableLock("users", ACCESS_EXCLUSIVE, LockDuration.BUILD)]),
+        ("ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX i", [TableLock("users", ACCESS_EXCLUSIVE)]),
+        ("UPDATE users SET name = 'x'", [TableLock("users", "ROW EXCLUSIVE", LockDuration.ROWS)]),
         ("INSERT INTO alembic_version (version_num) VALUES ('1')",
-         [Lock("alembic_version", "ROW EXCLUSIVE", Work.ROWS)]),
-        ("TRUNCATE users", [Lock("users", ACCESS_EXCLUSIVE)]),
-        ("COMMENT ON COLUMN public.users.name IS 'x'", [Lock("users", "SHARE UPDATE EXCLUSIVE")]),
+         [TableLock("alembic_version", "ROW EXCLUSIVE", LockDuration.ROWS)]),
+        ("TRUNCATE users", [TableLock("users", ACCESS_EXCLUSIVE)]),
+        ("DROP TRIGGER count_stored_insert ON tasks", [TableLock("tasks", ACCESS_EXCLUSIVE)]),
+        ("COMMENT ON COLUMN public.users.name IS 'x'", [TableLock("users", "SHARE UPDATE EXCLUSIVE")]),
         ("SET lock_timeout = '5s'", []),
         ("COMMIT", []),
     ],
 )  # fmt: skip
-def test_what_a_statement_locks(statement: str, wanted: list[Lock]) -> None:
-    assert locks(statement) == wanted
+def test_locks_of_a_statement(statement: str, expected: list[TableLock]) -> None:
+    assert statement_locks(statement) == expected
 
 
 @pytest.mark.parametrize("statement", ["CLUSTER users USING i", "DO $$ BEGIN END $$", "CALL f()"])
-def test_of_an_unknown_statement_it_is_said_that_it_is_not_known(statement: str) -> None:
+def test_unknown_statement_is_refused(statement: str) -> None:
     with pytest.raises(UnknownStatement):
-        locks(statement)
+        statement_locks(statement)
 
 
-def test_a_semicolon_inside_of_quotes_ends_nothing() -> None:
+def test_quoted_semicolon_does_not_end_a_statement() -> None:
     sql = "-- a comment; of a line\nSELECT 'a;b', '''; x';\n\nDO $x$ BEGIN; END $x$;\nCOMMIT;"
-    assert list(statements(sql)) == ["SELECT 'a;b', '''; x'", "DO $x$ BEGIN; END $x$", "COMMIT"]
+    assert list(split_statements(sql)) == ["SELECT 'a;b', '''; x'", "DO $x$ BEGIN; END $x$", "COMMIT"]
 
 
-def test_no_migration_of_ours_is_a_riddle(ward: Ward) -> None:
-    with ward.flask_app.app_context():
-        assert [(step.id, step.unknown) for step in pending(None) if step.unknown] == []
+def test_every_migration_has_known_locks(install: DoctorInstall) -> None:
+    with install.flask_app.app_context():
+        assert [(step.id, step.unknown) for step in pending_revisions(None) if step.unknown] == []
 
 
-def test_what_is_said_to_be_locked_is_what_is_locked(empty: Ward) -> None:
-    """Every migration, on a real database: at the end of its transaction, before the commit, its locks are looked at.
+def test_reported_locks_are_the_actual_ones(empty: DoctorInstall) -> None:
+    """Run every migration and read its locks at the end of its transaction, before the commit.
 
-    Those that build CONCURRENTLY have no transaction to look into, and are left out.
+    Migrations that build CONCURRENTLY have no transaction and are skipped.
     """
     revisions = known_revisions_of(empty)
     engine = create_engine(empty.url)
-    looked_at = 0
-    for before, revision in zip([None, *revisions], revisions, strict=False):
+    examined = 0
+    for previous, revision in zip([None, *revisions], revisions, strict=False):
         source = Path(MIGRATIONS, "versions").glob(f"{revision}_*.py").__next__()
         if "autocommit_block" in source.read_text():
             with at(empty, revision):
@@ -224,35 +238,39 @@ def test_what_is_said_to_be_locked_is_what_is_locked(empty: Ward) -> None:
         namespace: dict[str, Callable[[], None]] = {}
         exec(compile(source.read_text(), str(source), "exec"), namespace)
         with engine.connect() as connection:
-            there = {name for (name,) in connection.execute(text("SELECT relname FROM pg_class WHERE relkind = 'r'"))}
+            tables = connection.execute(text("SELECT oid, relname FROM pg_class WHERE relkind = 'r'"))
+            existing = {row.oid: row.relname for row in tables}  # a migration may rename them
             with Operations.context(MigrationContext.configure(connection)):
                 namespace["upgrade"]()
-            held = strongest(
-                (name, mode)
-                for name, mode in connection.execute(text(HELD))
-                if name in there and not name.startswith("pg_")
+            actual = strongest(
+                (existing[oid], mode)
+                for oid, mode in connection.execute(text(HELD))
+                if oid in existing and not existing[oid].startswith("pg_")
             )
             connection.rollback()
         with empty.flask_app.app_context():
-            step = pending(before)[0]
-        said = strongest((lock.table, lock.mode) for lock in step.locks if not lock.table.startswith("index:"))
-        assert {name: mode for name, mode in said.items() if name in there} == held, (before, revision)
-        looked_at += 1
+            step = pending_revisions(previous)[0]
+        reported = strongest((lock.table, lock.mode) for lock in step.locks if not lock.table.startswith("index:"))
+        assert {name: mode for name, mode in reported.items() if name in existing.values()} == actual, (
+            previous,
+            revision,
+        )
+        examined += 1
         with at(empty, revision):
             pass
     engine.dispose()
-    assert looked_at > 3
+    assert examined > 3
 
 
-# What everybody takes who only reads or names a table is of no interest.
+# Without the locks of reads and of naming a table.
 HELD = """
-SELECT c.relname, upper(btrim(regexp_replace(regexp_replace(l.mode, 'Lock$', ''), '([A-Z])', ' \\1', 'g')))
+SELECT c.oid, upper(btrim(regexp_replace(regexp_replace(l.mode, 'Lock$', ''), '([A-Z])', ' \\1', 'g')))
   FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
  WHERE l.pid = pg_backend_pid() AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND c.relkind = 'r'"""
 
 
-def known_revisions_of(ward: Ward) -> list[str]:
-    with ward.flask_app.app_context():
+def known_revisions_of(install: DoctorInstall) -> list[str]:
+    with install.flask_app.app_context():
         return known_revisions()
 
 
@@ -263,18 +281,20 @@ def strongest(found: Iterator[tuple[str, str]]) -> dict[str, str]:
     return result
 
 
-def test_many_rows_that_cannot_be_written_meanwhile_are_critical(empty: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_write_lock_is_critical(empty: DoctorInstall, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "MANY_ROWS", 1)
-    steps = [migrations.Revision("0042", "Something", (Lock("users", ACCESS_EXCLUSIVE, Work.REWRITE),), ("CALL f()",))]
-    monkeypatch.setattr(migrations, "pending", lambda _: steps)
+    steps = [
+        Revision("0042", "Something", (TableLock("users", ACCESS_EXCLUSIVE, LockDuration.REWRITE),), ("CALL f()",))
+    ]
+    monkeypatch.setattr(migrations, "pending_revisions", lambda _: steps)
     with at(empty, "head"):
         empty.run(
             "INSERT INTO users (id, email, name, password_hash) SELECT gen_random_uuid(), i || '@x.y', 'a', 'x' "
             "FROM generate_series(1, 5) i",
             "ANALYZE users",
         )
-        (finding,) = empty.ask("migrations.next").findings
+        (finding,) = empty.run_check("migrations.next").findings
     assert finding.level is Level.CRITICAL
-    assert "stops writes to users for long" in finding.what
-    assert "not known: CALL f()" in finding.what
+    assert "blocks writes to users for long" in finding.message
+    assert "unknown: CALL f()" in finding.message
     assert "5 rows" in finding.evidence["users"]

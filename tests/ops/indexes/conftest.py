@@ -1,9 +1,9 @@
-"""A database of one's own for each test, with Parley's tables in it, and a probe that looks as the doctor does."""
+"""A separate database with Parley's tables for each test, and a check context on it."""
 
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,22 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
-import app.models  # noqa: F401  # so that the metadata is complete
+import app.models  # noqa: F401  # registers all tables
 from app.config import Settings
-from app.database import engine_options
 from app.extensions import Base, db
 from app.factory import create_app
-from ops.checks.probe import PATIENCE, Probe, set_patience
-from ops.findings import Finding
-from tests.ops.conftest import SECONDS, eventually
+from ops.checks.context import STATEMENT_TIMEOUT, CheckContext
+from ops.checks.findings import Finding
+from ops.checks.read_only import make_read_only
+from tests.database import fresh_database
+from tests.ops.conftest import SECONDS
+from tests.ops.installation import DatabaseInstallation, connecting, run_on
+from tests.waiting import wait_until
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One after the other: counts of statements, replicas and transaction numbers are the whole server's."""
+    """Run these tests in one process: statement counters, replicas and transaction ids belong to the whole server."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.xdist_group("indexes"))
@@ -37,52 +40,39 @@ _NUMBERS = itertools.count()
 
 @dataclass
 class Work:
-    """A statement that runs in a session of its own, beside the test."""
+    """A statement that runs in its own session and thread."""
 
     pid: int
     ending: "Future[str | None]"
 
     def end(self) -> str | None:
-        """Wait for its end; what it failed with, or None."""
+        """Wait until it ends. Returns its error, or None."""
         return self.ending.result(SECONDS)
 
 
 @dataclass
-class House:
-    """A database; `run` is done by its owner, on a connection of its own that is closed at the end."""
+class IndexDatabase(DatabaseInstallation):
+    """A database for the index checks. `context` is the context of a check."""
 
-    url: str
-    settings: Settings
-    connection: Connection
-    probe: Probe
-    open: Callable[..., Connection]
-
-    def run(self, *statements: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Run statements, each a transaction of its own; gives the rows of the last. Without parameters a % is a %."""
-        return run_on(self.connection, *statements, **parameters)
-
-    def value(self, statement: str, **parameters: Any) -> Any:
-        """The one value that a statement gives."""
-        ((value,),) = self.run(statement, **parameters)
-        return value
+    context: CheckContext
 
 
 @contextmanager
-def holding(house: House, *statements: str) -> Iterator[Connection]:
-    """A session that has done these statements and does not come to its end."""
-    connection = house.open()
+def open_transaction(database: IndexDatabase, *statements: str) -> Iterator[Connection]:
+    """Open a transaction with these statements in another session, and roll it back afterwards."""
+    connection = database.open()
     run_on(connection, "SET idle_in_transaction_session_timeout = 0", "BEGIN", *statements)
     yield connection
     run_on(connection, "ROLLBACK")
 
 
 @contextmanager
-def working(house: House, statement: str, until: str) -> Iterator[Work]:
-    """A session that does `statement`, which has begun and waits: the query `until`, given its pid, has a row.
+def running_statement(database: IndexDatabase, statement: str, until: str) -> Iterator[Work]:
+    """Run `statement` in another session until the query `until`, with its pid, returns a row.
 
-    It is ended if it still works at the end.
+    The session is terminated afterwards if it still runs.
     """
-    connection = house.open()
+    connection = database.open()
     ((pid,),) = run_on(connection, "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_backend_pid()")
 
     def work() -> str | None:
@@ -95,33 +85,23 @@ def working(house: House, statement: str, until: str) -> Iterator[Work]:
     with ThreadPoolExecutor(1) as threads:
         ending = threads.submit(work)
         try:
-            eventually(lambda: bool(house.run(until, pid=pid)) or ending.done())
+            wait_until(lambda: bool(database.run(until, pid=pid)) or ending.done())
             assert not ending.done(), ending.result()
             yield Work(pid, ending)
         finally:
             if not ending.done():
-                house.run("SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+                database.run("SELECT pg_terminate_backend(%(pid)s)", pid=pid)
 
 
 BUILDING = "SELECT 1 FROM pg_stat_progress_create_index WHERE pid = %(pid)s AND phase LIKE 'waiting for %%'"
 WAITING = "SELECT 1 FROM pg_locks WHERE pid = %(pid)s AND NOT granted"
 
 
-def run_on(connection: Connection, *statements: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """As the driver takes them: SQLAlchemy would look for parameters in strange names."""
-    rows: list[tuple[Any, ...]] = []
-    with closing(connection.connection.cursor()) as cursor:
-        for statement in statements:
-            cursor.execute(statement, parameters or None)  # type: ignore[arg-type]
-            rows = list(cursor.fetchall()) if cursor.description else []
-    return rows
-
-
 @pytest.fixture(scope="session")
 def model(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
-    """The name of a database to copy: Parley's tables, empty, and the extensions that the checks use."""
+    """Create a template database: Parley's tables, empty, and the extensions of the checks. Yields its name."""
     name = f"parley_{testrun_uid[:8]}_{worker_id}_model"
-    with fresh(postgres, name) as url:
+    with fresh_database(postgres, name) as url:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         Base.metadata.create_all(engine)
         with engine.connect() as connection:
@@ -131,25 +111,31 @@ def model(postgres: str, worker_id: str, testrun_uid: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def house(postgres: str, model: str, settings: Settings) -> Iterator[House]:
-    with fresh(postgres, f"{model}_{next(_NUMBERS)}", f"TEMPLATE {model}") as url, opened(url, settings) as house:
-        yield house
+def database(postgres: str, model: str, settings: Settings) -> Iterator[IndexDatabase]:
+    with (
+        fresh_database(postgres, f"{model}_{next(_NUMBERS)}", template=model) as url,
+        open_database(url, settings) as database,
+    ):
+        yield database
 
 
 @pytest.fixture(scope="module")
-def block(postgres: str, model: str, settings: Settings) -> Iterator[House]:
-    with fresh(postgres, f"{model}_{next(_NUMBERS)}", f"TEMPLATE {model}") as url, opened(url, settings) as house:
-        yield house
+def module_database(postgres: str, model: str, settings: Settings) -> Iterator[IndexDatabase]:
+    with (
+        fresh_database(postgres, f"{model}_{next(_NUMBERS)}", template=model) as url,
+        open_database(url, settings) as database,
+    ):
+        yield database
 
 
 @pytest.fixture
-def room(block: House) -> Iterator[House]:
-    """A database that is shared by the tests of a module, for those that only make tables of their own; they go."""
-    yield block
-    block.run(TIDY, "RESET ALL", "SET statement_timeout = 0")
+def shared_database(module_database: IndexDatabase) -> Iterator[IndexDatabase]:
+    """Share a database among the tests of a module; tables that a test creates are dropped afterwards."""
+    yield module_database
+    module_database.run(TIDY, "RESET ALL", "SET statement_timeout = 0")
 
 
-# Every table that is neither a model's nor an extension's.
+# All tables that belong neither to a model nor to an extension.
 TIDY = """
 DO $$ DECLARE each text; BEGIN
     FOR each IN SELECT quote_ident(relname) FROM pg_class
@@ -160,67 +146,44 @@ END $$""".format(models=", ".join(f"'{name}'" for name in Base.metadata.tables))
 
 
 @contextmanager
-def fresh(server: str, name: str, how: str = "") -> Iterator[str]:
-    """Create a database on `server`, give its URL, drop it."""
-    admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-        connection.execute(text(f'CREATE DATABASE "{name}" {how}'))
-    try:
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    finally:
-        with admin.connect() as connection:
-            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
-@contextmanager
-def opened(url: str, settings: Settings) -> Iterator[House]:
-    """The database at `url`, and a probe of the doctor's own kind on it."""
+def open_database(url: str, settings: Settings) -> Iterator[IndexDatabase]:
+    """Connect to the database at `url`, with a check context on it."""
     settings = replace(settings, database=settings.database.model_copy(update={"url": url}))
-    with ExitStack() as stack:
-
-        def connect(**changes: Any) -> Connection:
-            to = make_url(url).set(**changes)
-            engine = create_engine(
-                to, poolclass=NullPool, connect_args=engine_options(settings.database)["connect_args"]
-            )
-            return stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
-
+    with connecting(url, settings) as connect:
         owner = connect()
         owner.execute(text("SET statement_timeout = 0"))
-        yield House(url, settings, owner, Probe(settings, looking(connect())), connect)
+        yield IndexDatabase(url, settings, owner, connect, CheckContext(settings, read_only(connect())))
 
 
-def looking(connection: Connection) -> Connection:
-    """The connection, as a check is given it."""
-    connection.execute(text("SET default_transaction_read_only = on"))
-    set_patience(connection, PATIENCE)
+def read_only(connection: Connection) -> Connection:
+    """Make the connection read-only with the statement timeout, as that of a check."""
+    make_read_only(connection, STATEMENT_TIMEOUT)
     return connection
 
 
-def about(findings: Any, word: str) -> list[Finding]:
-    """Those that say something about `word`."""
-    return [finding for finding in findings if word in finding.what]
+def findings_about(findings: Any, word: str) -> list[Finding]:
+    """Return the findings whose message contains `word`."""
+    return [finding for finding in findings if word in finding.message]
 
 
 @pytest.fixture
-def weak(house: House) -> Iterator[Callable[[], None]]:
-    """A function that has the probe look as a role with no privilege but to connect."""
-    role = f"weak_{make_url(house.url).database}"
-    run_on(house.connection, f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'weak'")
+def drop_privileges(database: IndexDatabase) -> Iterator[Callable[[], None]]:
+    """Return a function that reconnects the context as a role that may only connect."""
+    role = f"weak_{make_url(database.url).database}"
+    run_on(database.owner, f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'weak'")
 
     def become() -> None:
-        house.probe.opened = looking(house.open(username=role, password="weak"))
+        database.context.open_connection = read_only(database.open(username=role, password="weak"))
 
     yield become
-    house.probe.connection.close()
-    run_on(house.connection, f'DROP ROLE "{role}"')
+    database.context.connection.close()
+    run_on(database.owner, f'DROP ROLE "{role}"')
 
 
 @pytest.fixture
-def applying(house: House) -> Iterator[Flask]:
-    """The application on that database, in its context."""
-    flask_app = create_app(house.settings)
+def index_app(database: IndexDatabase) -> Iterator[Flask]:
+    """Create the application on the test's database, and push its context."""
+    flask_app = create_app(database.settings)
     with flask_app.app_context():
         yield flask_app
         for engine in db.engines.values():

@@ -1,24 +1,25 @@
-"""Every check of the index doctor, on databases with nothing wrong in them and with everything strange in them."""
+"""All index checks together, on an intact database and with unusual tables."""
 
 from collections.abc import Callable
 
 import pytest
 
-from ops.catalogue import INDEX_CHECKS
-from ops.declarations import Check, load
-from ops.findings import CannotJudge, Finding
-from tests.ops.indexes.conftest import House
+from ops.checks.declaration import Check
+from ops.checks.findings import Finding
+from ops.doctor.registry import INDEX_CHECKS
+from ops.errors import UnknownState
+from tests.ops.indexes.conftest import IndexDatabase
 
 
-def asked(check: Check, house: House) -> list[Finding]:
+def findings_of(check: Check, database: IndexDatabase) -> list[Finding]:
     try:
-        return list(load(check.where)(house.probe))
-    except CannotJudge as error:
-        return pytest.fail(f"{check.id}: {error.detail}")
+        return list(check.function(database.context))
+    except UnknownState as error:
+        return pytest.fail(f"{check.id}: {error.reason}")
 
 
-def test_nothing_is_wrong_with_tables_as_the_models_make_them(house: House) -> None:
-    assert {check.id: found for check in INDEX_CHECKS if (found := asked(check, house))} == {}
+def test_fresh_tables_have_no_findings(database: IndexDatabase) -> None:
+    assert {check.id: found for check in INDEX_CHECKS if (found := findings_of(check, database))} == {}
 
 
 STRANGE = (
@@ -57,34 +58,36 @@ STRANGE = (
 )
 
 
-def test_other_peoples_tables_with_strange_names_are_no_trouble(house: House) -> None:
-    house.run("CREATE TABLE parted_to (id int PRIMARY KEY)", *STRANGE)
-    temporary = house.open()
+def test_unusual_foreign_tables_have_no_findings(database: IndexDatabase) -> None:
+    database.run("CREATE TABLE parted_to (id int PRIMARY KEY)", *STRANGE)
+    temporary = database.open()
     temporary.exec_driver_sql("CREATE TEMP TABLE passing (id int PRIMARY KEY, other int REFERENCES passing)")
     temporary.exec_driver_sql("CREATE INDEX passing_twice ON passing (id)")
-    assert {check.id: found for check in INDEX_CHECKS if (found := asked(check, house))} == {}
+    assert {check.id: found for check in INDEX_CHECKS if (found := findings_of(check, database))} == {}
 
 
-def test_names_come_back_as_they_must_be_written(house: House) -> None:
-    house.run(*STRANGE[:3])
-    house.run(
+def test_unusual_names_are_quoted_in_sql(database: IndexDatabase) -> None:
+    database.run(*STRANGE[:3])
+    database.run(
         'CREATE INDEX "twin "" %" ON "Other; schema"."a ""quoted"" table" (lower("select"), "Ünïcödé")'
         " WHERE \"select\" <> ' ON WHERE % %(x)s INDEX '"
     )
-    (finding,) = asked(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), house)
+    (finding,) = findings_of(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), database)
     assert finding.sql is not None
-    house.run(finding.sql)
-    assert asked(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), house) == []
+    database.run(finding.sql)
+    assert findings_of(next(check for check in INDEX_CHECKS if check.id == "indexes.duplicate"), database) == []
 
 
-def test_without_any_privilege_each_answers_or_says_what_it_lacks(house: House, weak: Callable[[], None]) -> None:
-    weak()
-    silent = [check.id for check in INDEX_CHECKS if not all(_remedies(check, house))]
+def test_unprivileged_role_gets_a_remedy_from_each_check(
+    database: IndexDatabase, drop_privileges: Callable[[], None]
+) -> None:
+    drop_privileges()
+    silent = [check.id for check in INDEX_CHECKS if not all(_remedies(check, database))]
     assert silent == []
 
 
-def _remedies(check: Check, house: House) -> list[str | None]:
+def _remedies(check: Check, database: IndexDatabase) -> list[str | None]:
     try:
-        return [finding.remedy for finding in load(check.where)(house.probe)]
-    except CannotJudge as error:
+        return [finding.remedy for finding in check.function(database.context)]
+    except UnknownState as error:
         return [error.remedy]

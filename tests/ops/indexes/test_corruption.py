@@ -1,4 +1,4 @@
-"""Damage, done for real: to pages on disk, to the order of text, to what an index has of its table."""
+"""Real damage: of pages on disk, of the sort order, and of entries."""
 
 import time
 from collections.abc import Iterator
@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from ops.checks.indexes import corruption as corruption_check
-from ops.checks.indexes.corruption import corruption
-from ops.findings import CannotJudge
+from ops.errors import UnknownState
+from ops.indexes.checks import corruption as corruption_check
+from ops.indexes.checks.corruption import corruption
+from ops.indexes.snapshot import read_indexes
 from ops.levels import Level
-from tests.ops.indexes.conftest import House, about, fresh, holding, opened, run_on
+from tests.database import fresh_database
+from tests.ops.indexes.conftest import IndexDatabase, findings_about, open_database, open_transaction
+from tests.ops.installation import run_on
 
 PAGE = 8192
 TABLE = (
@@ -25,16 +28,19 @@ TABLE = (
 
 @contextmanager
 def damaged(
-    house: House, postgres: str, settings: Settings, relation: str, page: int, *bad: tuple[int, bytes]
-) -> Iterator[House]:
-    """A copy of the database, file by file, with bytes of one page of `relation` replaced: at an offset, so many.
+    database: IndexDatabase, postgres: str, settings: Settings, relation: str, page: int, *bad: tuple[int, bytes]
+) -> Iterator[IndexDatabase]:
+    """Copy the database file by file, and replace bytes at an offset of one page of `relation`.
 
     PostgreSQL has nothing of the copy in its memory yet, so it reads what is on the disk.
     """
-    folder, name = Path(house.value("SHOW data_directory")), house.value("SELECT current_database()")
-    house.connection.close()
-    house.probe.connection.close()
-    with fresh(postgres, f"{name}_copy", f'TEMPLATE "{name}" STRATEGY FILE_COPY') as url, opened(url, settings) as copy:
+    folder, name = Path(database.value("SHOW data_directory")), database.value("SELECT current_database()")
+    database.owner.close()
+    database.context.connection.close()
+    with (
+        fresh_database(postgres, f"{name}_copy", template=name, options="STRATEGY FILE_COPY") as url,
+        open_database(url, settings) as copy,
+    ):
         try:
             file = folder / copy.value("SELECT pg_relation_filepath(%(name)s)", name=relation)
             with file.open("r+b") as stream:
@@ -42,58 +48,60 @@ def damaged(
                     stream.seek(page * PAGE + offset)
                     stream.write(data)
         except PermissionError:
-            pytest.skip("the server's files are somebody else's")
+            pytest.skip("the server's files belong to another system user")
         yield copy
 
 
-def test_whole_indexes_are_whole(room: House) -> None:
-    room.run(*TABLE)
-    assert list(corruption(room.probe)) == []
+def test_intact_indexes_have_no_finding(shared_database: IndexDatabase) -> None:
+    shared_database.run(*TABLE)
+    assert list(corruption(shared_database.context)) == []
 
 
-def test_a_torn_page_is_found_and_a_rebuild_mends_it(house: House, postgres: str, settings: Settings) -> None:
-    house.run(*TABLE)
-    with damaged(house, postgres, settings, "things_a", 5, (4000, bytes(1000))) as copy:
-        (finding,) = corruption(copy.probe)
+def test_torn_page_is_found_and_repaired_by_a_rebuild(
+    database: IndexDatabase, postgres: str, settings: Settings
+) -> None:
+    database.run(*TABLE)
+    with damaged(database, postgres, settings, "things_a", 5, (4000, bytes(1000))) as copy:
+        (finding,) = corruption(copy.context)
         assert finding.level is Level.CRITICAL
         assert finding.evidence["index"] == "public.things_a"
         assert "ACCESS SHARE" in finding.evidence["lock"]
         copy.run(str(finding.sql))
-        assert list(corruption(copy.probe)) == []
+        assert list(corruption(copy.context)) == []
 
 
-def test_a_page_that_only_amcheck_sees_through_is_found(house: House, postgres: str, settings: Settings) -> None:
-    """Checksums aside: the line pointers of a leaf are swapped, so its entries are out of order."""
-    house.run(*TABLE, "CREATE EXTENSION IF NOT EXISTS pageinspect")
-    page = bytes(house.value("SELECT get_raw_page('things_id', 3)"))
+def test_damage_with_a_valid_checksum_is_found(database: IndexDatabase, postgres: str, settings: Settings) -> None:
+    """The line pointers of a leaf are swapped, so its entries are out of order."""
+    database.run(*TABLE, "CREATE EXTENSION IF NOT EXISTS pageinspect")
+    page = bytes(database.value("SELECT get_raw_page('things_id', 3)"))
     tenth, eleventh = (24 + 4 * number for number in (9, 10))  # behind the page's header, four bytes each
     swapped = page[eleventh : eleventh + 4] + page[tenth : tenth + 4]
-    with damaged(house, postgres, settings, "things_id", 3, (tenth, swapped)) as copy:
-        run_on(copy.probe.connection, "SET ignore_checksum_failure = on")
-        (finding,) = corruption(copy.probe)
+    with damaged(database, postgres, settings, "things_id", 3, (tenth, swapped)) as copy:
+        run_on(copy.context.connection, "SET ignore_checksum_failure = on")
+        (finding,) = corruption(copy.context)
         assert "order" in finding.evidence["error"]
 
 
-def test_a_file_that_is_gone_is_found(house: House, postgres: str, settings: Settings) -> None:
-    house.run(*TABLE)
-    with damaged(house, postgres, settings, "things_a", 0) as copy:
+def test_missing_file_is_found(database: IndexDatabase, postgres: str, settings: Settings) -> None:
+    database.run(*TABLE)
+    with damaged(database, postgres, settings, "things_a", 0) as copy:
         path = Path(copy.value("SHOW data_directory")) / copy.value("SELECT pg_relation_filepath('things_a')")
         path.unlink()
-        findings = about(corruption(copy.probe), "things_a")
+        findings = findings_about(corruption(copy.context), "things_a")
         assert [finding.level for finding in findings] == [Level.CRITICAL]
 
 
-def test_a_damaged_table_is_not_blamed_on_its_index(house: House, postgres: str, settings: Settings) -> None:
-    house.run(*TABLE, "DROP INDEX things_a")
-    with damaged(house, postgres, settings, "things", 5, (4000, bytes(1000))) as copy:
-        (finding,) = corruption(copy.probe)
-        assert finding.what.startswith("public.things cannot be read whole")
+def test_damaged_table_is_reported_as_such(database: IndexDatabase, postgres: str, settings: Settings) -> None:
+    database.run(*TABLE, "DROP INDEX things_a")
+    with damaged(database, postgres, settings, "things", 5, (4000, bytes(1000))) as copy:
+        (finding,) = corruption(copy.context)
+        assert finding.message.startswith("public.things cannot be read completely")
         assert finding.sql is None
 
 
-def test_an_order_that_changed_under_an_index_is_found(house: House) -> None:
-    """As a new version of the C library does to text."""
-    house.run(
+def test_changed_sort_order_is_found(database: IndexDatabase) -> None:
+    """As with a new version of the C library."""
+    database.run(
         "CREATE FUNCTION compare(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp(a, b)'",
         "CREATE OPERATOR CLASS mine FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 3 =, OPERATOR 5 >,"
         " FUNCTION 1 compare(int, int)",
@@ -101,59 +109,62 @@ def test_an_order_that_changed_under_an_index_is_found(house: House) -> None:
         "INSERT INTO things SELECT n FROM generate_series(1, 2000) AS n",
         "CREATE INDEX things_id ON things (id mine)",
     )
-    assert list(corruption(house.probe)) == []
-    house.run(
+    assert list(corruption(database.context)) == []
+    database.run(
         "CREATE OR REPLACE FUNCTION compare(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS"
         " 'SELECT btint4cmp(b, a)'"
     )
-    # A session keeps what it has compiled; the doctor's is always a new one.
-    house.probe.opened = house.open()
-    (finding,) = corruption(house.probe)
+    # A session caches the comparison function; a check always has a new session.
+    database.context.open_connection = database.open()
+    (finding,) = corruption(database.context)
     assert "order" in finding.evidence["error"]
 
 
-def test_rows_that_an_index_lacks_are_found(room: House) -> None:
-    room.run(*TABLE, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'things_id'::regclass")
-    writer = room.open()
+def test_missing_index_entries_are_found(shared_database: IndexDatabase) -> None:
+    shared_database.run(*TABLE, "UPDATE pg_index SET indisready = false WHERE indexrelid = 'things_id'::regclass")
+    writer = shared_database.open()
     run_on(writer, "INSERT INTO things VALUES (-1, '')")
-    room.run("UPDATE pg_index SET indisready = true WHERE indexrelid = 'things_id'::regclass")
-    (finding,) = corruption(room.probe)
+    shared_database.run("UPDATE pg_index SET indisready = true WHERE indexrelid = 'things_id'::regclass")
+    (finding,) = corruption(shared_database.context)
     assert finding.evidence["index"] == "public.things_id"
     assert "lacks matching index tuple" in finding.evidence["error"]
-    room.run(str(finding.sql))
-    assert list(corruption(room.probe)) == []
+    shared_database.run(str(finding.sql))
+    assert list(corruption(shared_database.context)) == []
 
 
-def test_it_waits_for_no_writer(room: House) -> None:
-    room.run(*TABLE)
-    run_on(room.probe.connection, "SET lock_timeout = '50ms'")
-    with holding(room, "INSERT INTO things VALUES (-1, '')"):
-        assert list(corruption(room.probe)) == []
-        with pytest.raises(Exception, match="lock timeout"):  # what the check that is never called would have done
-            run_on(room.probe.connection, "SELECT bt_index_parent_check('things_id')")
+def test_check_does_not_block_writes(shared_database: IndexDatabase) -> None:
+    shared_database.run(*TABLE)
+    run_on(shared_database.context.connection, "SET lock_timeout = '50ms'")
+    with open_transaction(shared_database, "INSERT INTO things VALUES (-1, '')"):
+        assert list(corruption(shared_database.context)) == []
+        with pytest.raises(Exception, match="lock timeout"):  # bt_index_parent_check, which the check does not use
+            run_on(shared_database.context.connection, "SELECT bt_index_parent_check('things_id')")
     assert "bt_index_parent_check(" not in Path(str(corruption_check.__file__)).read_text()
 
 
-def test_without_the_extension_it_cannot_judge(house: House) -> None:
-    house.run(*TABLE, "DROP EXTENSION amcheck")
-    with pytest.raises(CannotJudge, match="amcheck is not installed") as raised:
-        list(corruption(house.probe))
+def test_missing_extension_is_unknown(database: IndexDatabase) -> None:
+    database.run(*TABLE, "DROP EXTENSION amcheck")
+    with pytest.raises(UnknownState, match="amcheck is not installed") as raised:
+        list(corruption(database.context))
     assert "CREATE EXTENSION amcheck" in str(raised.value.remedy)
 
 
-def test_without_the_right_it_cannot_judge(house: House, weak: object) -> None:
-    house.run(*TABLE)
-    weak()  # type: ignore[operator]
-    with pytest.raises(CannotJudge, match="may not call amcheck") as raised:
-        list(corruption(house.probe))
+def test_missing_privilege_is_unknown(database: IndexDatabase, drop_privileges: object) -> None:
+    database.run(*TABLE)
+    drop_privileges()  # type: ignore[operator]
+    with pytest.raises(UnknownState, match="may not call amcheck") as raised:
+        list(corruption(database.context))
     assert "GRANT EXECUTE" in str(raised.value.remedy)
 
 
-def test_what_time_did_not_suffice_for_is_named(room: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    room.run(*TABLE)
+def test_unchecked_indexes_are_reported(shared_database: IndexDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_database.run(*TABLE)
     monkeypatch.setattr(time, "monotonic", iter(range(10**6)).__next__)
     findings = [
-        case.finding for case in corruption_check.cases(room.probe, corruption_check.read(room.probe), seconds=2)
+        found.finding
+        for found in corruption_check.index_findings(
+            shared_database.context, read_indexes(shared_database.context), seconds=2
+        )
     ]
     (finding,) = findings
     assert finding.level is Level.UNKNOWN

@@ -1,10 +1,10 @@
-"""Foreign keys without an index: what serves one, proven by what PostgreSQL really does."""
+"""Foreign keys without a supporting index, compared with PostgreSQL's actual plans."""
 
 import pytest
 
-from ops.checks.indexes.foreign_keys import foreign_keys
+from ops.indexes.checks.foreign_keys import foreign_keys
 from ops.levels import Level
-from tests.ops.indexes.conftest import House
+from tests.ops.indexes.conftest import IndexDatabase
 
 PARENT = "CREATE TABLE parents (a int, b int, t text, PRIMARY KEY (a, b), UNIQUE (b), UNIQUE (t))"
 COMPOSITE = "CREATE TABLE children (a int, b int, c int, FOREIGN KEY (a, b) REFERENCES parents)"
@@ -43,67 +43,67 @@ SERVES_NOT = [
 ]
 
 
-def rows(room: House) -> None:
-    """Ten thousand of each, so that an index is worth it."""
-    room.run("INSERT INTO parents SELECT n, n, n FROM generate_series(1, 10000) AS n")
+def rows(shared_database: IndexDatabase) -> None:
+    """Insert ten thousand rows each, so that the planner uses an index."""
+    shared_database.run("INSERT INTO parents SELECT n, n, n FROM generate_series(1, 10000) AS n")
     columns = [
         row[0]
-        for row in room.run(
+        for row in shared_database.run(
             "SELECT attname FROM pg_attribute WHERE attrelid = 'children'::regclass AND attnum > 0 ORDER BY attnum"
         )
     ]
     values = ", ".join("n::text" if column == "t" else "n" for column in columns)
-    room.run(f"INSERT INTO children SELECT {values} FROM generate_series(1, 10000) AS n")
-    room.run("DELETE FROM children WHERE c = 7777", "ANALYZE parents, children")
+    shared_database.run(f"INSERT INTO children SELECT {values} FROM generate_series(1, 10000) AS n")
+    shared_database.run("DELETE FROM children WHERE c = 7777", "ANALYZE parents, children")
 
 
-def uses_index(room: House) -> bool:
-    """Whether deleting a parent looks for its children in the index, planned for all values; PostgreSQL counts it."""
-    room.run(
+def uses_index(shared_database: IndexDatabase) -> bool:
+    """Return whether deleting a parent uses the index for its children, by PostgreSQL's counters and a generic plan."""
+    shared_database.run(
         "SET plan_cache_mode = force_generic_plan",
         "DELETE FROM parents WHERE b = 7777",
         "SELECT pg_stat_force_next_flush()",
     )
-    return bool(room.value("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'it'"))
+    return bool(shared_database.value("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'it'"))
 
 
 @pytest.mark.parametrize(("table", "index"), SERVES)
-def test_what_serves(room: House, table: str, index: str) -> None:
-    room.run(PARENT, table, f"CREATE INDEX it ON children {index}")
-    assert list(foreign_keys(room.probe)) == []
-    rows(room)
-    assert uses_index(room)
+def test_supporting_index_has_no_finding(shared_database: IndexDatabase, table: str, index: str) -> None:
+    shared_database.run(PARENT, table, f"CREATE INDEX it ON children {index}")
+    assert list(foreign_keys(shared_database.context)) == []
+    rows(shared_database)
+    assert uses_index(shared_database)
 
 
 @pytest.mark.parametrize(("table", "index"), SERVES_NOT)
-def test_what_does_not(room: House, table: str, index: str) -> None:
-    room.run(PARENT, table, f"CREATE INDEX it ON children {index}")
-    (finding,) = foreign_keys(room.probe)
+def test_unsupported_key_is_found(shared_database: IndexDatabase, table: str, index: str) -> None:
+    shared_database.run(PARENT, table, f"CREATE INDEX it ON children {index}")
+    (finding,) = foreign_keys(shared_database.context)
     assert finding.level is Level.WARNING
     assert finding.sql is not None
-    room.run(finding.sql)
-    assert list(foreign_keys(room.probe)) == []
+    shared_database.run(finding.sql)
+    assert list(foreign_keys(shared_database.context)) == []
 
 
 @pytest.mark.parametrize(
-    ("table", "index"), [each for each in SERVES_NOT if each[1] in ("(a, b) WHERE a > 0", '(t COLLATE "POSIX")')]
+    ("table", "index"), [case for case in SERVES_NOT if case[1] in ("(a, b) WHERE a > 0", '(t COLLATE "POSIX")')]
 )
-def test_the_doubtful_ones_really_do_not(room: House, table: str, index: str) -> None:
-    room.run(PARENT, table, f"CREATE INDEX it ON children {index}")
-    rows(room)
-    assert not uses_index(room)
+def test_planner_does_not_use_the_doubtful_indexes(shared_database: IndexDatabase, table: str, index: str) -> None:
+    shared_database.run(PARENT, table, f"CREATE INDEX it ON children {index}")
+    rows(shared_database)
+    assert not uses_index(shared_database)
 
 
-def test_our_own_keys_are_served_the_partial_one_too(house: House) -> None:
-    assert list(foreign_keys(house.probe)) == []
-    house.run("DROP INDEX ix_conversations_project")
-    (finding,) = foreign_keys(house.probe)
+def test_models_keys_are_supported(database: IndexDatabase) -> None:
+    assert list(foreign_keys(database.context)) == []
+    database.run("DROP INDEX ix_conversations_project")
+    (finding,) = foreign_keys(database.context)
     assert finding.evidence["columns"] == ["user_id", "project_id"]
 
 
-def test_deleting_a_project_finds_its_conversations_in_the_partial_index(house: House) -> None:
-    """The plan that PostgreSQL keeps for the constraint knows that `project_id = $1` is never true of null."""
-    house.run(
+def test_project_deletion_uses_the_partial_index(database: IndexDatabase) -> None:
+    """The generic plan of the constraint uses that `project_id = $1` is never true for null."""
+    database.run(
         "INSERT INTO users (id, email, name, password_hash) VALUES (gen_random_uuid(), 'a@b', 'a', 'x')",
         "INSERT INTO projects (user_id, id, name) SELECT id, gen_random_uuid(), 'p' FROM users, generate_series(1, 20)",
         "INSERT INTO conversations (user_id, id, project_id)"
@@ -114,48 +114,50 @@ def test_deleting_a_project_finds_its_conversations_in_the_partial_index(house: 
         "SELECT pg_stat_force_next_flush()",
     )
     scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'ix_conversations_project'"
-    assert house.value(scans) == 20
+    assert database.value(scans) == 20
 
 
-def test_names_that_are_too_long_or_taken_are_avoided(room: House) -> None:
+def test_new_index_names_are_short_and_free(shared_database: IndexDatabase) -> None:
     name = "c" * 60
-    room.run(PARENT, f"CREATE TABLE {name} (b int REFERENCES parents (b), c int)")
-    room.run(f"CREATE INDEX ix_{name} ON {name} (c)")
-    (finding,) = foreign_keys(room.probe)
-    room.run(str(finding.sql))
-    assert list(foreign_keys(room.probe)) == []
+    shared_database.run(PARENT, f"CREATE TABLE {name} (b int REFERENCES parents (b), c int)")
+    shared_database.run(f"CREATE INDEX ix_{name} ON {name} (c)")
+    (finding,) = foreign_keys(shared_database.context)
+    shared_database.run(str(finding.sql))
+    assert list(foreign_keys(shared_database.context)) == []
 
 
-def test_a_table_that_points_to_itself_and_other_schemas(house: House) -> None:
-    house.run(
+def test_keys_to_itself_and_to_other_schemas_are_found(database: IndexDatabase) -> None:
+    database.run(
         'CREATE SCHEMA "Odd one"',
         'CREATE TABLE "Odd one".itself ("the id" int PRIMARY KEY, "up ""there""" int REFERENCES "Odd one".itself)',
     )
-    (finding,) = foreign_keys(house.probe)
-    house.run(str(finding.sql))
-    assert list(foreign_keys(house.probe)) == []
+    (finding,) = foreign_keys(database.context)
+    database.run(str(finding.sql))
+    assert list(foreign_keys(database.context)) == []
 
 
-def test_partitions_answer_for_themselves_and_are_told_once(room: House) -> None:
-    room.run(
+def test_partitioned_table_has_one_finding(shared_database: IndexDatabase) -> None:
+    shared_database.run(
         PARENT,
         "CREATE TABLE children (b int REFERENCES parents (b), day int) PARTITION BY LIST (day)",
         "CREATE TABLE children_1 PARTITION OF children FOR VALUES IN (1)",
         "CREATE TABLE children_2 PARTITION OF children FOR VALUES IN (2)",
         "CREATE INDEX ON children_1 (b)",
     )
-    (finding,) = foreign_keys(room.probe)
+    (finding,) = foreign_keys(shared_database.context)
     assert finding.evidence["partitions"] == ["public.children_2"]
-    room.run(str(finding.sql))
-    assert list(foreign_keys(room.probe)) == []
+    shared_database.run(str(finding.sql))
+    assert list(foreign_keys(shared_database.context)) == []
 
 
-def test_an_invalid_index_serves_nobody(room: House) -> None:
-    room.run(PARENT, SINGLE, "CREATE INDEX it ON children (b)")
-    room.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'it'::regclass")
-    assert len(list(foreign_keys(room.probe))) == 1
+def test_invalid_index_supports_no_key(shared_database: IndexDatabase) -> None:
+    shared_database.run(PARENT, SINGLE, "CREATE INDEX it ON children (b)")
+    shared_database.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'it'::regclass")
+    assert len(list(foreign_keys(shared_database.context))) == 1
 
 
-def test_keys_of_different_types_are_compared_by_their_operator(room: House) -> None:
-    room.run(PARENT, "CREATE TABLE children (b bigint REFERENCES parents (b))", "CREATE INDEX it ON children (b)")
-    assert list(foreign_keys(room.probe)) == []
+def test_keys_of_different_types_use_the_operator_family(shared_database: IndexDatabase) -> None:
+    shared_database.run(
+        PARENT, "CREATE TABLE children (b bigint REFERENCES parents (b))", "CREATE INDEX it ON children (b)"
+    )
+    assert list(foreign_keys(shared_database.context)) == []

@@ -1,15 +1,16 @@
-"""Statements that read a large table whole: found by their name and their plan, not by shares."""
+"""Frequent statements that scan a large table sequentially."""
 
 from collections.abc import Callable
 
 import pytest
 
 from app.repositories.statement import Statement
-from ops.checks.indexes import hot_queries as hot
-from ops.checks.indexes.hot_queries import hot_queries, plan_of
-from ops.findings import CannotJudge
+from ops.errors import UnknownState
+from ops.indexes.checks import hot_queries as hot
+from ops.indexes.checks.hot_queries import hot_queries, plan_nodes
 from ops.levels import Level
-from tests.ops.indexes.conftest import House, run_on
+from tests.ops.indexes.conftest import IndexDatabase
+from tests.ops.installation import run_on
 
 TABLE = (
     "CREATE TABLE things (id int PRIMARY KEY, a int, b text)",
@@ -17,67 +18,69 @@ TABLE = (
     "ANALYZE things",
 )
 SLOW = "SELECT /* chat.slow rid=abc-1 */ b FROM things WHERE a = 5"
-# Of this database only: others are being watched on the same server.
-FORGET = "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)"
+# Of this database only, because other tests use the same server.
+RESET_STATISTICS = (
+    "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)"
+)
 QUICK = "SELECT /* chat.quick */ b FROM things WHERE id = 5"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is large and slow for people takes too long for a test."""
+    """Lower the limits: large tables and slow statements take too long."""
     monkeypatch.setattr(hot, "LARGE_BYTES", 1_000_000)
     monkeypatch.setattr(hot, "SLOW_MS", 0.0)
 
 
-def asked(house: House, *statements: str, times: int = 20) -> None:
-    house.run(*TABLE, FORGET, *(list(statements) * times))
+def run_repeatedly(database: IndexDatabase, *statements: str, times: int = 20) -> None:
+    database.run(*TABLE, RESET_STATISTICS, *(list(statements) * times))
 
 
-def test_a_statement_without_an_index_is_found_under_our_name(room: House) -> None:
-    asked(room, SLOW, QUICK)
-    (finding,) = hot_queries(room.probe)
+def test_unindexed_statement_is_found_by_name(shared_database: IndexDatabase) -> None:
+    run_repeatedly(shared_database, SLOW, QUICK)
+    (finding,) = hot_queries(shared_database.context)
     assert finding.level is Level.WARNING
-    assert finding.what.startswith("chat.slow reads all of public.things each of 20 times")
+    assert finding.message.startswith("chat.slow scans public.things in each of 20 calls")
     assert (finding.evidence["calls"], finding.evidence["condition"]) == (20, "(things.a = $1)")
-    room.run("CREATE INDEX ON things (a)")
-    assert list(hot_queries(room.probe)) == []
+    shared_database.run("CREATE INDEX ON things (a)")
+    assert list(hot_queries(shared_database.context)) == []
 
 
-def test_the_names_are_those_that_the_application_gives(room: House) -> None:
-    room.run(*TABLE, FORGET)
+def test_names_are_those_of_the_application(shared_database: IndexDatabase) -> None:
+    shared_database.run(*TABLE, RESET_STATISTICS)
     statement = Statement("things.by_a", "SELECT b FROM things WHERE a = %(a)s AND b LIKE '%%x%%'")
     for number in range(20):
-        statement.all(room.connection, {"a": number})
-    (finding,) = hot_queries(room.probe)
+        statement.all(shared_database.owner, {"a": number})
+    (finding,) = hot_queries(shared_database.context)
     assert finding.evidence["statement"] == "things.by_a"
 
 
-def test_a_statement_that_is_prepared_is_found_too(room: House) -> None:
-    room.run(*TABLE, FORGET)
-    room.run("PREPARE slow_1 (integer) AS SELECT /* chat.slow */ b FROM things WHERE a = $1")
-    room.run(*["EXECUTE slow_1 (5)"] * 20)
-    (finding,) = hot_queries(room.probe)
-    assert finding.what.startswith("chat.slow reads all of public.things each of 20 times")
+def test_prepared_statement_is_found(shared_database: IndexDatabase) -> None:
+    shared_database.run(*TABLE, RESET_STATISTICS)
+    shared_database.run("PREPARE slow_1 (integer) AS SELECT /* chat.slow */ b FROM things WHERE a = $1")
+    shared_database.run(*["EXECUTE slow_1 (5)"] * 20)
+    (finding,) = hot_queries(shared_database.context)
+    assert finding.message.startswith("chat.slow scans public.things in each of 20 calls")
 
 
-def test_what_is_asked_seldom_is_not_hot(room: House) -> None:
-    asked(room, SLOW, times=19)
-    assert list(hot_queries(room.probe)) == []
+def test_rare_statement_is_ignored(shared_database: IndexDatabase) -> None:
+    run_repeatedly(shared_database, SLOW, times=19)
+    assert list(hot_queries(shared_database.context)) == []
 
 
-def test_what_is_quick_is_not_hot(room: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_statement_is_ignored(shared_database: IndexDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hot, "SLOW_MS", 10_000.0)
-    asked(room, SLOW)
-    assert list(hot_queries(room.probe)) == []
+    run_repeatedly(shared_database, SLOW)
+    assert list(hot_queries(shared_database.context)) == []
 
 
-def test_a_small_table_is_read_whole_for_good_reason(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_of_a_small_table_is_ignored(database: IndexDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(hot, "SLOW_MS", 0.0)
-    asked(house, SLOW)
-    assert house.value("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'things'") is not None
-    house.run("DROP EXTENSION pg_stat_statements")
-    assert list(hot_queries(house.probe)) == []
+    run_repeatedly(database, SLOW)
+    assert database.value("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'things'") is not None
+    database.run("DROP EXTENSION pg_stat_statements")
+    assert list(hot_queries(database.context)) == []
 
 
 @pytest.mark.parametrize(
@@ -90,45 +93,48 @@ def test_a_small_table_is_read_whole_for_good_reason(house: House, monkeypatch: 
         "INSERT INTO things SELECT -1, 1, 'z' FROM things WHERE a = -1",
     ],
 )
-def test_every_kind_of_statement_is_planned_and_none_is_run(room: House, statement: str) -> None:
-    asked(room, statement)
-    before = room.run("SELECT count(*), sum(a) FROM things")
-    (finding,) = hot_queries(room.probe)
+def test_statements_are_planned_and_not_run(shared_database: IndexDatabase, statement: str) -> None:
+    run_repeatedly(shared_database, statement)
+    before = shared_database.run("SELECT count(*), sum(a) FROM things")
+    (finding,) = hot_queries(shared_database.context)
     assert finding.evidence["table"] == "public.things"
-    assert room.run("SELECT count(*), sum(a) FROM things") == before
+    assert shared_database.run("SELECT count(*), sum(a) FROM things") == before
 
 
 @pytest.mark.parametrize(
     "text", ["VACUUM things", "SELECT interval $1", "SELECT $1 + things FROM nowhere", "", ";", "%s"]
 )
-def test_what_cannot_be_planned_is_no_trouble(room: House, text: str) -> None:
-    assert plan_of(room.probe, text) == []
-    assert room.probe.connection.exec_driver_sql("SHOW plan_cache_mode").scalar_one() == "auto"
-    assert room.probe.connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one() == 0
+def test_unplannable_statement_is_ignored(shared_database: IndexDatabase, text: str) -> None:
+    assert plan_nodes(shared_database.context, text) == []
+    assert shared_database.context.connection.exec_driver_sql("SHOW plan_cache_mode").scalar_one() == "auto"
+    assert (
+        shared_database.context.connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one()
+        == 0
+    )
 
 
-def test_without_the_extension_it_cannot_judge(house: House) -> None:
-    asked(house, SLOW)
-    house.run("DROP EXTENSION pg_stat_statements")
-    with pytest.raises(CannotJudge, match="pg_stat_statements is not installed"):
-        list(hot_queries(house.probe))
+def test_missing_extension_is_unknown(database: IndexDatabase) -> None:
+    run_repeatedly(database, SLOW)
+    database.run("DROP EXTENSION pg_stat_statements")
+    with pytest.raises(UnknownState, match="pg_stat_statements is not installed"):
+        list(hot_queries(database.context))
 
 
-def test_another_roles_statement_is_not_planned_with_our_rights(house: House, weak: Callable[[], None]) -> None:
-    """Planning runs functions that are called immutable."""
-    house.run(*TABLE, "CREATE TABLE planned (by text)", "GRANT SELECT ON things TO PUBLIC")
-    house.run(
+def test_statement_of_another_role_is_not_planned(database: IndexDatabase, drop_privileges: Callable[[], None]) -> None:
+    """Planning runs functions that are declared immutable."""
+    database.run(*TABLE, "CREATE TABLE planned (by text)", "GRANT SELECT ON things TO PUBLIC")
+    database.run(
         "CREATE FUNCTION note() RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
         " $$ BEGIN RAISE NOTICE 'planned by %', current_user; RETURN 1; END $$"
     )
-    weak()
-    stranger = house.probe.connection
+    drop_privileges()
+    stranger = database.context.connection
     run_on(stranger, *["SELECT /* x.evil */ count(*) FROM things WHERE a = note()"] * 20)
     run_on(stranger, "SELECT pg_stat_force_next_flush()")
     role = stranger.exec_driver_sql("SELECT current_user").scalar_one()
-    house.probe.opened = house.open()
-    (finding,) = hot_queries(house.probe)
+    database.context.open_connection = database.open()
+    (finding,) = hot_queries(database.context)
     assert finding.level is Level.UNKNOWN
-    assert f"x.evil of role {role} is slow" in finding.what
-    assert house.probe.connection.connection.notices == []
+    assert f"x.evil of role {role} is slow" in finding.message
+    assert database.context.connection.connection.notices == []
     stranger.close()

@@ -1,6 +1,7 @@
-"""Running a Procfile: real processes that behave, misbehave, and die."""
+"""Running a Procfile with processes that end, hang or are killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,28 +12,31 @@ import psutil
 import pytest
 
 from app.errors import SettingsError
-from ops.up.processes import Processes
-from tests.ops.conftest import PROJECT, SECONDS, eventually, wait_gone
+from ops.up.processes import ProcessManager
+from tests.ops.conftest import PROJECT, SECONDS, wait_gone
 from tests.processes import reaped
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
 RUNNER = """
 import os, sys
 from pathlib import Path
-from ops.up.processes import Processes, prepare_forking
+from ops.up.processes import ProcessManager, use_fork
 
-prepare_forking()
-processes = Processes(grace_seconds=float(sys.argv[2]), steady_seconds=float(sys.argv[3]))
+use_fork()
+processes = ProcessManager(grace_seconds=float(sys.argv[2]), steady_seconds=float(sys.argv[3]))
 processes.add_procfile(Path(sys.argv[1]), os.environ)
 print("outcome:", processes.run(lambda: None), flush=True)
 """
-# Ends when asked, after saying so; the word is what shows that it listens by now.
-POLITE = """trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"""
-STUBBORN = """trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"""
+# Each prints "ready" after its trap is installed.
+ENDS_ON_SIGTERM = """trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"""
+IGNORES_SIGTERM = """trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"""
 
 
 class Run:
+    """A running process manager."""
+
     def __init__(self, folder: Path, procfile: str, grace: float, steady: float) -> None:
         (folder / "Procfile").write_text(procfile)
         self.output = folder / "output"
@@ -44,7 +48,7 @@ class Run:
                 stderr=subprocess.STDOUT,
             )
 
-    def said(self, word: str, times: int = 1) -> bool:
+    def printed(self, word: str, times: int = 1) -> bool:
         return self.output.read_text().count(word) >= times
 
     def tree(self) -> list[psutil.Process]:
@@ -58,7 +62,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """A function that runs a Procfile in a process of its own."""
+    """Return a function that runs a Procfile in a new process."""
     runs: list[Run] = []
 
     def start(procfile: str, grace: float = SECONDS, steady: float = SECONDS) -> Run:
@@ -66,25 +70,25 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         return runs[-1]
 
     yield start
-    for one in runs:
-        one.process.kill()
-        one.process.wait()
+    for running in runs:
+        running.process.kill()
+        running.process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_them_all(run: Callable[..., Run], number: signal.Signals) -> None:
-    running = run(f"one: {POLITE}\ntwo: {POLITE}\n")
-    eventually(lambda: running.said("| ready", 2))
+def test_signal_stops_all_processes(run: Callable[..., Run], number: signal.Signals) -> None:
+    running = run(f"one: {ENDS_ON_SIGTERM}\ntwo: {ENDS_ON_SIGTERM}\n")
+    wait_until(lambda: running.printed("| ready", 2))
     tree = running.tree()
     running.process.send_signal(number)
     assert running.outcome() == "None"
-    assert running.said("| bye", 2)
+    assert running.printed("| bye", 2)
     wait_gone(*tree)
 
 
-def test_a_signal_in_the_first_moment_stops_them_too(run: Callable[..., Run]) -> None:
-    running = run(f"one: echo $$ > /dev/null; {POLITE}\n")
-    eventually(lambda: len(running.tree()) > 1)
+def test_signal_during_the_start_stops_all_processes(run: Callable[..., Run]) -> None:
+    running = run(f"one: echo $$ > /dev/null; {ENDS_ON_SIGTERM}\n")
+    wait_until(lambda: len(running.tree()) > 1)
     tree = running.tree()
     running.process.send_signal(signal.SIGTERM)
     assert running.outcome() == "None"
@@ -92,89 +96,112 @@ def test_a_signal_in_the_first_moment_stops_them_too(run: Callable[..., Run]) ->
 
 
 @pytest.mark.parametrize(
-    ("end", "how"), [("exit 3", "exit code 3"), ("exit 0", "exit code 0"), ("kill -9 $$", "killed by signal 9")]
+    ("end", "outcome"), [("exit 3", "exit code 3"), ("exit 0", "exit code 0"), ("kill -9 $$", "killed by signal 9")]
 )
-def test_one_that_never_came_up_is_named_and_ends_the_others(run: Callable[..., Run], end: str, how: str) -> None:
-    running = run(f"one: {POLITE}\ntwo: sleep 0.3; {end}\n")
-    assert running.outcome() == f"two ended by itself ({how})"
+def test_web_server_that_fails_at_its_start_stops_the_others(run: Callable[..., Run], end: str, outcome: str) -> None:
+    running = run(f"worker: {ENDS_ON_SIGTERM}\nweb: sleep 0.3; {end}\n")
+    assert running.outcome() == f"web ended by itself ({outcome})"
 
 
-def test_one_that_is_killed_is_started_again_and_the_others_go_on(run: Callable[..., Run]) -> None:
-    running = run(f"one: {POLITE}\ntwo: {POLITE}\n", steady=0)
-    eventually(lambda: running.said("| ready", 2))
+def test_other_process_that_keeps_failing_is_restarted_with_growing_pauses(run: Callable[..., Run]) -> None:
+    running = run(f"web: {ENDS_ON_SIGTERM}\nworker: exit 3\n")
+    wait_until(lambda: running.printed("worker ended by itself (exit code 3)", 3))
+    pauses = re.findall(r"restart in (\d+) s", running.output.read_text())
+    assert pauses[:3] == ["1", "2", "4"]
+    assert "web ended" not in running.output.read_text()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.outcome() == "None"
+    assert running.printed("| bye")
+
+
+def test_process_that_waits_for_its_restart_does_not_delay_a_stop(run: Callable[..., Run]) -> None:
+    running = run("worker: exit 3\n")
+    wait_until(lambda: running.printed("restart in 1 s"))
+    running.process.send_signal(signal.SIGTERM)
+    assert running.outcome() == "None"
+
+
+def test_web_server_that_was_steady_once_is_restarted(run: Callable[..., Run]) -> None:
+    running = run("web: echo ready; sleep 0.3; exit 3\n", steady=0.2)
+    wait_until(lambda: running.printed("| ready", 3))
+    running.process.send_signal(signal.SIGTERM)
+    assert running.outcome() == "None"
+
+
+def test_killed_process_is_restarted(run: Callable[..., Run]) -> None:
+    running = run(f"one: {ENDS_ON_SIGTERM}\ntwo: {ENDS_ON_SIGTERM}\n", steady=0)
+    wait_until(lambda: running.printed("| ready", 2))
     relays = psutil.Process(running.process.pid).children()
     [victim], [other] = (relay.children() for relay in relays)
     victim.kill()
-    eventually(lambda: running.said("| ready", 3))
-    assert running.said("ended by itself (killed by signal 9) and is started again")
+    wait_until(lambda: running.printed("| ready", 3))
+    assert running.printed("ended by itself (killed by signal 9); restart now")
     tree = running.tree()
     assert other in tree
     running.process.send_signal(signal.SIGTERM)
     assert running.outcome() == "None"
-    assert running.said("| bye", 2)
+    assert running.printed("| bye", 2)
     wait_gone(*tree)
 
 
-def test_one_that_ends_again_and_again_is_given_up(run: Callable[..., Run]) -> None:
-    running = run(f"one: {POLITE}\ntwo: exit 3\n", steady=0)
-    assert running.outcome() == "two ended by itself (exit code 3)"
-    assert running.output.read_text().count("is started again") == 3
-
-
-def test_a_command_that_does_not_exist(run: Callable[..., Run]) -> None:
+def test_missing_command_stops_the_others(run: Callable[..., Run]) -> None:
     assert run("web: exec no/such/program\n").outcome() == "web ended by itself (exit code 127)"
 
 
-def test_a_lost_relay_is_noticed(run: Callable[..., Run]) -> None:
-    running = run(f"one: {POLITE}\n")
-    eventually(lambda: running.said("| ready"))
-    tree = running.tree()
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children whose parent ended")
+@pytest.mark.parametrize("command", [ENDS_ON_SIGTERM, IGNORES_SIGTERM])
+def test_process_whose_relay_was_killed_is_ended_and_restarted(run: Callable[..., Run], command: str) -> None:
+    running = run(f"one: {command}\n", grace=0.5, steady=0)
+    wait_until(lambda: running.printed("| ready"))
     [relay] = psutil.Process(running.process.pid).children()
+    [former] = relay.children()
     relay.kill()
-    assert running.outcome() == "one ended by itself (killed by signal 9)"
-    wait_gone(*tree)
+    wait_until(lambda: running.printed("| ready", 2))
+    wait_gone(former)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.outcome() == "None"
 
 
-def test_a_stubborn_one_is_killed_after_the_grace_time(run: Callable[..., Run]) -> None:
-    running = run(f"one: {STUBBORN}\n", grace=0.5)
-    eventually(lambda: running.said("| ready"))
+def test_process_that_ignores_sigterm_is_killed_after_the_grace_time(run: Callable[..., Run]) -> None:
+    running = run(f"one: {IGNORES_SIGTERM}\n", grace=0.5)
+    wait_until(lambda: running.printed("| ready"))
     tree = running.tree()
     running.process.send_signal(signal.SIGINT)
     assert running.outcome() == "None"
-    assert running.said("| no")
+    assert running.printed("| no")
     wait_gone(*tree)
 
 
-def test_a_second_signal_does_not_wait(run: Callable[..., Run]) -> None:
-    running = run(f"one: {STUBBORN}\n", grace=10 * SECONDS)
-    eventually(lambda: running.said("| ready"))
+def test_second_signal_kills_at_once(run: Callable[..., Run]) -> None:
+    running = run(f"one: {IGNORES_SIGTERM}\n", grace=10 * SECONDS)
+    wait_until(lambda: running.printed("| ready"))
     running.process.send_signal(signal.SIGINT)
-    eventually(lambda: running.said("| no"))
+    wait_until(lambda: running.printed("| no"))
     running.process.send_signal(signal.SIGINT)
     assert running.outcome() == "None"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children whose parent ended")
-def test_nothing_outlives_a_killed_parent(run: Callable[..., Run]) -> None:
-    running = run(f"one: {POLITE}\ntwo: {POLITE}\n")
-    eventually(lambda: running.said("| ready", 2))
+def test_killed_parent_leaves_no_process(run: Callable[..., Run]) -> None:
+    running = run(f"one: {ENDS_ON_SIGTERM}\ntwo: {ENDS_ON_SIGTERM}\n")
+    wait_until(lambda: running.printed("| ready", 2))
     tree = running.tree()
-    assert len(tree) >= 5  # us, two relays, two commands
+    assert len(tree) >= 5  # the manager, two relays, two commands
     os.kill(running.process.pid, signal.SIGKILL)
     running.process.wait(SECONDS)
     wait_gone(*tree)
 
 
-def test_a_procfile_that_is_not_there_or_names_nothing(tmp_path: Path) -> None:
+def test_missing_or_empty_procfile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"Procfile: No such file or directory"):
-        Processes().add_procfile(tmp_path / "Procfile", {})
+        ProcessManager().add_procfile(tmp_path / "Procfile", {})
     (tmp_path / "Procfile").write_text("# nothing\n")
-    with pytest.raises(SettingsError, match="names no process"):
-        Processes().add_procfile(tmp_path / "Procfile", {})
+    with pytest.raises(SettingsError, match="contains no process"):
+        ProcessManager().add_procfile(tmp_path / "Procfile", {})
 
 
-def test_output_that_nobody_reads_any_more_stops_them(tmp_path: Path) -> None:
-    """The terminal was closed, or `make up | head`: nothing is left behind."""
+def test_closed_output_stops_all_processes(tmp_path: Path) -> None:
+    """Such as a closed terminal, or `make up | head`."""
     (tmp_path / "Procfile").write_text("one: while :; do echo line; sleep 0.02; done\n")
     process = subprocess.Popen(
         [sys.executable, "-c", RUNNER, str(tmp_path / "Procfile"), "60", "60"],

@@ -1,0 +1,36 @@
+from marshmallow import fields
+
+from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
+from app.api.schemas.base import PlainText, Schema
+
+FILES = Pages("files.1", lambda item: (item.id,), IDENTIFIER)
+
+
+class FileSchema(Schema):
+    id = fields.UUID()
+    project_id = fields.UUID(allow_none=True, metadata={"description": "Project of the file; null for none."})
+    name = fields.String(metadata={"description": "Name of the file, without a path."})
+    media_type = fields.String(
+        metadata={"description": "Media type, found from the content; for text, the name's extension decides."}
+    )
+    bytes = fields.Integer(metadata={"description": "Size of the content."})
+    sha256 = fields.String(metadata={"description": "SHA-256 of the content, in hexadecimal."})
+    created_at = fields.AwareDateTime()
+
+
+class FileQuery(PageQuery):
+    project_id = fields.UUID(load_default=None, metadata={"description": "Only files of this project."})
+    after = Cursor(FILES)
+
+
+class ProjectFileQuery(PageQuery):
+    after = Cursor(FILES)
+
+
+class FileUploadQuery(Schema):
+    name = PlainText(
+        max_length=255, required=True, metadata={"description": "Name of the file, 1 to 255 characters, no path."}
+    )
+
+
+FilePage = page_of(FileSchema)

@@ -1,0 +1,52 @@
+"""Settings of uploaded files."""
+
+from pydantic import Field, SecretStr
+
+from app.bounds import MAX_BYTES, MAX_COUNT
+from app.config.values import Group, StoreUrl
+from app.errors import SettingsError
+
+
+class Files(Group):
+    url: StoreUrl | None = Field(
+        None,
+        validation_alias="FILES_URL",
+        description="Where uploaded files are stored: file:///folder, which must exist, or s3://bucket/prefix; unset"
+        " uses the folder files in PARLEY_HOME. All hosts must reach the same store.",
+    )
+    max_file_bytes: int = Field(
+        100_000_000,
+        ge=1,
+        le=MAX_BYTES,
+        validation_alias="FILES_MAX_FILE_BYTES",
+        description="Bytes of the largest file that a user may upload.",
+    )
+    max_per_user: int = Field(
+        10_000,
+        ge=1,
+        le=MAX_COUNT,
+        validation_alias="FILES_MAX_PER_USER",
+        description="Files that one user may have.",
+    )
+    s3_endpoint: str | None = Field(
+        None,
+        validation_alias="FILES_S3_ENDPOINT",
+        pattern=r"^https?://",
+        description="URL of an S3-compatible service; unset uses AWS.",
+    )
+    s3_region: str | None = Field(None, validation_alias="FILES_S3_REGION", description="Region of the bucket.")
+    s3_access_key_id: SecretStr | None = Field(
+        None,
+        validation_alias="FILES_S3_ACCESS_KEY_ID",
+        description="Access key for the bucket; unset uses the default credential chain of AWS.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None, validation_alias="FILES_S3_SECRET_ACCESS_KEY", description="Secret of FILES_S3_ACCESS_KEY_ID."
+    )
+
+
+def check_files(files: Files) -> None:
+    """Raise `SettingsError` if only one half of the bucket's key is set."""
+    if (files.s3_access_key_id is None) != (files.s3_secret_access_key is None):
+        missing = "FILES_S3_ACCESS_KEY_ID" if files.s3_access_key_id is None else "FILES_S3_SECRET_ACCESS_KEY"
+        raise SettingsError(f"{missing}: the other half of the bucket's key is set; set both or none")

@@ -1,0 +1,80 @@
+"""Enumerations whose values are stored in the database and appear in the API."""
+
+import enum
+
+
+class UserRole(enum.StrEnum):
+    USER = "user"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class UserStatus(enum.StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class KeyScope(enum.StrEnum):
+    CHAT = "chat"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class ConversationStatus(enum.StrEnum):
+    """The list in which the owner sees the conversation."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
+class ConversationStorage(enum.StrEnum):
+    """The place of the messages: rows of the live table, or one compressed bundle."""
+
+    LIVE = "live"
+    BUNDLED = "bundled"
+
+
+class MessageRole(enum.StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class TurnStatus(enum.StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class ToolCallState(enum.StrEnum):
+    BEGUN = "begun"
+    DONE = "done"  # its result is stored
+    UNKNOWN = "unknown"  # it failed, but may have had its effect
+
+
+class JobRunStatus(enum.StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # another run is in progress or has just succeeded
+    LOST = "lost"  # its worker process ended
+    CANCELLED = "cancelled"  # by an operator, before or while it ran
+
+
+class AuditResult(enum.StrEnum):
+    BEGUN = "begun"  # in progress; if it stays so, the process ended
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class ArchiveRunState(enum.StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"  # all conversations are processed
+    STOPPED = "stopped"  # by its limit of time or messages; can be resumed, as can the next two
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # its process ended

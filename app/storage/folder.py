@@ -1,0 +1,136 @@
+"""A store in a folder. Files are written under a hidden name, with mode 0600, and then renamed.
+
+Disks block a thread and not only a greenlet, so native threads read and write.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.outbound.native_threads import in_native_thread
+from app.storage.base import CHUNK, Store, StoredFile
+from app.storage.errors import FileNotFoundInStorage, StorageUnavailable
+
+_PARTIAL = ".partial"
+
+
+class FolderStore(Store):
+    """A store in an existing folder. It does not create the folder, because its disk may not be mounted yet.
+
+    `setting` is the name of the setting that chose the folder, for error messages.
+    """
+
+    def __init__(self, folder: Path, *, setting: str) -> None:
+        self.folder = folder
+        self.url = f"file://{folder}"
+        self._setting = setting
+
+    def list_files(self) -> list[StoredFile]:
+        with self._translate_errors():
+            files = []
+            for path in self.folder.iterdir():
+                with suppress(FileNotFoundError):  # deleted by another process since it was listed
+                    if not path.name.startswith(".") and path.is_file():
+                        status = path.stat()
+                        stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                        files.append(StoredFile(path.name, status.st_size, stored_at))
+            return files
+
+    @contextmanager
+    def create(self, name: str) -> Iterator["_FolderFileWriter"]:
+        draft = self.folder / f".{name}{_PARTIAL}"
+        writer = self._open_draft(name, draft)
+        try:
+            try:
+                yield writer
+                with self._translate_errors():
+                    in_native_thread(writer.sync)
+            finally:
+                os.close(writer.descriptor)
+            with self._translate_errors():
+                draft.rename(self.folder / name)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        with self._translate_errors():
+            self._sync_folder()
+
+    def _open_draft(self, name: str, draft: Path) -> "_FolderFileWriter":
+        with self._translate_errors():
+            if (self.folder / name).exists():
+                raise StorageUnavailable(f"{self.url} already holds a file called {name}; nothing was overwritten.")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            return _FolderFileWriter(descriptor, self._translate_errors)
+
+    def read(self, name: str, start: int = 0) -> Iterator[bytes]:
+        with self._translate_errors():
+            try:
+                file = (self.folder / name).open("rb")
+            except FileNotFoundError:
+                raise FileNotFoundInStorage(f"{self.url} holds no file called {name}.") from None
+            with file:
+                file.seek(start)
+                while chunk := in_native_thread(file.read, CHUNK):
+                    yield chunk
+
+    def delete(self, name: str) -> None:
+        with self._translate_errors():
+            try:
+                (self.folder / name).unlink()
+            except FileNotFoundError:
+                self.folder.stat()  # a folder that is missing does not mean that the file is
+
+    def delete_unfinished(self, prefix: str, suffixes: Sequence[str]) -> int:
+        count = 0
+        with self._translate_errors():
+            for suffix in suffixes:
+                for path in self.folder.glob(f".{prefix}*{suffix}{_PARTIAL}"):
+                    path.unlink(missing_ok=True)
+                    count += 1
+        return count
+
+    def _sync_folder(self) -> None:
+        """Flush the folder, so that a new name survives a crash of the machine."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            advice = (
+                "create the folder, or mount its disk"
+                if isinstance(error, FileNotFoundError)
+                else f"make this user the owner of the folder, free disk space, or change {self._setting}"
+            )
+            raise StorageUnavailable(f"The folder {self.folder} cannot be used ({reason}): {advice}.") from error
+
+
+class _FolderFileWriter:
+    """An open draft of a file."""
+
+    def __init__(self, descriptor: int, translate_errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self.descriptor = descriptor
+        self._translate_errors = translate_errors
+
+    def write(self, chunk: bytes) -> None:
+        with self._translate_errors():
+            in_native_thread(self._write_all, chunk)
+
+    def _write_all(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:  # a nearly full disk can accept only a part
+            view = view[os.write(self.descriptor, view) :]
+
+    def sync(self) -> None:
+        """Flush the file to disk and drop it from the page cache, so that a later read comes from the disk."""
+        os.fsync(self.descriptor)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,242 @@
+"""A store in a bucket of S3 or a compatible service.
+
+Files are written as multipart uploads, so an unfinished file is never visible. They are read in ranges, each with its
+own retries, so that a broken connection costs one range.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from urllib3.exceptions import HTTPError
+
+from app.storage.base import Store, StoredFile
+from app.storage.errors import FileNotFoundInStorage, StorageUnavailable, StoredFileChanged
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import CompletedPartTypeDef
+
+# S3 allows 10,000 parts of a file. A part has 16 MiB, and 16 MiB more after every thousand parts: 880 GB in all.
+PART_BYTES = 16 * 1024 * 1024
+GROW_EVERY_PARTS = 1000
+RANGE_BYTES = 8 * 1024 * 1024
+ATTEMPTS = 3
+CONNECT_SECONDS, READ_SECONDS = 5, 60
+QUICK_SECONDS = 4
+
+# By error code of S3. `{prefix}` is the prefix of the settings' names.
+_ADVICE = {
+    "NoSuchBucket": "the bucket does not exist; create it, or correct {prefix}_URL",
+    "InvalidAccessKeyId": "{prefix}_S3_ACCESS_KEY_ID is not known there",
+    "SignatureDoesNotMatch": "{prefix}_S3_SECRET_ACCESS_KEY is wrong",
+    "AccessDenied": "the key lacks a permission; it must be able to list, read, write and delete",
+    "403": "the key lacks a permission; it must be able to list, read, write and delete",
+    "NoSuchKey": "it holds no such file",
+    "PermanentRedirect": "the bucket is in another region; set {prefix}_S3_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set {prefix}_S3_REGION",
+}
+T = TypeVar("T")
+
+
+class S3Store(Store):
+    """A store under the `prefix` of a bucket: a path without slashes at its ends, or empty.
+
+    `access_key` is an id and a secret; None leaves the lookup of credentials to boto3. `settings_prefix` begins the
+    names of settings in error messages.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        settings_prefix: str,
+        endpoint: str | None = None,
+        region: str | None = None,
+        access_key: tuple[str, str] | None = None,
+        quick: bool = False,
+    ) -> None:
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._location = f"{self.url} at {endpoint}" if endpoint else self.url
+        self._bucket = bucket
+        self._key_prefix = f"{prefix}/" if prefix else ""
+        self._settings_prefix = settings_prefix
+        key, secret = access_key or (None, None)
+        with self._translate_errors("opening it"):
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=endpoint,
+                region_name=region or ("us-east-1" if endpoint else None),
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                config=_client_config(custom_endpoint=endpoint is not None, quick=quick),
+            )
+
+    def list_files(self) -> list[StoredFile]:
+        with self._translate_errors("listing it"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key_prefix)
+            objects = [entry for page in pages for entry in page.get("Contents", ())]
+        names = [(entry["Key"].removeprefix(self._key_prefix), entry) for entry in objects]
+        return [StoredFile(name, entry["Size"], entry["LastModified"]) for name, entry in names if "/" not in name]
+
+    @contextmanager
+    def create(self, name: str) -> Iterator["_PartWriter"]:
+        self._refuse_existing(name)
+        with self._translate_errors(f"writing {name}"):
+            upload = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=self._key(name), ContentType="application/octet-stream"
+            )
+        writer = _PartWriter(lambda number, part: self._upload_part(name, upload["UploadId"], number, part))
+        try:
+            yield writer
+            writer.send_rest()
+            with self._translate_errors(f"completing {name}"):
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=self._key(name),
+                    UploadId=upload["UploadId"],
+                    MultipartUpload={"Parts": writer.parts},
+                )
+        except BaseException:
+            with suppress(BotoCoreError, ClientError):  # delete_unfinished removes it later
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._key(name), UploadId=upload["UploadId"]
+                )
+            raise
+
+    def read(self, name: str, start: int = 0) -> Iterator[bytes]:
+        bucket, key = self._bucket, self._key(name)
+        head = self._call_with_retries(name, lambda: self._client.head_object(Bucket=bucket, Key=key))
+        for first in range(start, head["ContentLength"], RANGE_BYTES):
+            last = min(first + RANGE_BYTES, head["ContentLength"]) - 1
+
+            def read_range(span: str = f"bytes={first}-{last}") -> bytes:
+                # If-Match: all ranges are of the same version of the object.
+                response = self._client.get_object(Bucket=bucket, Key=key, Range=span, IfMatch=head["ETag"])
+                return response["Body"].read()
+
+            yield self._call_with_retries(name, read_range)
+
+    def delete(self, name: str) -> None:
+        with self._translate_errors(f"deleting {name}"):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    def delete_unfinished(self, prefix: str, suffixes: Sequence[str]) -> int:
+        with self._translate_errors("listing unfinished uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
+            uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+            uploads = [upload for upload in uploads if upload["Key"].endswith(tuple(suffixes))]
+            for upload in uploads:
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        return len(uploads)
+
+    def _key(self, name: str) -> str:
+        return f"{self._key_prefix}{name}"
+
+    def _refuse_existing(self, name: str) -> None:
+        with self._translate_errors(f"writing {name}"):
+            response = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._key(name), MaxKeys=1)
+        if any(entry["Key"] == self._key(name) for entry in response.get("Contents", ())):
+            raise StorageUnavailable(f"{self.url} already holds a file called {name}; nothing was overwritten.")
+
+    def _upload_part(self, name: str, upload_id: str, number: int, part: bytes) -> str:
+        with self._translate_errors(f"writing {name}"):
+            return self._client.upload_part(
+                Bucket=self._bucket, Key=self._key(name), UploadId=upload_id, PartNumber=number, Body=part
+            )["ETag"]
+
+    def _call_with_retries(self, name: str, call: Callable[[], T]) -> T:
+        """Run `call` with retries for a body that breaks off; botocore itself retries only up to the headers."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((HTTPClientError, HTTPError)),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(0.2, max=2),
+            reraise=True,
+        )
+        with self._translate_errors(f"reading {name}"):
+            try:
+                return retrying(call)
+            except ClientError as error:
+                if _error_code(error) in ("404", "NoSuchKey"):
+                    raise FileNotFoundInStorage(f"{self.url} holds no file called {name}.") from None
+                if _error_code(error) in ("412", "PreconditionFailed"):
+                    raise StoredFileChanged(f"{name} in {self.url} was replaced while it was being read.") from None
+                raise
+
+    @contextmanager
+    def _translate_errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, HTTPError, ValueError) as error:
+            reason = _reason(error, self._settings_prefix)
+            raise StorageUnavailable(f"The store {self._location} failed while {action}: {reason}.") from error
+
+
+class _PartWriter:
+    """A buffer that is sent as a part of the upload each time it is full."""
+
+    def __init__(self, send: Callable[[int, bytes], str]) -> None:
+        self.parts: list[CompletedPartTypeDef] = []
+        self._send = send
+        self._buffer = bytearray()
+
+    def write(self, chunk: bytes) -> None:
+        self._buffer += chunk
+        while len(self._buffer) >= (size := PART_BYTES * (1 + len(self.parts) // GROW_EVERY_PARTS)):
+            self._send_part(bytes(self._buffer[:size]))
+            del self._buffer[:size]
+
+    def send_rest(self) -> None:
+        """Send the last part, which may have any size. An empty file is one empty part."""
+        if self._buffer or not self.parts:
+            self._send_part(bytes(self._buffer))
+
+    def _send_part(self, part: bytes) -> None:
+        number = len(self.parts) + 1
+        self.parts.append({"PartNumber": number, "ETag": self._send(number, part)})
+
+
+def _client_config(*, custom_endpoint: bool, quick: bool) -> Config:
+    return Config(
+        connect_timeout=QUICK_SECONDS if quick else CONNECT_SECONDS,
+        read_timeout=QUICK_SECONDS if quick else READ_SECONDS,
+        retries={"mode": "standard", "max_attempts": 1 if quick else ATTEMPTS},
+        s3={"addressing_style": "path" if custom_endpoint else "auto"},
+        # Some compatible services do not know AWS's newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _error_code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _reason(error: Exception, prefix: str) -> str:
+    """Describe an error in a few words, without secrets."""
+    if isinstance(error, ClientError):
+        code = _error_code(error)
+        if code in _ADVICE:
+            return f"{code}: {_ADVICE[code].format(prefix=prefix)}"
+        return f"it answered {code or 'with an error'}"
+    if isinstance(error, NoCredentialsError):
+        return f"no access key; set {prefix}_S3_ACCESS_KEY_ID and {prefix}_S3_SECRET_ACCESS_KEY"
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        return f"its address does not respond; check {prefix}_S3_ENDPOINT, and that the service runs"
+    if isinstance(error, ReadTimeoutError):
+        return "it did not answer in time"
+    return f"{type(error).__name__}, {str(error)[:200]}"

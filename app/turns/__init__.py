@@ -1,0 +1,1 @@
+"""The chat turn: begin, answer, finish, and the streams of its events."""

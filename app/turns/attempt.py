@@ -1,0 +1,133 @@
+"""A chat request, and the attempt at a turn that begins with it."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
+
+from app.config import Chat
+from app.errors import DatabaseUnavailable
+from app.ids import new_id
+from app.providers.base import ChatMessage
+from app.repositories.turn_begin import BeginParameters, new_slot_seed
+from app.repositories.turn_history import REREAD_HISTORY
+from app.services.identity import Identity
+from app.services.titles import preview_of, title_of
+from app.turns.context import build_context, build_pending_context
+from app.turns.event_buffer import TurnEventBuffer
+from app.turns.pending import PendingCalls
+from app.turns.stream import RunningTurn, TurnError
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCommand:
+    """A chat request. Without `conversation_id` it begins a new conversation, in the project `project_id` if set.
+
+    If `provider` and `model` are None, the project's are used, else the operator's. `is_stream`: the caller reads the
+    event stream, and has its events up to the sequence `after`, if it repeats a request to resume it.
+    """
+
+    caller: Identity
+    message: str
+    conversation_id: UUID | None = None
+    project_id: UUID | None = None
+    provider: str | None = None
+    model: str | None = None
+    idempotency_key: str | None = None
+    is_stream: bool = False
+    after: int = 0
+    pending: PendingCalls | None = None  # calls that the user approves or declines; then there is no message
+
+    def request_hash(self) -> bytes:
+        """Return the SHA-256 of the request, without the way in which the answer is delivered."""
+        content: list[Any] = [self.message, self.conversation_id, self.project_id, self.provider, self.model]
+        if self.pending is not None:
+            content += [self.pending.turn_id, sorted(self.pending.approved)]
+        return hashlib.sha256(orjson.dumps(content)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A turn that this process runs, and the request to its provider.
+
+    `replaceable`: the request names neither provider nor model, so another provider may answer if the first one fails.
+    `failure`: the turn has begun but cannot continue; the provider is not asked. `pending` are calls of an earlier turn
+    with which this one begins; the context ends with them.
+    """
+
+    turn: RunningTurn
+    context: list[ChatMessage]
+    options: dict[str, Any] = field(default_factory=dict)
+    replaceable: bool = False
+    failure: TurnError | None = None
+    pending: PendingCalls | None = None
+
+
+def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> BeginParameters:
+    """Return the parameters of the begin statements, with new ids for the rows that they may insert."""
+    key = command.caller.key
+    return BeginParameters(
+        user_id=command.caller.user_id,
+        session_id=command.caller.session_id,
+        key_id=key.id if key else None,
+        key_hash=key.hash if key else None,
+        conversation_id=command.conversation_id or new_id(),
+        project_id=command.project_id,
+        turn_id=new_id(),
+        attempt=new_id(),
+        idempotency_key=command.idempotency_key,
+        request_hash=command.request_hash() if command.idempotency_key else None,
+        content=command.message,
+        title=title_of(command.message),
+        preview=preview_of(command.message),
+        provider=command.provider,
+        model=command.model,
+        default_provider=default_provider,
+        history=settings.history_messages,
+        history_chars=settings.history_chars,
+        stale_seconds=settings.stale_seconds,
+        max_running=settings.max_running_per_user,
+        max_bytes=settings.user_max_bytes,
+        output_tokens=settings.quota_reserved_output_tokens,
+        slot_seed=new_slot_seed(),
+        next_position=command.pending.next_position if command.pending else None,
+    )
+
+
+def attempt_from(
+    connection: Connection, parameters: BeginParameters, row: Row[Any], pending: PendingCalls | None = None
+) -> Attempt:
+    """Return the attempt that a begin statement with these parameters began; `row` is its result."""
+    history, failure = row.history, None
+    if parameters.history and row.position > 1 and row.newest != row.position - 1:
+        # The begin waited for the row lock, so its snapshot lacks the answer that was committed during the wait.
+        try:
+            reread = REREAD_HISTORY.one(connection, {**vars(parameters), "position": row.position})
+            history = reread.history if reread else None
+        except DBAPIError:  # not raised, because the attempt holds the lease and must end
+            error = DatabaseUnavailable("The conversation could not be read; send the message again.", retry_after=1)
+            failure = TurnError.of(error)
+    turn = RunningTurn(
+        user_id=parameters.user_id,
+        id=parameters.turn_id,
+        conversation_id=parameters.conversation_id,
+        attempt=parameters.attempt,
+        position=row.position,
+        provider=row.provider,
+        model=row.model,
+        started_at=row.started_at,
+        project_id=row.project_id,
+        tokens_sent=None if row.quota_tokens is None else max(0, row.quota_tokens - parameters.output_tokens),
+        title=row.title,
+        events=TurnEventBuffer(after=row.last_sequence or 0),
+    )
+    replaceable = parameters.provider is None and parameters.model is None
+    if pending is not None:
+        context = build_pending_context(row.prompts, history, pending.message())
+    else:
+        context = build_context(row.prompts, history, parameters.content)
+    return Attempt(turn, context, row.project_settings or {}, replaceable, failure, pending)

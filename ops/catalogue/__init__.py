@@ -1,0 +1,1 @@
+"""The job catalogue: what runs, when, and within which limits."""

@@ -1,0 +1,95 @@
+"""The command map: for each `flask ops` command, the requests of the admin API that do the same.
+
+Both call the same function. A request for a long operation enqueues a job. A command without a request has a reason.
+"""
+
+from collections.abc import Mapping
+
+ADMIN = "/api/admin"
+_JOB = "POST /jobs/{}/runs"
+
+# Paths below `ADMIN`.
+REQUESTS: Mapping[str, tuple[str, ...]] = {
+    "archive hold add": ("POST /archive/holds",),
+    "archive hold list": ("GET /archive/holds",),
+    "archive hold remove": ("DELETE /archive/holds/{hold_id}",),
+    "archive plan": ("GET /archive/plan",),
+    "archive restore": (
+        "POST /archive/runs/{run_id}/undo",
+        "POST /archive/conversations/{conversation_id}/restore",
+        "POST /archive/users/{user_id}/restore",
+    ),
+    "archive run": (_JOB.format("archive.run"),),
+    "archive status": ("GET /archive/status", "GET /archive/runs"),
+    "archive verify": (_JOB.format("archive.verify"),),
+    "audit": ("GET /audit",),
+    "backup create": (_JOB.format("backups.daily"),),
+    "backup drill": ("POST /backups/drill",),
+    "backup list": ("GET /backups",),
+    "backup prune": ("POST /backups/prune",),
+    "backup status": ("GET /backups/status",),
+    "backup verify": ("POST /backups/verify",),
+    "doctor": ("GET /checks", _JOB.format("doctor.run")),
+    "doctor acknowledge": ("POST /checks/acknowledgements",),
+    "doctor acknowledgements": ("GET /checks/acknowledgements",),
+    "doctor withdraw": ("DELETE /checks/acknowledgements/{acknowledgement_id}",),
+    "growth": ("GET /database/growth",),
+    "index apply": ("POST /indexes/apply",),
+    "index check": (_JOB.format("doctor.run_thorough"),),
+    "index plan": ("GET /indexes/plan", _JOB.format("indexes.plan")),
+    "jobs history": ("GET /jobs/runs",),
+    "jobs pause": ("PUT /jobs/{job_name}/pause",),
+    "jobs purge": ("POST /jobs/queues/{queue}/purge",),
+    "jobs resume": ("DELETE /jobs/{job_name}/pause",),
+    "jobs cancel": ("POST /jobs/runs/{run_id}/cancel",),
+    "jobs retry": ("POST /jobs/runs/{run_id}/retry",),
+    "jobs workers": ("GET /jobs/workers",),
+    "jobs list": ("GET /jobs",),
+    "jobs run": ("POST /jobs/{job_name}/runs",),
+    "jobs show": ("GET /jobs/runs/{run_id}",),
+    "key list": ("GET /users/{user_id}/keys",),
+    "key revoke": ("DELETE /users/{user_id}/keys/{key_id}",),
+    "locks": ("GET /database/locks", "POST /database/sessions/end"),
+    "mcp add": ("POST /mcp",),
+    "mcp allow": ("POST /mcp/{server}/allow",),
+    "mcp disable": ("POST /mcp/{server}/disable",),
+    "mcp disallow": ("POST /mcp/{server}/disallow",),
+    "mcp enable": ("POST /mcp/{server}/enable",),
+    "mcp list": ("GET /mcp",),
+    "mcp remove": ("DELETE /mcp/{server}",),
+    "mcp rotate": ("POST /mcp/secrets/rotate",),
+    "mcp test": ("POST /mcp/{server}/test",),
+    "pool": ("GET /database/pool",),
+    "provider list": ("GET /providers",),
+    "provider reset": ("DELETE /providers/choice",),
+    "provider test": ("POST /providers/{provider}/test",),
+    "provider use": ("PUT /providers/choice",),
+    "routine": tuple(_JOB.format(f"routines.{period}") for period in ("daily", "weekly", "monthly")),
+    "sizes": ("GET /database/sizes",),
+    "slow": ("GET /database/slow",),
+    "user create": ("POST /users",),
+    "user disable": ("POST /users/{user_id}/disable",),
+    "user enable": ("POST /users/{user_id}/enable",),
+    "user erase": ("POST /users/{user_id}/erase",),
+    "user erasures": ("GET /erasures",),
+    "user export": ("POST /users/{user_id}/export",),
+    "user list": ("GET /users",),
+    "user logout": ("POST /users/{user_id}/logout",),
+    "user promote": ("PUT /users/{user_id}/role",),
+    "user quota": ("GET /users/{user_id}/quota", "PUT /users/{user_id}/quota"),
+    "user read": ("POST /users/{user_id}/conversations/{conversation_id}/read",),
+    "user storage": ("GET /users/{user_id}/storage", "PUT /users/{user_id}/storage"),
+    "user show": ("GET /users/{user_id}",),
+}
+
+# Commands without a request, and why.
+COMMAND_ONLY: Mapping[str, str] = {
+    "backup discard": "it drops a database",
+    "backup restore": "it creates a database on any server",
+    "database settings": "it changes the role that the servers log in with",
+    "backup switch": "the servers must be stopped for it",
+    "metrics": "the server itself exposes them at `GET /metrics`",
+    "psql": "it is a terminal",
+    "seed": "it creates test data",
+    "user reset-password": "its output gives access to the account",
+}

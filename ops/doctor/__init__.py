@@ -1,0 +1,1 @@
+"""The doctor: all checks, and running them."""

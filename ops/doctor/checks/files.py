@@ -1,0 +1,50 @@
+"""Uploaded files: whether the store has their contents."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from app.repositories.files import CONTENTS
+from app.services.file_store import open_file_store
+from app.storage.errors import StorageUnavailable
+from ops.checks.context import CheckContext
+from ops.checks.declaration import check
+from ops.checks.findings import Finding
+from ops.errors import UnknownState
+from ops.levels import Level
+
+SHOWN = 5  # names of objects in a finding
+_BATCH = 10_000
+
+
+@check("files.contents", "Does the store of files have the contents of all files?", severity=Level.CRITICAL)
+def find_missing_objects(context: CheckContext) -> Iterator[Finding]:
+    """Find contents whose object is missing in the store, or has another size.
+
+    Raises `UnknownState` if the store does not answer.
+    """
+    now = context.now  # a content that is stored while the store is listed may be missing in the list
+    try:
+        store = open_file_store(context.settings, quick=True)
+        sizes = {file.name: file.size for file in store.list_files()}
+    except StorageUnavailable as error:
+        raise UnknownState(error.detail, remedy="Correct FILES_URL, or start the store") from error
+    missing = [name for name, size in _contents(context, before=now) if sizes.get(name) != size]
+    if missing:
+        yield Finding(
+            level=Level.CRITICAL,
+            message=f"{len(missing)} contents of files are missing in {store.url}, or have another size.",
+            object="objects",
+            evidence={"objects": list(islice(missing, SHOWN)), "store": store.url},
+            remedy="Does FILES_URL name the right store? Can you put the objects back from a copy of it? If not, the"
+            " users must upload these files again",
+        )
+
+
+def _contents(context: CheckContext, before: object) -> Iterator[tuple[str, int]]:
+    after = ""
+    while True:
+        rows = CONTENTS.all(context.connection, {"after": after, "before": before, "batch": _BATCH})
+        yield from ((row.object, row.bytes) for row in rows)
+        if len(rows) < _BATCH:
+            return
+        after = rows[-1].object

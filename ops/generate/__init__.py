@@ -1,0 +1,1 @@
+"""Generators of the pages and files that are written from code."""

@@ -1,0 +1,1 @@
+"""Dashboards of Grafana, generated from the metric objects of `app.metrics`."""

@@ -1,0 +1,1 @@
+"""The checks of indexes and of the planner's statistics. A module here must be in `ops/doctor/registry.py`."""

@@ -1,0 +1,1 @@
+"""Runs of jobs and actions: locks, history, audit and progress."""

@@ -1,0 +1,1 @@
+"""Statistics of statements and tables, recorded every hour and compared over time."""

@@ -1,0 +1,57 @@
+"""CPU of `flask` commands that only read, compared with `flask --version`."""
+
+import os
+import resource
+import subprocess
+import sys
+from typing import Any
+
+from tests.bench.environment import Environment
+from tests.bench.report import Measured, median, show
+from tests.faults.live_server import PROJECT
+
+RUNS = 7
+BASELINE = ("--version",)
+COMMANDS = tuple(
+    ("ops", *line.split())
+    for line in """
+--help
+pool
+locks
+slow
+audit
+jobs list
+jobs history
+archive status
+archive hold list
+provider list
+user --help
+user list
+user erasures
+""".strip().splitlines()
+)
+
+
+def measure_commands(environment: Environment) -> dict[str, Any]:
+    """Measure the CPU seconds of commands in alternating runs, and print their medians and ratios."""
+    variables = {**os.environ, "DATABASE_URL": environment.database_url, "JWT_SECRET_KEY": "x" * 32}
+    seconds: dict[tuple[str, ...], list[float]] = {command: [] for command in (BASELINE, *COMMANDS)}
+    for _ in range(RUNS):
+        for command, measured in seconds.items():
+            measured.append(_cpu_seconds(command, variables))
+    medians = {command: median(measured) for command, measured in seconds.items()}
+    rows = [[f"flask {' '.join(command)}", f"{value:.2f}"] for command, value in medians.items()]
+    names = {command: f"CPU of flask {' '.join(command)} to flask --version" for command in COMMANDS}
+    ratios = [Measured(names[command], medians[command] / medians[BASELINE], "at most 2.5") for command in COMMANDS]
+    show(f"CPU of commands (medians of {RUNS} runs)", ["command", "CPU seconds"], rows, ratios)
+    return {"seconds": {" ".join(command): value for command, value in medians.items()}}
+
+
+def _cpu_seconds(command: tuple[str, ...], variables: dict[str, str]) -> float:
+    """Return the user and system time of one run, including its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "flask", *command], cwd=PROJECT, env=variables, capture_output=True, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

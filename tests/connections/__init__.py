@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: dead ones, hostile settings of a role, and poolers."""

@@ -1,0 +1,1 @@
+"""The MCP server under the official clients and the public conformance suite."""

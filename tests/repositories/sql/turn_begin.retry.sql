@@ -1,0 +1,54 @@
+WITH /* turns.begin_retry */ free_slot AS (
+    SELECT candidate::smallint AS slot FROM generate_series(1, %(max_running)s) AS candidate
+     WHERE candidate NOT IN (SELECT slot FROM turns
+                              WHERE user_id = %(user_id)s AND status = 'running' AND slot IS NOT NULL)
+     ORDER BY (candidate + %(slot_seed)s) %% %(max_running)s LIMIT 1),
+conversation AS (
+    UPDATE conversations SET running_attempt = %(attempt)s, status = 'active', updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt IS NULL AND storage = 'live'
+       AND next_position = %(next_position)s
+       AND EXISTS (
+           SELECT FROM sessions JOIN users ON users.id = sessions.user_id
+            WHERE sessions.user_id = %(user_id)s AND sessions.id = %(session_id)s
+              AND sessions.revoked_at IS NULL AND sessions.expires_at > now() AND users.status = 'active'
+              AND users.tokens_per_day IS NULL)
+       AND (
+           SELECT coalesce(users.max_bytes, %(max_bytes)s) = 0 OR coalesce((SELECT sum(stored_bytes.bytes) FROM stored_bytes WHERE stored_bytes.user_id = users.id), 0)::bigint < coalesce(users.max_bytes, %(max_bytes)s)
+             FROM users WHERE users.id = %(user_id)s)
+       AND (%(max_running)s = 0 OR EXISTS (SELECT FROM free_slot))
+    RETURNING user_id, id, project_id, title, %(position)s AS position),
+project AS (
+    SELECT projects.* FROM projects, conversation
+     WHERE projects.user_id = conversation.user_id AND projects.id = conversation.project_id),
+turn AS (
+    UPDATE turns
+       SET attempt = %(attempt)s, status = 'running', heartbeat_at = now(),
+           provider = coalesce(%(provider)s, project.provider, %(default_provider)s),
+           model = coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.model END),
+           started_at = now(), finished_at = NULL, first_token_at = NULL, cancel_requested_at = NULL, error = NULL,
+           finish_reason = NULL, input_tokens = NULL, output_tokens = NULL, answer_position = NULL,
+           events_wanted = false, slot = (SELECT slot FROM free_slot),
+           (quota_tokens, quota_estimated) = ROW(NULL::integer, NULL::boolean)
+      FROM conversation LEFT JOIN project ON true
+     WHERE turns.user_id = conversation.user_id AND turns.id = %(turn_id)s
+    RETURNING turns.provider, turns.model, turns.started_at, turns.last_sequence, turns.quota_tokens),
+recent AS (
+    SELECT recent.* FROM conversation CROSS JOIN LATERAL (
+        SELECT position, role, content, tool_calls, tool_call_id FROM messages
+         WHERE user_id = conversation.user_id AND conversation_id = conversation.id
+           AND position < conversation.position
+         ORDER BY position DESC LIMIT %(history)s) AS recent)
+SELECT conversation.position, conversation.title, conversation.project_id,
+       turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
+       (SELECT settings FROM project) AS project_settings,
+       (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
+         WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
+           AND prompts.enabled) AS prompts,
+       (SELECT max(position) FROM recent) AS newest,
+       (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
+                                          'tool_call_id', tool_call_id) ORDER BY position)
+          FROM (SELECT *, sum(coalesce(length(content), 0) + coalesce(length(tool_calls::text), 0))
+                              OVER (ORDER BY position DESC) AS chars
+                  FROM recent) AS sized
+         WHERE chars <= %(history_chars)s) AS history
+  FROM conversation, turn
