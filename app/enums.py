@@ -56,6 +56,14 @@ class ToolCallState(enum.StrEnum):
     UNKNOWN = "unknown"  # it failed, but may have had its effect
 
 
+class FileTextState(enum.StrEnum):
+    """The state of the text of a file; a file whose type has no text has none."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
 class JobRunStatus(enum.StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"

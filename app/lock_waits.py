@@ -34,6 +34,8 @@ _OBJECTS: Final = {
     "tasks": _TODO,
     "files": _FILE,
     "file_contents": _FILE,
+    "file_texts": _FILE,
+    "file_passages": _FILE,
 }
 _GROUPS: Final = {
     **_OBJECTS,

@@ -10,6 +10,7 @@ from app.models.conversation_archive import ConversationArchive
 from app.models.conversation_search import ConversationSearch
 from app.models.erasure import Erasure
 from app.models.file import File, FileContent, FileRemoval
+from app.models.file_text import FilePassage, FileText
 from app.models.idempotency_key import IdempotencyKey
 from app.models.job_cancellation import JobCancellation
 from app.models.job_run import JobRun
@@ -43,7 +44,9 @@ __all__ = [
     "Erasure",
     "File",
     "FileContent",
+    "FilePassage",
     "FileRemoval",
+    "FileText",
     "IdempotencyKey",
     "JobCancellation",
     "JobRun",

@@ -1,8 +1,8 @@
 """SQL of the bytes that a user stores, which triggers count.
 
 A message counts with its text, its tool calls and its metadata, in UTF-8 and as PostgreSQL prints them; a bundle with
-its compressed size; equal files once. The other texts of a user count too: of projects, prompts and tasks, and the
-metadata of conversations.
+its compressed size; equal files once, and the text that was extracted from each file. The other texts of a user count
+too: of projects, prompts and tasks, and the metadata of conversations.
 """
 
 from app.repositories.statement import Statement
@@ -40,7 +40,8 @@ _ACTUAL = """
            + coalesce((SELECT sum(octet_length(content)) FROM prompts WHERE user_id = page.id), 0)
            + coalesce((SELECT sum(octet_length(title) + coalesce(octet_length(description), 0))
                          FROM tasks WHERE user_id = page.id), 0)
-           + coalesce((SELECT sum(bytes) FROM file_contents WHERE user_id = page.id), 0)"""
+           + coalesce((SELECT sum(bytes) FROM file_contents WHERE user_id = page.id), 0)
+           + coalesce((SELECT sum(octet_length(content)) FROM file_passages WHERE user_id = page.id), 0)"""
 _PAGE = """
     SELECT users.id FROM users WHERE users.id > %(after)s ORDER BY users.id LIMIT %(batch)s"""
 _COUNTED = f"""

@@ -42,6 +42,7 @@ NOT_AS_ROWS = {
     "conversation_archives": "the messages of bundles are in the documents of the conversations",
     "conversation_search": "terms of the titles, made from them",
     "search_documents": "terms of the messages, made from them",
+    "file_passages": "texts of the files, made from them",
     "turn_events": "pieces of the messages, kept for some hours",
 }
 

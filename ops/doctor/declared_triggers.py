@@ -19,6 +19,7 @@ BY_STATEMENT = {
     "messages": _CHANGED,
     "tasks": {"INSERT": _NEW, "DELETE": _OLD, "UPDATE": f"{_NEW} {_OLD}"},
     "file_contents": _CHANGED,
+    "file_passages": _CHANGED,
 }
 
 

@@ -53,6 +53,11 @@ ROWS = (
         "files (user_id, id, name, media_type, bytes, sha256)",
         "SELECT gen_random_uuid(), 'a.txt', 'text/plain', bytes, sha256 FROM file_contents WHERE user_id = :u",
     ),
+    ("file_texts (user_id, file_id)", "SELECT id FROM files WHERE user_id = :u"),
+    (
+        "file_passages (user_id, file_id, ordinal, start, content, search)",
+        "SELECT id, n, 0, 'a text', to_tsvector('said') FROM files, generate_series(1, 2) AS n WHERE user_id = :u",
+    ),
     (
         "password_resets (user_id, id, token_hash, expires_at)",
         "SELECT gen_random_uuid(), decode(repeat('00', 32), 'hex'), now()",
