@@ -16,6 +16,7 @@
     │   ├── ConversationBusy         another turn is running in this conversation
     │   ├── ConversationAdvanced     later messages exist, so the turn cannot run again
     │   ├── RequestInProgress        a request with the same idempotency key is in progress
+    │   ├── CallCancelled            the caller has cancelled the call; nothing of it is stored
     │   ├── TurnFenced               another process closed the attempt; its answer is discarded
     │   └── OwnSessionRequired       an operation needs a session of the database that no pooler shares
     ├── IdempotencyMismatch          the idempotency key was used for a different request
@@ -148,6 +149,11 @@ class ConversationAdvanced(Conflict):
 class TurnEnded(Conflict):
     code = "turn_ended"
     default_detail = "The turn has ended."
+
+
+class CallCancelled(Conflict):
+    code = "call_cancelled"
+    default_detail = "The call was stopped before its end, so it changed nothing."
 
 
 class TurnFenced(Conflict):

@@ -4,8 +4,9 @@ from typing import Final, Literal
 
 from app.metrics.registry import OTHER, LabelledChildren, counter, histogram
 
-# ok; failed: the tool reports a failure; invalid: the arguments do not fit; crashed: an unexpected error.
-ToolOutcome = Literal["ok", "failed", "invalid", "crashed"]
+# ok; failed: the tool reports a failure; invalid: the arguments do not fit; crashed: an unexpected error;
+# cancelled: the caller did not wait for the end.
+ToolOutcome = Literal["ok", "failed", "invalid", "crashed", "cancelled"]
 
 _BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

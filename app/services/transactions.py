@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.database import autocommit_engine, current_engine, violated_constraint
 from app.errors import NotAuthenticated, NotFound, ParleyError
+from app.services.interruption import interruptible
 
 # Ambient, because views of any signature run inside it (docs/adr/0021-ambient-values.md). Only `unit_of_work` sets it.
 _unit_of_work: ContextVar[Session | None] = ContextVar("unit_of_work", default=None)
@@ -26,7 +27,7 @@ def autocommit_session() -> Iterator[Session]:
         with transaction() as session:
             yield session
         return
-    with _session(autocommit_engine(current_engine())) as session:
+    with _session(autocommit_engine(current_engine())) as session, interruptible(session, commits=False):
         yield session
 
 
@@ -39,7 +40,7 @@ def transaction() -> Iterator[Session]:
         with _translated_errors():
             yield joined
         return
-    with _session(current_engine()) as session, session.begin():
+    with _session(current_engine()) as session, session.begin(), interruptible(session, commits=True):
         yield session
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from app.config import Tools
 from app.errors import ParleyError
 from app.metrics.tools import ToolOutcome, record_tool_call
+from app.services.interruption import interruptible_by
 from app.text import without_controls
 from app.tools.schema import argument_errors
 from app.tools.tool import NAME_PATTERN, Tool, ToolContext, ToolError, ToolResult, ToolSource
@@ -91,7 +92,7 @@ class ToolRegistry:
             if errors := _argument_errors(tool, arguments):
                 result, outcome = ToolResult("The arguments do not fit. " + " ".join(errors), is_error=True), "invalid"
             else:
-                with self._call_context():
+                with self._call_context(), interruptible_by(bounded.cancel_token):
                     result = tool.run(bounded, arguments)
                 outcome = "failed" if result.is_error else "ok"
         except ToolError as error:
@@ -101,7 +102,10 @@ class ToolRegistry:
         except Exception:
             _log.exception("a tool failed", extra={"tool": tool.name, "tool_source": tool.source})
             result, outcome, uncertain = ToolResult("The tool failed.", is_error=True), "crashed", True
-        record_tool_call(tool.name, tool.source, outcome, time.monotonic() - began_at)
+        ended_at = time.monotonic()
+        if outcome != "ok" and bounded.cancel_token.cancelled and ended_at < bounded.until:
+            outcome = "cancelled"
+        record_tool_call(tool.name, tool.source, outcome, ended_at - began_at)
         return CallOutcome(replace(result, content=self._cleaned(result.content)), uncertain)
 
     def _cleaned(self, content: str) -> str:

@@ -62,7 +62,7 @@ class TurnEngine:
         """`conversation_changed` is called with (user_id, conversation_id) after each stored turn; it must not block.
 
         `no_room` returns the error with which a new turn is refused because nothing may be stored, if so.
-        `heartbeat_engine` connects to the same database and is used for heartbeats and open streams only.
+        `heartbeat_engine` connects to the same database; nothing that can wait for a lock uses it.
         """
         # Each statement of a turn is one transaction, so BEGIN and COMMIT would be two idle round trips.
         self._engine = autocommit_engine(engine)

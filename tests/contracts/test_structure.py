@@ -26,6 +26,7 @@ AMBIENT = {
     ("app/logs.py", "request_id"),
     ("app/trace_context.py", "trace_context"),
     ("app/services/transactions.py", "unit_of_work"),
+    ("app/services/interruption.py", "cancel_token"),
     ("ops/runs/progress.py", "progress_sink"),
 }
 

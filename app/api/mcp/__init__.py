@@ -11,6 +11,7 @@ from mcp_types.jsonrpc import JSONRPC_VERSION
 from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.api.mcp import authorization, offer
+from app.api.mcp.cancellation import cancel_request, cancellable
 from app.api.mcp.errors import McpError, error_response, translate_problem
 from app.api.mcp.messages import read_message
 from app.api.mcp.methods import result_of
@@ -54,10 +55,12 @@ class McpEndpoint(MethodView):
         """Handle one message of a client."""
         message = read_message()
         revision = revision_of(message)
-        if message.id is None:  # no notification of a client changes anything here
+        if message.id is None:
+            cancel_request(message)
             return Response(status=202)
         try:
-            result = result_of(message, revision)
+            with cancellable(message, revision) as token:
+                result = result_of(message, revision, token)
         except McpError as error:
             # Clients of earlier revisions read a JSON-RPC error only from a successful response.
             error.status = error.status if revision.is_stateless else 200

@@ -1,6 +1,7 @@
 """The methods of MCP that this server has, and their results in the form of the request's revision."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -30,9 +31,11 @@ from app.api.mcp.messages import Message
 from app.api.mcp.offer import current_offer
 from app.api.mcp.protocol import HANDSHAKE, STATELESS, Revision
 from app.errors import InvalidInput, NotFound
+from app.outbound.cancellation import CancelToken
 
 TOOLS_TTL_MS = 300_000  # tools change only when the server is updated or its settings change
 _RESOURCE_NOT_FOUND = -32002  # of the revisions with a handshake; INVALID_PARAMS in later ones
+_CALL = "tools/call"
 _SHOWN = 200  # characters of a client's value in an error
 
 INSTRUCTIONS = (
@@ -43,9 +46,9 @@ _CAPABILITIES = ServerCapabilities(tools=ToolsCapability(), resources=ResourcesC
 _SERVER = Implementation(name="parley", title="Parley", version=version("parley"))
 
 
-def result_of(message: Message, revision: Revision) -> dict[str, Any]:
-    """Return the result of a request. Raises `McpError`, and errors of services."""
-    handler = _HANDLERS.get(message.method)
+def result_of(message: Message, revision: Revision, cancel_token: CancelToken) -> dict[str, Any]:
+    """Return the result of a request. `cancel_token` ends a call. Raises `McpError`, and errors of services."""
+    handler = partial(_call_tool, cancel_token) if message.method == _CALL else _HANDLERS.get(message.method)
     try:
         if handler is None:
             raise KeyError(message.method)
@@ -113,8 +116,8 @@ def _list_tools(params: Mapping[str, Any]) -> Result:
     return ListToolsResult(tools=offered, ttl_ms=TOOLS_TTL_MS, cache_scope="private")
 
 
-def _call_tool(params: Mapping[str, Any]) -> Result:
-    return tools.call(params["name"], params.get("arguments") or {})
+def _call_tool(cancel_token: CancelToken, params: Mapping[str, Any]) -> Result:
+    return tools.call(params["name"], params.get("arguments") or {}, cancel_token)
 
 
 def _list_resources(params: Mapping[str, Any]) -> Result:
@@ -144,7 +147,6 @@ _HANDLERS: Mapping[str, Callable[[Mapping[str, Any]], Result]] = {
     "ping": _ping,
     "server/discover": _discover,
     "tools/list": _list_tools,
-    "tools/call": _call_tool,
     "resources/list": _list_resources,
     "resources/templates/list": _list_templates,
     "resources/read": _read_resource,

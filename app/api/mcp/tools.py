@@ -17,6 +17,7 @@ from app.container import services
 from app.encoding import encode_json
 from app.enums import KeyScope
 from app.ids import new_id
+from app.outbound.cancellation import CancelToken
 from app.tools.search_conversations import SEARCH_CONVERSATIONS
 from app.tools.tool import BUILTIN, Tool, ToolContext
 
@@ -46,8 +47,8 @@ def describe(tool: Tool) -> ToolDescription:
     )
 
 
-def call(name: str, arguments: Mapping[str, Any]) -> CallToolResult:
-    """Call a tool as the caller, and return its result; a failed call is a result too.
+def call(name: str, arguments: Mapping[str, Any], cancel_token: CancelToken) -> CallToolResult:
+    """Call a tool as the caller, and return its result; a failed call is a result too. `cancel_token` ends the call.
 
     Raises `McpError` for an unknown tool, and `PermissionDenied` if the caller is an API key without the scope.
     """
@@ -57,7 +58,8 @@ def call(name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         raise McpError(INVALID_PARAMS, f"There is no tool `{name[:_SHOWN]}`: `tools/list` names them.")
     if not tool.read_only:
         require_scope(KeyScope.WRITE)
-    result = services().tools.call(tool, ToolContext(user_id, call_key=_call_key(name, arguments)), arguments)
+    context = ToolContext(user_id, call_key=_call_key(name, arguments), cancel_token=cancel_token)
+    result = services().tools.call(tool, context, arguments)
     return CallToolResult(
         content=[TextContent(text=result.content)],
         # Revisions before 2026-07-28 allow an object only.
