@@ -11,6 +11,7 @@ MAX_MILLISECONDS = 1000 * MAX_SECONDS
 MAX_COUNT = 1_000_000  # for rates, queues and pools
 MAX_TEXT = 10_000_000  # characters
 MAX_OUTPUT_TOKENS = 1_000_000  # of one answer
+MAX_HISTORY_MESSAGES = 500  # of one request to a provider
 MAX_BYTES = 10**15  # stored by a user or in the database; exact in JSON
 MAX_TOKENS_PER_DAY = 10**15  # of one user; exact in JSON, and sums of it fit a bigint
 

@@ -21,6 +21,14 @@ class KeyScope(enum.StrEnum):
     ADMIN = "admin"
 
 
+class ResponseFormatType(enum.StrEnum):
+    """The form of an answer's text, by OpenAI's names."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
 class ConversationStatus(enum.StrEnum):
     """The list in which the owner sees the conversation."""
 

@@ -7,6 +7,7 @@ from flask import Response, request
 
 from app.api.access import caller, record_key_use
 from app.api.blueprint import Blueprint, View
+from app.api.history_bound import check_history
 from app.api.idempotency import REPLAYED, sent_key
 from app.api.in_flight import hold_stream
 from app.api.openapi.problems import tree
@@ -78,6 +79,7 @@ def answer(body: dict[str, Any], start: Callable[[ChatCommand], Subscription]) -
     is_stream = body.pop("stream")
     if is_stream is None:
         is_stream = prefers_stream(request.accept_mimetypes)
+    check_history(body["options"].get("history"), "options.history")
     sent_id = last_event_id()  # validated for JSON responses too, which do not use it
     after = sent_id if is_stream else 0
     hold_stream()  # a JSON response waits as long as a stream

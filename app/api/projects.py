@@ -8,6 +8,7 @@ from flask.views import MethodView
 
 from app.api.access import Access, caller
 from app.api.blueprint import Blueprint
+from app.api.history_bound import check_history
 from app.api.schemas.messages import PROJECT_MESSAGES, ProjectMessagePage, ProjectMessageQuery
 from app.api.schemas.projects import (
     PROJECTS,
@@ -44,6 +45,7 @@ class Projects(MethodView):
     @blueprint.raises(StorageLimitReached)
     def post(self, body: dict[str, Any]) -> tuple[Project, dict[str, str]]:
         """Create a project."""
+        check_history(body.get("settings", {}).get("history"), "settings.history")
         created = projects.create(
             caller().user_id,
             providers=services().providers.names,
@@ -64,6 +66,7 @@ class OneProject(MethodView):
     @blueprint.response(200, ProjectSchema)
     def patch(self, body: dict[str, Any], project_id: UUID) -> Project:
         """Change a project."""
+        check_history(body.get("settings", {}).get("history"), "settings.history")
         return projects.change(caller().user_id, project_id, providers=services().providers.names, **body)
 
     @blueprint.response(204)

@@ -2,13 +2,17 @@
 
 from pydantic import Field, SecretStr
 
-from app.bounds import MAX_BYTES, MAX_COUNT, MAX_OUTPUT_TOKENS, MAX_SECONDS, MAX_TEXT
+from app.bounds import MAX_BYTES, MAX_COUNT, MAX_HISTORY_MESSAGES, MAX_OUTPUT_TOKENS, MAX_SECONDS, MAX_TEXT
 from app.config.values import Fallback, Group, ProviderName
 
 
 class Chat(Group):
     history_messages: int = Field(
-        20, ge=0, le=500, validation_alias="CHAT_HISTORY_MESSAGES", description="Earlier messages sent to the provider."
+        20,
+        ge=0,
+        le=MAX_HISTORY_MESSAGES,
+        validation_alias="CHAT_HISTORY_MESSAGES",
+        description="Earlier messages sent to the provider; projects and requests may ask for fewer.",
     )
     history_chars: int = Field(
         100_000,

@@ -16,8 +16,11 @@ MODELS, SECONDS = 256, 600.0  # how many models are kept, and for how long: a se
 PARAMETERS = {
     "temperature": ("temperature",),
     "top_p": ("top_p", "topP"),
+    "response_format": ("response_format", "response format", "responseFormat"),
     "max_output_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens"),
 }
+# Rejected because of this request's schema or prompts too, so it says nothing about the model's other requests.
+_OF_ONE_REQUEST = frozenset({"response_format"})
 TOOLS = "tools"  # stands for the tools of a request, which is sent without them if the model has none
 _NO_TOOLS = "not support|unsupported|requires|unknown|unrecognized|not permitted|not allowed|extra|not available"
 _TOOL = r"\b(?:tools?|tool_choice|functions?|function[ _]call(?:ing|s)?)\b"
@@ -45,9 +48,9 @@ class RejectedOptions:
             return self._by_model.get(model, frozenset())
 
     def add(self, model: str, options: Collection[str]) -> None:
-        """Keep these options as rejected by `model`."""
+        """Keep these options as rejected by `model`, except those that it may have rejected for one request only."""
         with self._lock:
-            self._by_model[model] = self._by_model.get(model, frozenset()) | frozenset(options)
+            self._by_model[model] = self._by_model.get(model, frozenset()) | (frozenset(options) - _OF_ONE_REQUEST)
 
 
 def rejected_options(status: int, text: str, sent: Collection[str]) -> frozenset[str]:

@@ -16,10 +16,11 @@ _PARAMETERS = {
     "uuid": "user_id session_id key_id conversation_id project_id turn_id attempt",
     "bytea": "key_hash request_hash",
     "text": "idempotency_key content title preview provider model default_provider status finish_reason error messages"
-    " events",
+    " events message_metadata",
     "integer": "history history_chars max_running slot_seed count events_sequence last_sequence input_tokens"
     " output_tokens",
     "bigint": "max_bytes",
+    "boolean": "project_history",
     "double precision": "since_first_token",
 }
 TYPES = {parameter: kind for kind, parameters in _PARAMETERS.items() for parameter in parameters.split()}

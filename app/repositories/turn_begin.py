@@ -23,7 +23,7 @@ from app.repositories.message_insert import insert_messages
 from app.repositories.statement import Statement
 from app.repositories.stored_bytes import WITHIN_LIMIT
 from app.repositories.turn_caller import live_caller
-from app.repositories.turn_history import HISTORY_COLUMNS, RECENT_MESSAGES
+from app.repositories.turn_history import HISTORY_COLUMNS, HISTORY_OF_PROJECT, recent_messages
 from app.repositories.turn_limits import (
     ESTIMATE,
     FREE_SLOT,
@@ -67,12 +67,14 @@ class BeginParameters:
     provider: str | None  # None: the project's, else `default_provider`
     model: str | None
     default_provider: str
-    history: int  # messages
+    history: int  # messages; a lower number of the project counts
+    project_history: bool  # whether that number counts: the request has none
     history_chars: int
     stale_seconds: float
     max_running: int  # 0: no limit
     max_bytes: int  # of a user without a limit of their own; 0: no limit
     output_tokens: int  # reserved for the answer
+    message_metadata: str  # of the user's message, as JSON
     slot_seed: int
     position: int | None = None  # of the turn's message; only for RETRY
     next_position: int | None = None  # of the conversation; only for RETRY and APPROVAL
@@ -145,6 +147,10 @@ _PROVIDER = "coalesce(%(provider)s, project.provider, %(default_provider)s)"
 _MODEL = "coalesce(%(model)s, CASE WHEN %(provider)s::text IS NULL THEN project.model END)"
 
 
+_HISTORY = f"""least(
+                 %(history)s, CASE WHEN %(project_history)s THEN (SELECT {HISTORY_OF_PROJECT} FROM project) END)"""
+
+
 def _insert_turn(reservation: str) -> str:
     return f"""
     INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, idempotency_key, request_hash,
@@ -181,7 +187,7 @@ _INSERT_USER_MESSAGE = insert_messages(
     content="%(content)s",
     tool_calls="NULL::jsonb",
     tool_call_id="NULL",
-    metadata="'{}'::jsonb",
+    metadata="%(message_metadata)s::jsonb",
     turn_id="%(turn_id)s",
 )
 _USER_MESSAGE = f"\nuser_message AS ({_INSERT_USER_MESSAGE}),"
@@ -211,7 +217,7 @@ project AS (
     SELECT projects.* FROM projects, conversation
      WHERE projects.user_id = conversation.user_id AND projects.id = conversation.project_id),
 turn AS ({turn}),{message}
-recent AS ({RECENT_MESSAGES})
+recent AS ({recent_messages(_HISTORY)})
 SELECT conversation.position, conversation.title, conversation.project_id,
        turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
        (SELECT settings FROM project) AS project_settings,

@@ -2,13 +2,18 @@
 
 from app.repositories.statement import Statement
 
-# The newest %(history)s messages before `conversation.position`, newest first.
-RECENT_MESSAGES = """
+HISTORY_OF_PROJECT = "(settings->>'history')::integer"
+
+
+def recent_messages(limit: str) -> str:
+    """Return the SELECT of the newest `limit` messages before `conversation.position`, newest first."""
+    return f"""
     SELECT recent.* FROM conversation CROSS JOIN LATERAL (
         SELECT position, role, content, tool_calls, tool_call_id FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
-         ORDER BY position DESC LIMIT %(history)s) AS recent"""
+         ORDER BY position DESC LIMIT {limit}) AS recent"""  # constants
+
 
 # `history`: those of `recent` that fit into %(history_chars)s characters, oldest first, as JSON. `newest`: the highest
 # position read, before that limit.
@@ -27,6 +32,6 @@ REREAD_HISTORY = Statement(
     f"""
 WITH conversation AS (
     SELECT %(user_id)s AS user_id, %(conversation_id)s AS id, %(position)s AS position),
-recent AS ({RECENT_MESSAGES})
+recent AS ({recent_messages("%(history)s")})
 SELECT {HISTORY_COLUMNS.strip()}""",
 )

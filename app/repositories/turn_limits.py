@@ -11,6 +11,7 @@ the second statement's snapshot is taken after the wait.
 
 from app.repositories.statement import Statement, with_name
 from app.repositories.stored_bytes import STORED
+from app.repositories.turn_history import HISTORY_OF_PROJECT
 
 SLOT_INDEX = "uq_turns_running"
 
@@ -29,18 +30,20 @@ RESERVED = "(SELECT coalesce(sum(quota_tokens), 0) FROM turns WHERE user_id = %(
 
 # Estimated tokens of a turn: what is sent to the provider at four bytes per token, and %(output_tokens)s for the
 # answer. Four bytes are about right for English and for scripts with three bytes per letter.
-ESTIMATE = """
+_PROJECT = """coalesce(%(project_id)s::uuid, (
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))"""
+ESTIMATE = f"""
     SELECT least((octet_length(%(content)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM (
             SELECT content, sum(length(content)) OVER (ORDER BY position DESC) AS chars FROM (
                 SELECT position, coalesce(content, '') AS content FROM messages
                  WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s
-                 ORDER BY position DESC LIMIT %(history)s) AS recent) AS sized
+                 ORDER BY position DESC LIMIT least(%(history)s, CASE WHEN %(project_history)s THEN (
+                       SELECT {HISTORY_OF_PROJECT} FROM projects
+                        WHERE user_id = %(user_id)s AND id = {_PROJECT}) END)) AS recent) AS sized
          WHERE chars <= %(history_chars)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM prompts
-         WHERE user_id = %(user_id)s AND enabled AND project_id = coalesce(%(project_id)s::uuid, (
-               SELECT project_id FROM conversations
-                WHERE user_id = %(user_id)s AND id = %(conversation_id)s)))) / 4 + 1 + %(output_tokens)s,
+         WHERE user_id = %(user_id)s AND enabled AND project_id = {_PROJECT})) / 4 + 1 + %(output_tokens)s,
         2147483647)::integer AS tokens"""
 REMAINING = f"""
     SELECT tokens_per_day

@@ -1,7 +1,8 @@
 """The answer of an attempt, complete or partial, and the messages that are stored for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -96,14 +97,17 @@ class AnswerResult:
     error: TurnError | None = None
 
 
-def messages_of(status: TurnStatus, answer: Answer) -> list[dict[str, Any]]:
+def messages_of(
+    status: TurnStatus, answer: Answer, more_metadata: Mapping[str, Any] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Return the messages to store, in order: of the rounds with tools, then the assistant's answer.
 
-    The answer is the last one. A completed turn always has one, any other turn if the model has sent something.
+    The answer is the last one, and has `more_metadata`. A completed turn always has one, any other turn if the model
+    has sent something.
     """
     if status is not TurnStatus.COMPLETED and answer.is_empty:
         return []
-    metadata: dict[str, Any] = {}
+    metadata = dict(more_metadata)
     if status is not TurnStatus.COMPLETED:
         metadata["partial"] = status.value
     if len(answer.text) > ANSWER_CONTENT_LIMIT:

@@ -1,6 +1,7 @@
 """A chat request, and the attempt at a turn that begins with it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.services.identity import Identity
 from app.services.titles import preview_of, title_of
 from app.turns.context import build_context, build_pending_context
 from app.turns.event_buffer import TurnEventBuffer
+from app.turns.options import history_of, merged_options
 from app.turns.pending import PendingCalls
 from app.turns.stream import RunningTurn, TurnError
 
@@ -40,6 +42,7 @@ class ChatCommand:
     idempotency_key: str | None = None
     is_stream: bool = False
     after: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)  # of this turn only, see `turns.options`
     pending: PendingCalls | None = None  # calls that the user approves or declines; then there is no message
 
     def request_hash(self) -> bytes:
@@ -47,7 +50,9 @@ class ChatCommand:
         content: list[Any] = [self.message, self.conversation_id, self.project_id, self.provider, self.model]
         if self.pending is not None:
             content += [self.pending.turn_id, sorted(self.pending.approved)]
-        return hashlib.sha256(orjson.dumps(content)).digest()
+        if self.options:
+            content.append(self.options)
+        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +92,28 @@ def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str
         provider=command.provider,
         model=command.model,
         default_provider=default_provider,
-        history=settings.history_messages,
+        history=history_of(None, command.options, settings.history_messages),
+        project_history="history" not in command.options,
         history_chars=settings.history_chars,
         stale_seconds=settings.stale_seconds,
         max_running=settings.max_running_per_user,
         max_bytes=settings.user_max_bytes,
         output_tokens=settings.quota_reserved_output_tokens,
+        message_metadata=orjson.dumps({"options": command.options} if command.options else {}).decode(),
         slot_seed=new_slot_seed(),
         next_position=command.pending.next_position if command.pending else None,
     )
 
 
-def attempt_from(
-    connection: Connection, parameters: BeginParameters, row: Row[Any], pending: PendingCalls | None = None
-) -> Attempt:
+def attempt_from(connection: Connection, command: ChatCommand, parameters: BeginParameters, row: Row[Any]) -> Attempt:
     """Return the attempt that a begin statement with these parameters began; `row` is its result."""
-    history, failure = row.history, None
-    if parameters.history and row.position > 1 and row.newest != row.position - 1:
+    history, failure, pending = row.history, None, command.pending
+    messages = history_of(row.project_settings, command.options, parameters.history)
+    if messages and row.position > 1 and row.newest != row.position - 1:
         # The begin waited for the row lock, so its snapshot lacks the answer that was committed during the wait.
         try:
-            reread = REREAD_HISTORY.one(connection, {**vars(parameters), "position": row.position})
+            place = {"position": row.position, "history": messages}
+            reread = REREAD_HISTORY.one(connection, {**vars(parameters), **place})
             history = reread.history if reread else None
         except DBAPIError:  # not raised, because the attempt holds the lease and must end
             error = DatabaseUnavailable("The conversation could not be read; send the message again.", retry_after=1)
@@ -124,10 +131,12 @@ def attempt_from(
         tokens_sent=None if row.quota_tokens is None else max(0, row.quota_tokens - parameters.output_tokens),
         title=row.title,
         events=TurnEventBuffer(after=row.last_sequence or 0),
+        answer_metadata={"options": command.options} if pending is not None and command.options else {},
     )
     replaceable = parameters.provider is None and parameters.model is None
     if pending is not None:
         context = build_pending_context(row.prompts, history, pending.message())
     else:
         context = build_context(row.prompts, history, parameters.content)
-    return Attempt(turn, context, row.project_settings or {}, replaceable, failure, pending)
+    options = merged_options(row.project_settings, command.options)
+    return Attempt(turn, context, options, replaceable, failure, pending)

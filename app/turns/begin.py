@@ -71,16 +71,7 @@ class TurnResolver:
             if local is not None and local.outcome is None:  # a turn that has just ended is replayed
                 record_turn_resumed()
                 return Attach(Subscription(local, command.after))
-            return resume_or_retry(
-                connection,
-                parameters,
-                begun,
-                self._remote,
-                self._quota_holders,
-                command.after,
-                full=full,
-                pending=command.pending,
-            )
+            return resume_or_retry(connection, command, parameters, begun, self._remote, self._quota_holders, full=full)
 
 
 def begin(
@@ -102,7 +93,7 @@ def begin(
     for _ in range(_MAX_TRIES):
         row = None if full else _try_begin(connection, kind, parameters, holders)
         if row is not None:
-            return attempt_from(connection, parameters, row, command.pending)
+            return attempt_from(connection, command, parameters, row)
         existing = _diagnose(connection, command, parameters, full)
         if existing is not None:
             return existing

@@ -46,7 +46,7 @@ def finish(
     `engine` is in AUTOCOMMIT. Raises `TurnFenced` if another process closed the attempt, and the database's error after
     60 seconds of retries, or at once if a retry cannot succeed (`is_retryable`).
     """
-    messages = messages_of(status, answer)
+    messages = messages_of(status, answer, turn.answer_metadata)
     statement, parameters = FINISH, _parameters(turn, status, answer, messages, error)
     if turn.tokens_sent is not None:
         tokens, estimated = charged_tokens(turn, status, answer)

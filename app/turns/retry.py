@@ -12,10 +12,9 @@ from app.metrics.chat import record_turn_replayed
 from app.repositories import turns as sql
 from app.repositories.turn_begin import BeginKind, BeginParameters, execute_begin
 from app.services import archives
-from app.turns.attempt import attempt_from
+from app.turns.attempt import ChatCommand, attempt_from
 from app.turns.decision import Attach, Start
 from app.turns.limits import QuotaHolders, check_limits
-from app.turns.pending import PendingCalls
 from app.turns.remote import RemoteTurnPoller
 from app.turns.replay import replay
 from app.turns.stale import close_stale
@@ -32,21 +31,17 @@ class ExistingTurn:
 
 def resume_or_retry(
     connection: Connection,
+    command: ChatCommand,
     parameters: BeginParameters,
     existing: ExistingTurn,
     remote: RemoteTurnPoller,
     holders: QuotaHolders,
-    after: int = 0,
     *,
     full: ParleyError | None = None,
-    pending: PendingCalls | None = None,
 ) -> Attach | Start:
     """Subscribe to the existing turn if it runs, replay it if it completed, else begin a new attempt at it.
 
-    `after` is the sequence of the last event that the caller has, if it resumes a stream.
-    `full` is raised in place of a new attempt. `pending` are the calls that the turn approves.
-
-    `connection` is in AUTOCOMMIT. Raises `NotFound` if the turn was
+    `full` is raised in place of a new attempt. `connection` is in AUTOCOMMIT. Raises `NotFound` if the turn was
     deleted, `ConversationAdvanced` if it failed and later messages exist, `ArchiveDamaged`, `TooManyTurns`,
     `StorageLimitReached`, `QuotaExceeded`, and `ConversationBusy` if its state changes during each try.
     """
@@ -58,7 +53,7 @@ def resume_or_retry(
         if row.status == TurnStatus.RUNNING:
             if not row.stale:
                 record_turn_replayed()
-                return Attach(remote.subscribe(connection, parameters.user_id, row, after))
+                return Attach(remote.subscribe(connection, parameters.user_id, row, command.after))
             close_stale(
                 connection,
                 user_id=parameters.user_id,
@@ -70,10 +65,10 @@ def resume_or_retry(
             continue
         if row.status == TurnStatus.COMPLETED:
             record_turn_replayed()
-            return Attach(replay(connection, parameters.user_id, row, after))
+            return Attach(replay(connection, parameters.user_id, row, command.after))
         if full is not None:
             raise full
-        start = _retry(connection, parameters, row, holders, pending)
+        start = _retry(connection, command, parameters, row, holders)
         if start is not None:
             return start
     raise ConversationBusy(retry_after=1)
@@ -81,12 +76,13 @@ def resume_or_retry(
 
 def _retry(
     connection: Connection,
+    command: ChatCommand,
     parameters: BeginParameters,
     row: Row[Any],
     holders: QuotaHolders,
-    pending: PendingCalls | None,
 ) -> Start | None:
     """Begin a new attempt at the ended turn `row`; return None if its state may have changed."""
+    pending = command.pending
     parameters = replace(parameters, conversation_id=row.conversation_id, position=row.position)
     last = sql.LAST_MESSAGE.one(connection, vars(parameters))
     if last is None:
@@ -100,7 +96,7 @@ def _retry(
     in_quota = parameters.user_id in holders
     begun = execute_begin(connection, BeginKind.RETRY, parameters, in_quota=in_quota)
     if begun is not None:
-        return Start(attempt_from(connection, parameters, begun, pending))
+        return Start(attempt_from(connection, command, parameters, begun))
     # The user has reached a limit, the session has ended, or a concurrent request retries the same turn.
     check_limits(connection, parameters, holders)
     return None

@@ -94,6 +94,7 @@ class RunningTurn(TurnStream):
     # Why the answer must stop: cancelled by the user, interrupted by this process, fenced (closed by another process).
     stop_status: TurnStatus | None = None
     fenced: bool = False
+    answer_metadata: dict[str, Any] = field(default_factory=dict)  # in addition to what the answer itself has
     cancel_token: CancelToken = field(default_factory=CancelToken)
 
     def stop(self, status: TurnStatus, *, fenced: bool = False) -> None:

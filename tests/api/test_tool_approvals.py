@@ -204,3 +204,14 @@ def test_turn_without_pending_calls_and_of_others_cannot_be_approved(
     assert approve(pending["turn"]["id"], ["a"], account=other_user).status_code == 404
     assert approve("018f0000-0000-7000-8000-000000000000", ["a"]).status_code == 404
     assert tools.calls == []
+
+
+def test_options_of_an_approval_are_used_and_stored_with_its_answer(
+    pending: dict[str, Any], approve: Approve, upstream: Upstream
+) -> None:
+    options = {"temperature": 0.25, "history": 4, "tools": ["send"]}
+    body = approve(pending["turn"]["id"], ["a"], options=options).get_json()
+    assert body["message"]["metadata"] == {"options": options}
+    assert upstream.requests[-1].body["temperature"] == 0.25
+    assert [tool["function"]["name"] for tool in upstream.requests[-1].body["tools"]] == ["send"]
+    assert violation(sent(upstream)) is None

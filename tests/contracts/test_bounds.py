@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
 
 import pytest
 from flask import Flask
 
+from app.bounds import MAX_HISTORY_MESSAGES
 from app.config import Settings
 from app.extensions import db
 from tests.contracts.application import as_served, offline, with_ops_token
@@ -86,7 +87,8 @@ NUMBERS = list(numbers())
 @pytest.fixture(scope="module")
 def served(settings: Settings, flask_app: Flask) -> Iterator[Flask]:
     """Build the application of wsgi.py on the database that `flask_app` has migrated."""
-    served = as_served(with_ops_token(settings))
+    chat = settings.chat.model_copy(update={"history_messages": MAX_HISTORY_MESSAGES})  # no bound of its own
+    served = as_served(with_ops_token(replace(settings, chat=chat)))
     yield served
     with served.app_context():
         db.engine.dispose()

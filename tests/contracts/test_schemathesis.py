@@ -22,6 +22,7 @@ from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, Hyp
 from sqlalchemy import Engine, text
 
 from app.api.schemas.base import VISIBLE
+from app.bounds import MAX_HISTORY_MESSAGES
 from app.config import Mail, Settings
 from app.container import services
 from app.extensions import db
@@ -139,7 +140,8 @@ def served(
     mail = Mail(SMTP_URL=SecretStr("smtp+plain://127.0.0.1"), MAIL_FROM="parley@example.org")  # type: ignore[call-arg]
     issuers = {"mcp_authorization_servers": ("https://login.example.org",), "mcp_url": "https://example.org/mcp"}
     auth = settings.auth.model_copy(update=issuers)
-    served = as_served(with_ops_token(replace(settings, jobs=jobs, backups=backups, mail=mail, auth=auth)))
+    chat = settings.chat.model_copy(update={"history_messages": MAX_HISTORY_MESSAGES})  # no bound of its own
+    served = as_served(with_ops_token(replace(settings, jobs=jobs, backups=backups, mail=mail, auth=auth, chat=chat)))
     # bcrypt with fewer rounds is 100 times faster.
     hasher = passwords.PasswordHasher(rounds=4)
     served.extensions["parley"] = replace(served.extensions["parley"], passwords=hasher)
@@ -340,6 +342,11 @@ class RequestingUser:
             body["password"] = PASSWORD
         if self._name == "POST /api/auth/password/reset":
             body["token"] = self._reset_token()
+        for options in filter(None, (body.get("options"), body.get("settings"))):
+            if "response_format" in options:
+                options["response_format"].pop("json_schema", None)
+                if options["response_format"]["type"] == "json_schema":
+                    options["response_format"]["json_schema"] = {"name": "any", "schema": {"type": "object"}}
         for name in body.keys() - PASSWORDS:
             body[name] = not_blank(body[name])
         for part in (body, body.get("conversation", {}), *body.get("messages", ())):

@@ -56,7 +56,7 @@ def retry(connections: Engine, settings: Settings) -> RetryTurn:
         parameters = begin_parameters(command, settings.chat.model_copy(update=chat), "demo")
         remote = RemoteTurnPoller(connections, settings.chat.stale_seconds)
         with connections.connect() as connection:
-            return resume_or_retry(connection, parameters, ExistingTurn(turn_id), remote, QuotaHolders())
+            return resume_or_retry(connection, command, parameters, ExistingTurn(turn_id), remote, QuotaHolders())
 
     return retry
 

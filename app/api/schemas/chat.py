@@ -3,6 +3,7 @@ from typing import ClassVar
 from marshmallow import fields, validate
 
 from app.api.schemas.base import Examples, Flag, PlainText, Schema
+from app.api.schemas.turn_options import TurnOptions
 from app.api.schemas.turns import MESSAGE_METADATA, TurnSchema, UsageSchema
 from app.bounds import USER_CONTENT_LIMIT
 from app.enums import MessageRole
@@ -42,10 +43,21 @@ class AnswerOptions(Schema):
             " stream if `Accept` names `text/event-stream` and does not prefer JSON."
         },
     )
+    options = fields.Nested(
+        TurnOptions,
+        load_default=dict,
+        metadata={
+            "description": "Options of this turn; each replaces that of the project. Of the tools, those that the"
+            " project allows too are offered."
+        },
+    )
 
 
 class ChatRequestSchema(AnswerOptions):
-    EXAMPLES: ClassVar[Examples] = [{"message": "What is a heat pump?", "stream": False}]
+    EXAMPLES: ClassVar[Examples] = [
+        {"message": "What is a heat pump?", "stream": False},
+        {"message": "What does it cost?", "options": {"temperature": 0, "response_format": {"type": "json_object"}}},
+    ]
 
     message = PlainText(
         max_length=USER_CONTENT_LIMIT,

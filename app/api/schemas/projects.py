@@ -1,32 +1,16 @@
 from typing import ClassVar
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Examples, Number, PlainText, Schema, WholeNumber
-from app.bounds import MAX_OUTPUT_TOKENS
-from app.tools.registry import MAX_TOOLS
+from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.turn_options import TurnOptions
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 
 
-class ProjectSettings(Schema):
+class ProjectSettings(TurnOptions):
     """Parameters of the project's turns. URLs and keys of providers are the operator's settings."""
-
-    temperature = Number(
-        validate=validate.Range(0, 2),
-        metadata={"description": "Sampling temperature; absent for the provider's default."},
-    )
-    max_output_tokens = WholeNumber(
-        validate=validate.Range(1, MAX_OUTPUT_TOKENS),
-        metadata={"description": "Largest length of an answer in tokens; absent for the provider's default."},
-    )
-    tools = fields.List(
-        PlainText(max_length=64),
-        validate=validate.Length(max=MAX_TOOLS),
-        allow_none=True,
-        metadata={"description": "Names of the tools that the model may call; an empty list for none, null for all."},
-    )
 
 
 class ProjectChange(Schema):

@@ -15,9 +15,10 @@ LAST_EVENT_ID = {
 
 # For the API's description of a message; imported messages have the metadata of the document.
 MESSAGE_METADATA = (
-    "Of an answer: `empty`: true if it has no visible text (the turn's `finish_reason` may say why); `partial`:"
+    "Of a user's message: `options`: those of the request, if it had any; of the answer to approved calls of tools too."
+    " Of an answer: `empty`: true if it has no visible text (the turn's `finish_reason` may say why); `partial`:"
     " `failed`, `cancelled` or `interrupted` if it is not complete; `truncated`: true if it was cut to 1000000"
-    " characters; `dropped_options`: options of the project, or `tools`, that the model rejected and that were left"
+    " characters; `dropped_options`: options, or `tools`, that the model rejected and that were left"
     " out. Of a tool's result: `tool`: its name; `is_error`: true if the call failed."
 )
 

@@ -38,7 +38,8 @@ recent AS (
         SELECT position, role, content, tool_calls, tool_call_id FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
-         ORDER BY position DESC LIMIT %(history)s) AS recent)
+         ORDER BY position DESC LIMIT least(
+                 %(history)s, CASE WHEN %(project_history)s THEN (SELECT (settings->>'history')::integer FROM project) END)) AS recent)
 SELECT conversation.position, conversation.title, conversation.project_id,
        turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
        (SELECT settings FROM project) AS project_settings,

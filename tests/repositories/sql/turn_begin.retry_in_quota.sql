@@ -6,12 +6,14 @@ WITH /* turns.begin_retry_in_quota */ estimate AS (
             SELECT content, sum(length(content)) OVER (ORDER BY position DESC) AS chars FROM (
                 SELECT position, coalesce(content, '') AS content FROM messages
                  WHERE user_id = %(user_id)s AND conversation_id = %(conversation_id)s
-                 ORDER BY position DESC LIMIT %(history)s) AS recent) AS sized
+                 ORDER BY position DESC LIMIT least(%(history)s, CASE WHEN %(project_history)s THEN (
+                       SELECT (settings->>'history')::integer FROM projects
+                        WHERE user_id = %(user_id)s AND id = coalesce(%(project_id)s::uuid, (
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))) END)) AS recent) AS sized
          WHERE chars <= %(history_chars)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM prompts
          WHERE user_id = %(user_id)s AND enabled AND project_id = coalesce(%(project_id)s::uuid, (
-               SELECT project_id FROM conversations
-                WHERE user_id = %(user_id)s AND id = %(conversation_id)s)))) / 4 + 1 + %(output_tokens)s,
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s)))) / 4 + 1 + %(output_tokens)s,
         2147483647)::integer AS tokens),
 remaining AS (
     SELECT tokens_per_day
@@ -58,7 +60,8 @@ recent AS (
         SELECT position, role, content, tool_calls, tool_call_id FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
-         ORDER BY position DESC LIMIT %(history)s) AS recent)
+         ORDER BY position DESC LIMIT least(
+                 %(history)s, CASE WHEN %(project_history)s THEN (SELECT (settings->>'history')::integer FROM project) END)) AS recent)
 SELECT conversation.position, conversation.title, conversation.project_id,
        turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
        (SELECT settings FROM project) AS project_settings,
