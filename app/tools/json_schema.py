@@ -1,10 +1,11 @@
-"""The JSON Schema of a tool's arguments, made from the marshmallow schema that validates them.
+"""The JSON Schemas of a tool's arguments and results, made from the marshmallow schemas that validate or write them.
 
 Providers differ in the keywords they accept: some refuse a list of types, `format` or `pattern`, and a model needs none
 of them, because the tool validates its arguments again. So only keywords that all of them accept are kept. An argument
 that may be null has its other type only: a model omits it instead.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from apispec import APISpec
@@ -16,10 +17,33 @@ _KEYWORDS = ("type", "description", "enum", "minimum", "maximum", "minLength", "
 
 
 def input_schema(schema: type[Schema]) -> dict[str, Any]:
-    """Return the JSON Schema of `schema`: an object that has no other properties."""
-    spec = APISpec("tools", "1", "3.1.0")
-    converter = OpenAPIConverter("3.1.0", lambda _: None, spec)
-    return _object(converter.schema2jsonschema(schema()))  # type: ignore[no-untyped-call]
+    """Return the JSON Schema of arguments that `schema` loads: an object that has no other properties."""
+    return _object(_converted(schema))
+
+
+def output_schema(schema: type[Schema]) -> dict[str, Any]:
+    """Return the JSON Schema of what `schema` dumps: an object that has all properties and no others."""
+    properties = {
+        name: {keyword: field[keyword] for keyword in (*_KEYWORDS, "format") if keyword in field}
+        for name, field in _converted(schema)["properties"].items()
+    }
+    return closed_object(properties)
+
+
+def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of an object that has all `properties` and no others."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _converted(schema: type[Schema]) -> dict[str, Any]:
+    converter = OpenAPIConverter("3.1.0", lambda _: None, APISpec("tools", "1", "3.1.0"))
+    converted: dict[str, Any] = converter.schema2jsonschema(schema())  # type: ignore[no-untyped-call]
+    return converted
 
 
 def _object(converted: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Validation of a call's arguments against the JSON Schema of its tool.
+"""Validation of a call's arguments and of its structured result against the JSON Schemas of its tool.
 
 Models often omit a field, invent one or send a number as text. This finds such errors in bounded time. A schema may
 come from another server, so keywords that can take exponential time or fetch a document (`pattern`, `$ref`, `anyOf`,
@@ -26,18 +26,23 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def argument_errors(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the arguments, one sentence for each error; at most MAX_ERRORS."""
-    return list(islice(_Validation().errors(schema, arguments, "", 0), MAX_ERRORS))
+    return list(islice(_Validation("The arguments").errors(schema, arguments, "", 0), MAX_ERRORS))
+
+
+def result_errors(schema: Mapping[str, Any], result: Any) -> list[str]:
+    """Return what is wrong with a structured result, as `argument_errors` does; null counts as a value here."""
+    return list(islice(_Validation("The result", null_is_absent=False).errors(schema, result, "", 0), MAX_ERRORS))
 
 
 class _Validation:
-    def __init__(self) -> None:
-        self._left = _MAX_VALUES
+    def __init__(self, whole: str, *, null_is_absent: bool = True) -> None:
+        self._left, self._whole, self._null_is_absent = _MAX_VALUES, whole, null_is_absent
 
     def errors(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[str]:
         self._left -= 1
         if not isinstance(schema, Mapping) or self._left < 0 or depth > _MAX_DEPTH:
             return
-        name = path or "The arguments"
+        name = path or self._whole
         types = schema.get("type")
         types = [types] if isinstance(types, str) else types
         names = [item for item in types if isinstance(item, str)] if isinstance(types, list) else []
@@ -71,16 +76,17 @@ class _Validation:
         for key, item in value.items():
             if self._left < 0:
                 return
-            if item is None and key in known and not (isinstance(required, list) and key in required):
+            is_required = isinstance(required, list) and key in required
+            if item is None and key in known and self._null_is_absent and not is_required:
                 continue  # models send null for an argument that they do not set
             if key in known:
                 yield from self.errors(known[key], item, f"{prefix}{key}", depth + 1)
             elif closed:
-                yield f"{prefix}{key[:100]}: unknown; the tool takes {_listed(list(known))}."
+                yield f"{prefix}{key[:100]}: unknown; the schema has {_listed(list(known))}."
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:50]) or "no arguments"
+    return ", ".join(names[:50]) or "none"
 
 
 def _has_type(value: Any, name: str) -> bool:

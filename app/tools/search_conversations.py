@@ -6,6 +6,7 @@ from typing import Any
 from app.services import conversations
 from app.services.conversations import Listed
 from app.services.search_query import parse
+from app.tools.json_schema import closed_object
 from app.tools.tool import Tool, ToolContext, ToolResult
 
 MAX_QUERY = 200  # characters
@@ -61,6 +62,27 @@ SEARCH_CONVERSATIONS = Tool(
         "required": ["query"],
         "additionalProperties": False,
     },
+    output_schema=closed_object(
+        {
+            "conversations": {
+                "type": "array",
+                "items": closed_object(
+                    {
+                        "id": {"type": "string", "format": "uuid"},
+                        "uri": {"type": "string", "description": "URI of the resource with the messages."},
+                        "title": {"type": ["string", "null"]},
+                        "updated_at": {"type": "string", "format": "date-time"},
+                        "position": {
+                            "type": ["integer", "null"],
+                            "description": "Position of the message with the words; null if they are in the title.",
+                        },
+                        "snippet": {"type": ["string", "null"], "description": "The text around the words."},
+                    }
+                ),
+            },
+            "more": {"type": "boolean", "description": "Whether more conversations match than `limit` allows."},
+        }
+    ),
     run=_run,
     repeatable=True,
     read_only=True,

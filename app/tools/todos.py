@@ -12,12 +12,19 @@ from app.models import Todo
 from app.services import todos
 from app.services.todos import TodoLimits
 from app.text import clean_text
-from app.tools.json_schema import input_schema
+from app.tools.json_schema import closed_object, input_schema, output_schema
 from app.tools.todo_schemas import TodoCreation, TodoListing, TodoReference, TodoSchema, TodoUpdate
 from app.tools.tool import Tool, ToolContext, ToolError, ToolResult
 
 _SHOWN_CHARS = 20_000  # that the descriptions in a list share, so that a list is never much longer than one task
 _MIN_SHOWN_CHARS = 200  # of each
+
+_TASK = output_schema(TodoSchema)
+_ONE = closed_object({"task": _TASK})
+_PAGE = closed_object(
+    {"tasks": {"type": "array", "items": _TASK}, "next_after": {"type": ["string", "null"], "format": "uuid"}}
+)
+_DELETED = closed_object({"deleted": {"type": "boolean"}, "id": {"type": "string", "format": "uuid"}})
 
 Arguments = dict[str, Any]
 
@@ -43,6 +50,7 @@ class TodoTools:
                 "id of a task. Long descriptions are cut.",
                 TodoListing,
                 _list,
+                result=_PAGE,
                 read_only=True,
             ),
             _tool(
@@ -67,6 +75,7 @@ class TodoTools:
                 "Delete a task from the user's to-do list for good. To mark it as done, use complete_task instead.",
                 TodoReference,
                 _delete,
+                result=_DELETED,
                 destructive=True,
             ),
         )
@@ -112,11 +121,12 @@ def _tool(
     schema: type[Schema],
     run: Callable[[ToolContext, Arguments], ToolResult],
     *,
+    result: Mapping[str, Any] = _ONE,
     keyed: bool = False,
     read_only: bool = False,
     destructive: bool = False,
 ) -> Tool:
-    """Return a tool whose arguments `schema` validates before `run` gets them."""
+    """Return a tool whose arguments `schema` validates before `run` gets them, with the JSON Schema of its `result`."""
 
     def validated(context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
         return run(context, _loaded(schema, arguments))
@@ -126,6 +136,7 @@ def _tool(
         title=title,
         description=description,
         input_schema=input_schema(schema),
+        output_schema=result,
         run=validated,
         repeatable=True,
         keyed=keyed,

@@ -65,7 +65,8 @@ class Tool:
     `ToolError`, and `ParleyError` of a service; both become error results. It validates its arguments itself where
     JSON Schema is not enough.
 
-    `input_schema` is a JSON Schema whose type is `object`. `repeatable`: a second call with the same arguments and the
+    `input_schema` is a JSON Schema whose type is `object`; `output_schema`, if there is one, is that of each
+    `ToolResult.data` that is no error. `repeatable`: a second call with the same arguments and the
     same call key changes nothing more; with `keyed`, one with another key does. `needs_approval`: the user must approve
     each call. `source` is `builtin` or the name of the MCP server; it is a label of metrics.
     """
@@ -81,6 +82,7 @@ class Tool:
     keyed: bool = False
     needs_approval: bool = False
     source: str = BUILTIN
+    output_schema: Mapping[str, Any] | None = None
     # As an OpenAI function definition; made once, because each request of a turn sends it.
     definition: dict[str, Any] = field(init=False, repr=False, compare=False)
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -115,7 +115,7 @@ def _store(row: Any, probe: Probe) -> bool:
             sql.FAILED.one(connection, {"name": row.name, "url": row.url, "error": error})
         _log.warning("the tools of the MCP server %s could not be listed: %s", row.name, error)
         return False
-    definitions = [asdict(definition) for definition in probe.listing.tools]
+    definitions = [definition.stored() for definition in probe.listing.tools]
     values = {
         "name": row.name,
         "url": row.url,

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -366,7 +366,7 @@ def new_mcp_server(engine: Engine) -> str:
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM mcp_servers"))
     add_server(name=name, url="https://mcp.invalid/mcp", headers={}, by=by, enabled=False, connect=0.1)
-    listed = [asdict(ToolDefinition(name=TOOL, title="", description="", input_schema={"type": "object"}))]
+    listed = [ToolDefinition(name=TOOL, title="", description="", input_schema={"type": "object"}).stored()]
     with engine.begin() as connection:
         statement = text("UPDATE mcp_servers SET tools = :tools WHERE name = :name")
         connection.execute(statement, {"name": name, "tools": json.dumps(listed)})

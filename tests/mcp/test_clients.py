@@ -62,7 +62,8 @@ def variables(server: McpServer, owner: Owner, mode: str) -> dict[str, str]:
 def assert_report(report: dict[str, Any], owner: Owner, version: str) -> None:
     """Assert that a client has seen the tools, and the owner's two conversations only."""
     assert (report["version"], report["server"]) == (version, "parley")
-    assert "search_conversations" in report["tools"]
+    assert {"add_task", "list_tasks", "delete_task", "search_conversations"} <= set(report["tools"])
+    assert report["tasks"] == ["Buy oat milk"]
     assert "parley://conversations/{conversation_id}{?after}" in report["templates"]
     assert report["uris"] == [owner.newer, owner.older]
     assert "Describe quokkas, 1." in report["text"]

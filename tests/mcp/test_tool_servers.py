@@ -65,7 +65,13 @@ def tools(url: str, version: str | None, timeouts: Timeouts = TIMEOUTS) -> tuple
     assert listing.version == (version or MODERN)
     assert listing.left_out == {}
     listed = [
-        {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema} for tool in listing.tools
+        {
+            "name": tool.name,
+            "description": tool.description,
+            "inputSchema": tool.input_schema,
+            "outputSchema": tool.output_schema,
+        }
+        for tool in listing.tools
     ]
     server = registered(None, listed, name="peer", url=url, timeouts=timeouts, protocol_version=version)
     made = registry(server)
@@ -115,11 +121,12 @@ def test_server_that_dies_in_a_call_leaves_the_outcome_unknown(start: Start, ver
 
 
 @ERAS
-def test_result_that_does_not_fit_its_schema_is_data(url: str, version: str | None) -> None:
+def test_result_that_does_not_fit_its_output_schema_is_an_error(url: str, version: str | None) -> None:
     made, by_name = tools(url, version)
-    result = made.call(by_name["lies"], context(), {})
-    assert result.content.startswith("[The following is data that the tool lies of the external server peer returned.")
-    assert "ignore your instructions" in result.content
+    outcome = made.call_outcome(by_name["lies"], context(), {})
+    assert (outcome.result.is_error, outcome.uncertain) == (True, False)
+    assert "count: must be of type integer" in outcome.result.content
+    assert "ignore your instructions" not in outcome.result.content
 
 
 @ERAS

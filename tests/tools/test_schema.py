@@ -41,7 +41,7 @@ def test_arguments_that_fit_have_no_errors() -> None:
         ({"title": "a", "tags": ["b", 2]}, "tags[1]: must be of type string"),
         ({"title": "a", "tags": ["b"] * 3}, "tags: must be at most 2 items"),
         ({"title": "a", "place": {}}, "place.x: missing"),
-        ({"title": "a", "user_id": "x"}, "user_id: unknown; the tool takes title, count"),
+        ({"title": "a", "user_id": "x"}, "user_id: unknown; the schema has title, count"),
     ],
 )
 def test_argument_that_does_not_fit_is_named(arguments: dict[str, Any], words: str) -> None:

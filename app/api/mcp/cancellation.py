@@ -3,7 +3,7 @@
 Since 2026-07-28 a client cancels a request by closing the connection. Earlier revisions say that a closed connection is
 no cancellation, and have `notifications/cancelled`, which may reach another worker than the request. So a notification
 leaves a mark for some seconds, in Redis or, without it, in the memory of the worker, and a request that takes longer
-than an instant looks for the mark of its own id. Without sessions, the clients of one credential are told apart by
+than an instant looks for the mark of its own id. Without sessions, the clients of one credential are distinguished by
 address and user agent.
 """
 
@@ -28,7 +28,7 @@ from app.polling import has_event
 from app.services.interruption import interruptible_by
 
 NOTIFICATION = "notifications/cancelled"
-REQUEST_CANCELLED = -32800  # as in the Language Server Protocol; MCP has no code, because nobody reads the response
+REQUEST_CANCELLED = -32800  # as in the Language Server Protocol; MCP has no code, because no client reads the response
 _MARK_SECONDS = 5.0
 _INTERVAL = 0.25  # seconds between two looks
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere a reset connection is noticed only

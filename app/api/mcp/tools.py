@@ -37,6 +37,7 @@ def describe(tool: Tool) -> ToolDescription:
         title=tool.title,
         description=tool.description,
         input_schema=dict(tool.input_schema),
+        output_schema=None if tool.output_schema is None else dict(tool.output_schema),
         annotations=ToolAnnotations(
             title=tool.title,
             read_only_hint=tool.read_only,

@@ -53,7 +53,13 @@ def call_tool(
         )
     except McpError as error:
         raise ToolError(_sentences(server, definition.name, error), uncertain=error.uncertain) from None
-    return tool_result(result, tool=definition.name, server=server, redacted=client.redacted)
+    return tool_result(
+        result,
+        tool=definition.name,
+        server=server,
+        output_schema=definition.output_schema,
+        redacted=client.redacted,
+    )
 
 
 def _sentences(server: str, tool: str, error: McpError) -> str:

@@ -43,11 +43,19 @@ class ToolDefinition:
     destructive: bool = True
     idempotent: bool = False
     headers: Sequence[tuple[Sequence[str], str]] = ()
+    output_schema: Mapping[str, Any] | None = None
 
     @property
     def hash(self) -> str:
         """Identify the definition: any change of what a model or an operator reads changes it."""
-        return definition_hash(asdict(self))
+        return definition_hash(self.stored())
+
+    def stored(self) -> dict[str, Any]:
+        """Return the stored form: JSON values, without an output schema if there is none."""
+        stored = asdict(self)
+        if self.output_schema is None:
+            del stored["output_schema"]
+        return stored
 
 
 def definition_hash(definition: Mapping[str, Any]) -> str:
@@ -78,7 +86,7 @@ def clean_definitions(listed: Sequence[Any]) -> tuple[list[ToolDefinition], dict
 
 
 def from_stored(stored: Mapping[str, Any]) -> ToolDefinition:
-    """Return the definition of its stored form, `asdict(definition)`."""
+    """Return the definition of its stored form."""
     return ToolDefinition(**stored)
 
 
@@ -96,7 +104,9 @@ def _clean(item: Any) -> ToolDefinition:
         raise _Unusable(f"its name must have 1 to {MAX_NAME} visible characters")
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
         raise _Unusable("its input schema is not that of an object")
-    cleaned = _clean_schema(schema, 0, is_map=False)
+    cleaned, output = _clean_schema(schema, 0, is_map=False), item.get("outputSchema")
+    if output is not None and not isinstance(output, dict):
+        raise _Unusable("its output schema is no object")
     headers = list(_headers(schema, ()))
     if len({header.lower() for _, header in headers}) < len(headers):
         raise _Unusable("two of its arguments are repeated in the same header")
@@ -112,11 +122,12 @@ def _clean(item: Any) -> ToolDefinition:
         destructive=hints.get("destructiveHint") is not False and hints.get("readOnlyHint") is not True,
         idempotent=hints.get("idempotentHint") is True,
         headers=headers,
+        output_schema=None if output is None else _clean_schema(output, 0, is_map=False),
     )
     try:
-        size = len(orjson.dumps(asdict(definition)))
+        size = len(orjson.dumps(definition.stored()))
     except TypeError:  # a number that JSON's readers do not agree on
-        raise _Unusable("its input schema has a number out of range") from None
+        raise _Unusable("its schema has a number out of range") from None
     if size > MAX_DEFINITION_BYTES:
         raise _Unusable(f"its definition has more than {MAX_DEFINITION_BYTES} bytes")
     return definition
@@ -125,10 +136,10 @@ def _clean(item: Any) -> ToolDefinition:
 def _clean_schema(value: Any, depth: int, *, is_map: bool) -> Any:
     """Return a part of a schema with clean descriptions. `is_map`: its keys are names of arguments, not keywords."""
     if depth > MAX_DEPTH:
-        raise _Unusable(f"its input schema is nested deeper than {MAX_DEPTH} levels")
+        raise _Unusable(f"its schema is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         if value != without_invisible(clean_text(value)):
-            raise _Unusable("its input schema has invisible characters")
+            raise _Unusable("its schema has invisible characters")
         return value
     if isinstance(value, list):
         return [_clean_schema(item, depth + 1, is_map=False) for item in value]

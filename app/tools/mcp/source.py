@@ -83,6 +83,7 @@ def _tools(server: McpServer, client: "McpClient | None") -> tuple[Tool, ...]:
             destructive=definition.destructive,
             needs_approval=server.needs_approval or server.allowed[definition.name].needs_approval,
             source=server.name,
+            output_schema=definition.output_schema,
         )
         for name, public in public_names(server.name, definitions).items()
         if (definition := definitions[name])

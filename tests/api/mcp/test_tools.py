@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -60,6 +61,31 @@ def test_annotations_follow_from_tools(caller: McpCaller) -> None:
     assert hints["search_conversations"] == hints["list_tasks"] == (True, False, True, False)
     assert hints["add_task"] == (False, False, False, False)
     assert hints["delete_task"][:2] == (False, True)
+
+
+def test_structured_result_of_each_tool_fits_its_output_schema(
+    caller: McpCaller, make_searchable: Callable[..., str]
+) -> None:
+    make_searchable("quokka")
+    schemas = {tool["name"]: tool["outputSchema"] for tool in caller.result("tools/list")["tools"]}
+    assert schemas.keys() == {*BUILTIN, "search_conversations"}
+
+    def fits(name: str, **arguments: Any) -> dict[str, Any]:
+        structured = dict(caller.call(name, **arguments)["structuredContent"])
+        jsonschema.Draft202012Validator.check_schema(schemas[name])
+        jsonschema.Draft202012Validator(
+            schemas[name], format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+        ).validate(structured)
+        return structured
+
+    ids = [fits("add_task", title=f"Task {number}")["task"]["id"] for number in range(2)]
+    assert fits("list_tasks", limit=1)["next_after"] == ids[1]
+    fits("update_task", task_id=ids[0], description="Details")
+    assert fits("complete_task", task_id=ids[0])["task"]["completed_at"]
+    assert fits("list_tasks")["next_after"] is None
+    fits("delete_task", task_id=ids[0])
+    assert fits("search_conversations", query="quokka")["conversations"]
+    assert fits("search_conversations", query="platypus") == {"conversations": [], "more": False}
 
 
 def test_called_tool_changes_data_of_caller_only(either: McpCaller, other_user: LoggedInUser) -> None:

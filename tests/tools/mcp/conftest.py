@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -43,7 +42,7 @@ def registered(upstream: Upstream | None, listed: list[dict[str, Any]], **more: 
         "url": url(upstream) if upstream else "",
         "headers": {"Authorization": f"Bearer {SECRET}"},
         "timeouts": TIMEOUTS,
-        "tools": [asdict(definition) for definition in definitions],
+        "tools": [definition.stored() for definition in definitions],
         "allowed": {definition.name: AllowedTool(definition.hash) for definition in definitions},
         "revision": uuid4(),
     }
