@@ -26,14 +26,9 @@ class _MeasuringMiddleware:
         self._inner = inner
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        request = _MeasuredRequest(environ)
-
-        def started(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            request.start_response(status)
-            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
-
+        request = _MeasuredRequest(environ, start_response)
         try:
-            request.body = self._inner(environ, started)
+            request.body = self._inner(environ, request.start_response)
         except BaseException:
             request.end()
             raise
@@ -43,21 +38,24 @@ class _MeasuringMiddleware:
 class _MeasuredRequest:
     """The unchanged response body; its `close` ends the request."""
 
-    def __init__(self, environ: "WSGIEnvironment") -> None:
-        self._status = 500  # sent by the server if the application fails
+    __slots__ = ("_begun", "_ended", "_environ", "_forward", "_route", "_status", "body")
+
+    def __init__(self, environ: "WSGIEnvironment", forward: "StartResponse") -> None:
+        self._environ, self._forward = environ, forward
+        self._status = "500"  # sent by the server if the application fails
         self.body: Iterable[bytes] = ()
-        self._environ = environ
         self._route: str | None = None
         self._ended = False
         self._begun = time.perf_counter()
         record_request_begun()
 
-    def start_response(self, status: str) -> None:
-        """Store status and route; Flask discards the request before the body ends."""
-        self._status = int(status[:3])
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """Store status and route, because Flask discards the request before the body ends, and call the server's."""
+        self._status = status
         request: Request | None = self._environ.get("werkzeug.request")
         if request is not None and request.url_rule is not None:
             self._route = request.url_rule.rule
+        return self._forward(status, headers, exc_info) if exc_info else self._forward(status, headers)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.body)  # the server iterates the body itself, so measuring adds no cost per chunk
@@ -74,4 +72,4 @@ class _MeasuredRequest:
             return
         self._ended = True
         seconds = time.perf_counter() - self._begun
-        record_request(self._environ["REQUEST_METHOD"], self._route, self._status, seconds)
+        record_request(self._environ["REQUEST_METHOD"], self._route, int(self._status[:3]), seconds)

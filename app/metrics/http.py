@@ -4,6 +4,7 @@ from app.metrics.process import record_process
 from app.metrics.registry import OTHER, LabelledChildren, gauge, histogram
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_STATUS_CLASSES = {number: f"{number}xx" for number in range(1, 6)}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MAX_SERIES = 1000  # more than routes times methods times status classes
 
@@ -19,7 +20,7 @@ STREAMS_MAX = gauge("streams_max", "Most answers and exports that a process send
 
 _durations = LabelledChildren(HTTP_REQUEST_DURATION, limit=_MAX_SERIES, overflow=(OTHER, OTHER, OTHER))
 # Exposed from the start, so that a sum over a status class is 0 and not absent before its first response.
-HTTP_REQUEST_DURATION.series = [(OTHER, OTHER, f"{status_class}xx") for status_class in range(1, 6)]
+HTTP_REQUEST_DURATION.series = [(OTHER, OTHER, status_class) for status_class in _STATUS_CLASSES.values()]
 
 
 def record_streams_max(streams: int) -> None:
@@ -49,5 +50,5 @@ def record_request(method: str, route: str | None, status: int, seconds: float) 
     """
     HTTP_REQUESTS_IN_FLIGHT.metric.dec()
     record_process()
-    labels = (method if method in _METHODS else OTHER, route or OTHER, f"{status // 100}xx")
-    _durations[labels].observe(seconds)
+    status_class = _STATUS_CLASSES.get(status // 100, OTHER)
+    _durations[method if method in _METHODS else OTHER, route or OTHER, status_class].observe(seconds)

@@ -2,7 +2,7 @@
 
     alive.lock              held in shared mode by every living process
     slot_<n>.lock           held by the one process that writes the files of slot n
-    <type>_<n>-<hash>.db    metric values, written and read by prometheus_client; see `app.metrics.slot_files`
+    <type>_<n>-<hash>.db    metric values; see `app.metrics.slot_files` and `app.metrics.file_values`
     external_<group>.json   see `app.metrics.external_gauges`
 
 prometheus_client by itself names the files after process ids. Their number then grows with every worker that is

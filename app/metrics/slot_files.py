@@ -1,8 +1,7 @@
 """The files in which a process keeps its metric values, allocated in full before they are written.
 
-prometheus_client maps its files into memory and grows them as sparse files. On a full disk, the kernel ends a process
-that writes to a page without a block, by SIGBUS. So each file gets its blocks when a process takes its slot, and more
-before a new series could need them.
+The files are mapped into memory. On a full disk, the kernel ends a process that writes to a page without a block, by
+SIGBUS. So each file gets its blocks when a process takes its slot, and more before a new series could need them.
 """
 
 import os
@@ -27,38 +26,35 @@ def allocate(folder: Path, slot: str) -> None:
     Raises OSError if the disk is full; files that are allocated already stay usable.
     """
     for kind, size in SIZES.items():
-        path = _path(folder, kind, slot)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = path(folder, kind, slot)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if kind in LIVE_KINDS:
                 os.pwrite(descriptor, bytes(8), 0)  # the file's head: no bytes are used
             if not _is_allocated(descriptor, size):
-                _grow(descriptor, size)
+                grow(descriptor, size)
         except OSError:
             if _used(descriptor) == 0:
-                path.unlink()  # the blocks that it got are needed elsewhere
+                file.unlink()  # the blocks that it got are needed elsewhere
             raise
         finally:
             os.close(descriptor)
 
 
 def has_room(folder: Path, slot: str) -> bool:
-    """Return whether each file of the slot has room for a new child, after growing it if necessary.
-
-    The library doubles a file when it is full; here its blocks are allocated before that.
-    """
+    """Return whether each file of the slot has room for a new child, after growing it if necessary."""
     try:
-        return all(_reserve(_path(folder, kind, slot)) for kind in SIZES)
+        return all(_reserve(path(folder, kind, slot)) for kind in SIZES)
     except OSError:
         return False
 
 
-def _reserve(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _reserve(file: Path) -> bool:
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
         if _used(descriptor) + RESERVE > size:
-            _grow(descriptor, 2 * size)
+            grow(descriptor, 2 * size)
         return True
     finally:
         os.close(descriptor)
@@ -69,7 +65,8 @@ def _used(descriptor: int) -> int:
     return int.from_bytes(os.pread(descriptor, 4, 0), sys.byteorder)
 
 
-def _grow(descriptor: int, size: int) -> None:
+def grow(descriptor: int, size: int) -> None:
+    """Make a file `size` bytes long, all with blocks. Raises OSError if the disk is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:  # macOS
@@ -81,5 +78,6 @@ def _is_allocated(descriptor: int, size: int) -> bool:
     return status.st_size >= size and status.st_blocks * 512 >= size
 
 
-def _path(folder: Path, kind: str, slot: str) -> Path:
+def path(folder: Path, kind: str, slot: str) -> Path:
+    """Return the path of the slot's file for one kind of metric."""
     return folder / f"{kind}_{slot}.db"

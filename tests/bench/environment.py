@@ -57,6 +57,7 @@ class Environment:
     database_url: str
     flask_app: Flask
     engine: Engine
+    home: Path  # of the database
 
     def accounts(self, count: int) -> list[LoggedInUser]:
         """Create `count` accounts."""
@@ -86,8 +87,8 @@ def open_environment() -> Iterator[Environment]:
     """Start a separate PostgreSQL with the schema, durable as in production."""
     default_settings()  # removes every setting from the environment
     os.environ["ACCESS_TOKEN_MINUTES"] = "1440"  # longer than any benchmark
-    with own_postgres() as (url, _), application(load_settings(env_file=None), url) as (flask_app, engine):
-        yield Environment(url, flask_app, engine)
+    with own_postgres() as (url, home), application(load_settings(env_file=None), url) as (flask_app, engine):
+        yield Environment(url, flask_app, engine, home)
 
 
 @dataclass
