@@ -5,9 +5,11 @@ beat enqueues the last missed slot of each job, not all of them: `PersistentSche
 """
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ FREQUENT = timedelta(minutes=1)  # a new beat enqueues such a job at once, becau
 RETRY_SECONDS = 1.0  # after a message that the broker refused
 MIN_SET_BACK = 1.0  # seconds; a smaller step back of the clock is ignored
 
+_log = logging.getLogger("parley.jobs")
 _locks: list[int] = []  # file descriptors, open until the process ends
 
 
@@ -60,6 +63,20 @@ class SlotScheduler(PersistentScheduler):
     """
 
     _ahead = float("-inf")  # of the wall clock before the monotonic clock, in seconds
+
+    def setup_schedule(self) -> None:
+        """Read the schedule file; begin a new one if it cannot be read, for example after a change of classes."""
+        try:
+            super().setup_schedule()
+        except Exception:
+            _log.warning(
+                "the schedule file %s cannot be read; beat begins a new one", self.schedule_filename, exc_info=True
+            )
+            with suppress(Exception):
+                self.close()
+            for suffix in self.known_suffixes:
+                Path(self.schedule_filename + suffix).unlink(missing_ok=True)
+            super().setup_schedule()
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         ahead = time.time() - time.monotonic()

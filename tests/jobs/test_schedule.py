@@ -1,9 +1,11 @@
 """Slots of schedules, and a beat after downtime or a change of the clock, on a real Redis."""
 
 import pickle
+import shelve
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -185,6 +187,27 @@ def test_clock_set_back_does_not_stop_beat(beat: Beat, monkeypatch: pytest.Monke
     assert beat.scheduler._heap is not None
     beat.scheduler._heap[:] = [entry._replace(time=entry.time + hours_ahead) for entry in beat.scheduler._heap]
     beat.set_last_run(DAILY, -timedelta(seconds=hours_ahead) - timedelta(days=1))
+    assert [name for name, _ in beat.send_due() if name == DAILY.name] == [DAILY.name]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        b"not a pickle",
+        b"cno_such_module\nNoSuchClass\n.",  # of a release in which a class had another place
+        b"cops.catalogue.jobs\nNoSuchClass\n.",
+        pickle.dumps(["not", "entries"]),
+        b"",
+    ],
+)
+def test_unreadable_schedule_file_is_replaced(beat: Beat, entries: bytes) -> None:
+    beat.scheduler.close()
+    with shelve.open(beat.scheduler.schedule_filename) as store:
+        cast(Any, store).dict[b"entries"] = entries
+    beat.scheduler = beat.open()
+    assert OFTEN.name in [name for name, _ in beat.send_due()]
+    beat.set_last_run(DAILY, timedelta(days=1))
+    beat.reopen()
     assert [name for name, _ in beat.send_due() if name == DAILY.name] == [DAILY.name]
 
 
