@@ -33,6 +33,20 @@ SELECT sequence, events FROM turn_events
  ORDER BY sequence LIMIT %(batches)s""",
 )
 
+# The calls that the turn makes or declines, if it began with their approval and not with a message of the user.
+APPROVED_CALLS = Statement(
+    "turns.read_approved_calls",
+    """
+SELECT calls.tool_calls
+  FROM turns JOIN messages AS calls ON calls.user_id = turns.user_id AND calls.conversation_id = turns.conversation_id
+                                   AND calls.position = turns.position - 1
+ WHERE turns.user_id = %(user_id)s AND turns.id = %(turn_id)s AND calls.tool_calls IS NOT NULL
+   AND NOT EXISTS (
+           SELECT FROM messages
+            WHERE messages.user_id = turns.user_id AND messages.conversation_id = turns.conversation_id
+              AND messages.position = turns.position AND messages.role = 'user')""",
+)
+
 # Ends the locked attempt as interrupted, with %(count)s messages. Its reserved tokens are charged, because its
 # usage is unknown. The last events that it sent to its own readers may not be stored, so `last_sequence` skips far
 # ahead: no sequence is used twice.

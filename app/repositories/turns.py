@@ -49,6 +49,28 @@ SELECT conversations.next_position, conversations.storage, messages.turn_id
  WHERE conversations.user_id = %(user_id)s AND conversations.id = %(conversation_id)s""",
 )
 
+# The turn whose results of calls begin at a position, if it did not complete. A user's message there has declined them.
+FAILED_APPROVAL = Statement(
+    "turns.failed_approval",
+    """
+SELECT turns.id AS turn_id FROM messages JOIN turns ON turns.user_id = messages.user_id AND turns.id = messages.turn_id
+ WHERE messages.user_id = %(user_id)s AND messages.conversation_id = %(conversation_id)s
+   AND messages.position = %(position)s AND messages.role = 'tool'
+   AND turns.status IN ('failed', 'cancelled', 'interrupted')""",
+)
+
+# The newest result of each of the calls that a turn has stored.
+RESULTS = Statement(
+    "turns.results",
+    """
+SELECT DISTINCT ON (messages.tool_call_id) messages.tool_call_id, messages.content, messages.metadata
+  FROM turns JOIN messages ON messages.user_id = turns.user_id AND messages.conversation_id = turns.conversation_id
+                          AND messages.position >= turns.position
+ WHERE turns.user_id = %(user_id)s AND turns.id = %(turn_id)s AND turns.conversation_id = %(conversation_id)s
+   AND messages.turn_id = turns.id AND messages.role = 'tool' AND messages.tool_call_id = ANY (%(ids)s)
+ ORDER BY messages.tool_call_id, messages.position DESC""",
+)
+
 # The message at a position, with the conversation's title; the message's columns are null if it is in a bundle.
 # `before`: the turn's messages between its first position and that one, without the user's, as JSON.
 ANSWER = Statement(

@@ -17,7 +17,6 @@ from app.config import Chat
 from app.database import violated_constraint
 from app.enums import ConversationStorage, KeyScope
 from app.errors import (
-    ConversationAdvanced,
     ConversationBusy,
     IdempotencyMismatch,
     NotAuthenticated,
@@ -32,6 +31,7 @@ from app.services import api_keys, archives
 from app.turns.attempt import Attempt, ChatCommand, attempt_from, begin_parameters
 from app.turns.decision import Attach, Start
 from app.turns.limits import QuotaHolders, check_limits
+from app.turns.pending import failed_approval
 from app.turns.remote import RemoteTurnPoller
 from app.turns.retry import ExistingTurn, resume_or_retry
 from app.turns.running import RunningTurns
@@ -141,7 +141,7 @@ def _diagnose(
     if command.conversation_id is not None:
         _free_conversation(connection, parameters.user_id, parameters.stale_seconds, row)
     if command.pending is not None and row.next_position > command.pending.next_position:
-        raise ConversationAdvanced("The calls no longer wait for approval: a later message or request has ended that.")
+        return ExistingTurn(failed_approval(connection, parameters.user_id, command.pending))
     return None
 
 

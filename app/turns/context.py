@@ -20,6 +20,9 @@ NO_ANSWER = "[The answer was not completed.]"
 # In place of the user's message before calls of tools, if the window of the history does not contain it.
 NOT_SHOWN = "[Earlier messages are not shown.]"
 
+# Result of a call that waited for the user's approval when the user sent another message.
+NOT_APPROVED = "[The user did not approve this call, and sent a new message instead.]"
+
 _SEPARATOR = "\n\n"
 
 
@@ -59,23 +62,38 @@ def _complete(messages: Sequence[ChatMessage]) -> Iterator[ChatMessage]:
         message = messages[index]
         index += 1
         if message.role == "assistant" and message.tool_calls:
-            results: dict[str | None, ChatMessage] = {}
-            while index < len(messages) and messages[index].role == "tool":
-                results.setdefault(messages[index].tool_call_id, messages[index])
-                index += 1
-            yield from _tool_calls(message, results)
+            yield from _tool_calls(message, _results_after(messages, index))
         elif message.role in ("user", "assistant") and _has_text(message):
             yield ChatMessage(message.role, message.content)
 
 
-def _tool_calls(message: ChatMessage, results: Mapping[str | None, ChatMessage]) -> Iterator[ChatMessage]:
-    """Yield an assistant's message with those of its calls that have a result, and the results."""
-    calls = {call["id"]: call for call in map(_valid_call, message.tool_calls or ()) if call and call["id"] in results}
+def _results_after(messages: Sequence[ChatMessage], index: int) -> dict[str | None, str]:
+    """Return the results of the calls before `index` by id, up to the next calls or the user's next message.
+
+    A turn that makes approved calls may be attempted more than once: the newest result of a call counts.
+    """
+    results: dict[str | None, str] = {}
+    for message in messages[index:]:
+        if message.role == "user" or (message.role == "assistant" and message.tool_calls):
+            break
+        if message.role == "tool":
+            results[message.tool_call_id] = message.content or ""
+    return results
+
+
+def _tool_calls(message: ChatMessage, results: Mapping[str | None, str]) -> Iterator[ChatMessage]:
+    """Yield an assistant's message with those of its calls that have a result, and the results.
+
+    Calls of which none has a result have waited for approval.
+    """
+    sent = {call["id"]: call for call in map(_valid_call, message.tool_calls or ()) if call}
+    results = results or dict.fromkeys(sent, NOT_APPROVED)
+    calls = {call_id: call for call_id, call in sent.items() if call_id in results}
     content = message.content if _has_text(message) else None
     if calls or content:
         yield ChatMessage("assistant", content, list(calls.values()) or None)
     for call_id in calls:
-        yield ChatMessage("tool", results[call_id].content or "", tool_call_id=call_id)
+        yield ChatMessage("tool", results[call_id], tool_call_id=call_id)
 
 
 def _alternating(messages: Iterable[ChatMessage]) -> list[ChatMessage]:

@@ -15,6 +15,7 @@ from app.services import archives
 from app.turns.attempt import ChatCommand, attempt_from
 from app.turns.decision import Attach, Start
 from app.turns.limits import QuotaHolders, check_limits
+from app.turns.pending import with_answers
 from app.turns.remote import RemoteTurnPoller
 from app.turns.replay import replay
 from app.turns.stale import close_stale
@@ -93,6 +94,8 @@ def _retry(
     if last.turn_id != row.id and not (pending and last.turn_id == pending.turn_id):
         raise ConversationAdvanced
     parameters = replace(parameters, next_position=last.next_position)
+    if pending is not None:
+        command = replace(command, pending=with_answers(connection, parameters.user_id, pending, row.id))
     in_quota = parameters.user_id in holders
     begun = execute_begin(connection, BeginKind.RETRY, parameters, in_quota=in_quota)
     if begun is not None:

@@ -48,7 +48,7 @@ class PartialAnswer:
     def _end_round(self) -> None:
         if not self._calls:
             return
-        results = [self._results.get(call["id"]) or _unknown(call) for call in self._calls]
+        results = [self._results.get(call["id"]) or unknown_result(call) for call in self._calls]
         calls = self._calls if self._round else []
         self._rounds.append(ToolRound("".join(self._deltas), calls, results))
         self._deltas, self._calls, self._results = [], [], {}
@@ -89,5 +89,6 @@ def last_rounds(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return rounds[::-1]
 
 
-def _unknown(call: Mapping[str, Any]) -> CallResult:
+def unknown_result(call: Mapping[str, Any]) -> CallResult:
+    """Return the result of a call that was perhaps made."""
     return CallResult(call["id"], call["function"]["name"], UNKNOWN, is_error=True)

@@ -3,6 +3,7 @@
 Readers may have seen what the attempt stored as events, so that becomes its partial answer, calls of tools included.
 """
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,9 @@ from app.metrics.chat import record_turn_closed
 from app.repositories import turn_stale as sql
 from app.repositories.atomic import atomically
 from app.services.titles import preview_of
-from app.turns.answer import Answer, as_parameter, messages_of
+from app.turns.answer import Answer, ToolRound, as_parameter, messages_of
 from app.turns.event_buffer import RESTARTED, STARTED
-from app.turns.rounds import PartialAnswer
+from app.turns.rounds import PartialAnswer, unknown_result
 from app.turns.stream import TurnError
 
 _ERROR = TurnError.of(TurnInterrupted("The process that ran this turn stopped; send the message again."))
@@ -42,7 +43,10 @@ def close_stale(
     with atomically(connection):
         if sql.LOCK.one(connection, {**key, "stale_seconds": stale_seconds}) is None:
             return False
-        messages = messages_of(TurnStatus.INTERRUPTED, _stored_answer(connection, key))
+        answer = _stored_answer(connection, key)
+        if not answer.rounds:
+            answer = replace(answer, rounds=_unknown_results(connection, key))
+        messages = messages_of(TurnStatus.INTERRUPTED, answer)
         closed = sql.CLOSE.one(
             connection,
             {
@@ -56,6 +60,14 @@ def close_stale(
     if closed is not None:
         record_turn_closed(TurnStatus.INTERRUPTED)
     return closed is not None
+
+
+def _unknown_results(connection: Connection, key: dict[str, Any]) -> list[ToolRound]:
+    """Return the results of the calls with which the turn began, if they were approved: they may have been made."""
+    row = sql.APPROVED_CALLS.one(connection, key)
+    if row is None:
+        return []
+    return [ToolRound("", [], [*map(unknown_result, row.tool_calls)])]
 
 
 def _stored_answer(connection: Connection, key: dict[str, Any]) -> Answer:

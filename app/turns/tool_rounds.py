@@ -44,6 +44,7 @@ class ToolRounds:
         self._ids: set[str] = set()  # of earlier calls
         self._ordinals: dict[tuple[str, str], int] = {}
         self._chars_left = self._settings.total_result_chars
+        self._answered: Mapping[str, CallResult] = {}
 
     @property
     def definitions(self) -> Sequence[dict[str, Any]]:
@@ -74,6 +75,12 @@ class ToolRounds:
             replace(call, problem=DECLINED) if self._needs_approval(call) and call.id not in pending.approved else call
             for call in self.read(pending.calls)
         ]
+        # What an earlier attempt has made stays made, although it is declined now.
+        self._answered = {
+            call.id: pending.answered[call.id]
+            for call in calls
+            if call.id in pending.answered and call.problem == DECLINED
+        }
         return self._run(calls, {call.id: _key(pending.turn_id, call, call.id) for call in calls}, pending.turn_id)
 
     def _needs_approval(self, call: ToolCall) -> bool:
@@ -88,6 +95,8 @@ class ToolRounds:
             self._turn.events.append(TOOL_CALL, {**data, "round": self._count})
 
         def run_call(call: ToolCall, token: CancelToken) -> CallResult:
+            if call.id in self._answered:
+                return self._answered[call.id]
             result = self._result_of(call, keys[call.id], ledger_turn_id, token)
             return CallResult(call.id, call.name, result.content, result.is_error)
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from app.container import services
+from app.turns.context import NOT_APPROVED
 from app.turns.tool_rounds import DECLINED
 from tests.api.conftest import events_of
 from tests.bundling import bundle_conversation
@@ -21,6 +22,7 @@ from tests.tools.fixed import Recorder, make_tool
 Chat = Callable[..., TestResponse]
 Rows = Callable[..., list[Any]]
 Approve = Callable[..., TestResponse]
+KEY = {"Idempotency-Key": "k"}
 TWO_CALLS = scripts.calls(("a", "send", '{"text": "one"}'), ("b", "send", '{"text": "two"}'), text="May I?")
 
 
@@ -118,6 +120,8 @@ def test_new_message_declines_what_is_pending(
 ) -> None:
     assert chat("never mind", conversation_id=pending["conversation"]["id"]).status_code == 200
     assert violation(sent(upstream)) is None
+    assert [message["role"] for message in sent(upstream)] == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    assert results(upstream) == {"a": NOT_APPROVED, "b": NOT_APPROVED}
     refused = approve(pending["turn"]["id"], ["a"])
     assert refused.status_code == 409
     assert refused.get_json()["type"].endswith("conversation_moved_on")
@@ -142,9 +146,10 @@ def test_repeated_approval_with_the_same_key_is_replayed(
     assert len(tools.calls) == 1
 
 
-@pytest.mark.parametrize("with_key", [True, False])
+@pytest.mark.parametrize(("first", "second"), [({}, {}), (KEY, KEY), (KEY, {}), ({}, KEY)])
 def test_failed_approval_is_retried_without_repeating_calls(
-    with_key: bool,
+    first: dict[str, str],
+    second: dict[str, str],
     pending: dict[str, Any],
     approve: Approve,
     upstream: Upstream,
@@ -152,14 +157,45 @@ def test_failed_approval_is_retried_without_repeating_calls(
     rows: Rows,
     user: LoggedInUser,
 ) -> None:
-    headers = {"Idempotency-Key": "k"} if with_key else {}
     upstream.queue_scripts(scripts.api_error(500))
-    assert approve(pending["turn"]["id"], ["a", "b"], headers=headers).status_code >= 500
+    assert approve(pending["turn"]["id"], ["a", "b"], headers=first).status_code >= 500
     assert len(tools.calls) == 2
-    again = approve(pending["turn"]["id"], ["a", "b"], headers=headers)
-    assert again.status_code == (200 if with_key else 409)
+    again = approve(pending["turn"]["id"], ["a", "b"], headers=second)
+    assert again.status_code == 200
     assert len(tools.calls) == 2
     assert violation(sent(upstream)) is None
+    assert results(upstream) == {"a": "one", "b": "two"}
+    assert approve(pending["turn"]["id"], ["a", "b"]).status_code == 409
+
+
+def test_failed_approval_can_be_decided_anew(
+    pending: dict[str, Any], approve: Approve, chat: Chat, upstream: Upstream, tools: Recorder
+) -> None:
+    """What was made stays made; what was declined is made once it is approved."""
+    upstream.queue_scripts(scripts.api_error(500))
+    assert approve(pending["turn"]["id"], ["a"]).status_code >= 500
+    assert approve(pending["turn"]["id"], ["b"]).status_code == 200
+    assert [arguments["text"] for _, arguments in tools.calls] == ["one", "two"]
+    assert results(upstream) == {"a": "one", "b": "two"}
+    assert chat("go on", conversation_id=pending["conversation"]["id"]).status_code == 200
+    assert violation(sent(upstream)) is None
+    assert results(upstream) == {"a": "one", "b": "two"}
+
+
+def test_failed_approval_is_ended_by_a_new_message(
+    pending: dict[str, Any], approve: Approve, chat: Chat, upstream: Upstream, tools: Recorder
+) -> None:
+    upstream.queue_scripts(scripts.api_error(500))
+    assert approve(pending["turn"]["id"], ["a"]).status_code >= 500
+    assert chat("go on", conversation_id=pending["conversation"]["id"]).status_code == 200
+    assert results(upstream) == {"a": "one", "b": DECLINED}
+    assert approve(pending["turn"]["id"], ["a"]).status_code == 409
+    assert len(tools.calls) == 1
+
+
+def results(upstream: Upstream) -> dict[str, str]:
+    """Return the results that the last request to the provider contains."""
+    return {message["tool_call_id"]: message["content"] for message in sent(upstream) if message["role"] == "tool"}
 
 
 def test_turn_that_approves_may_end_with_further_calls(

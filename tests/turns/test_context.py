@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.providers.base import ChatMessage
-from app.turns.context import NO_ANSWER, NOT_SHOWN, build_context, build_pending_context
+from app.turns.context import NO_ANSWER, NOT_APPROVED, NOT_SHOWN, build_context, build_pending_context
 from tests.fakes.chat_rules import violation
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add_task", "arguments": "{}"}}
@@ -136,9 +136,8 @@ def test_call_without_result_is_left_out_of_its_message() -> None:
 @pytest.mark.parametrize(
     "half",
     [
-        [item("assistant", None, [CALL])],
         [item("tool", "done", call_id="c1")],
-        [item("assistant", None, [CALL]), item("user", "two"), item("tool", "done", call_id="c1")],
+        [item("assistant", None, [{}]), item("user", "two"), item("tool", "done", call_id="c1")],
         [item("assistant", None, [CALL]), item("tool", "done", call_id="c3")],
         [item("assistant", None, [CALL]), item("tool", "done")],
     ],
@@ -149,12 +148,69 @@ def test_half_of_a_tool_call_is_not_sent(half: list[dict[str, Any]]) -> None:
 
 
 def test_text_of_a_call_without_result_is_sent() -> None:
-    history = [item("user", "one"), item("assistant", "Just a moment.", [CALL]), item("assistant", "Done.")]
+    half = [item("assistant", "Just a moment.", [CALL]), item("tool", "done", call_id="c3")]
+    history = [item("user", "one"), *half, item("assistant", "Done.")]
     assert short(build_context(None, history, "two")) == [
         ("user", "one"),
         ("assistant", "Just a moment.\n\nDone."),
         ("user", "two"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "sent_before"),
+    [
+        ([item("user", "one")], "one"),
+        ([item("user", "one"), item("assistant", "1"), item("user", "two")], "two"),
+        ([], NOT_SHOWN),  # the window begins with the calls
+        ([item("tool", "cut off", call_id="c0")], NOT_SHOWN),
+    ],
+)
+def test_calls_that_a_message_has_declined_are_sent_with_that_result(earlier: Any, sent_before: str) -> None:
+    pending = item("assistant", "May I?", [CALL, OTHER_CALL])
+    declined = [{"role": "tool", "content": NOT_APPROVED, "tool_call_id": call_id} for call_id in ("c1", "c2")]
+    context = as_sent(build_context(None, [*earlier, pending], "last"))
+    assert violation(context) is None
+    place = [message["role"] for message in context].index("tool")
+    assert context[place - 2] == {"role": "user", "content": sent_before}
+    assert context[place - 1] == {"role": "assistant", "content": "May I?", "tool_calls": [CALL, OTHER_CALL]}
+    assert context[place : place + 2] == declined
+    assert context[place + 2] == {"role": "assistant", "content": NO_ANSWER}
+    continued = build_context(None, [*earlier, pending, item("user", "three"), item("assistant", "3")], "last")
+    assert violation(as_sent(continued)) is None
+    if earlier[:1] == [item("user", "one")]:
+        assert NOT_APPROVED in [message.content for message in continued]
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_no_window_declines_calls_that_have_results(cut: int) -> None:
+    history = [
+        item("user", "one"),
+        item("assistant", None, [CALL]),
+        item("tool", "done", call_id="c1"),
+        item("assistant", None, [OTHER_CALL]),
+        item("tool", "done too", call_id="c2"),
+        item("assistant", "1"),
+        item("user", "two"),
+        item("assistant", "2"),
+    ]
+    context = build_context(None, history[cut:], "three")
+    assert violation(as_sent(context)) is None
+    assert NOT_APPROVED not in [message.content for message in context]
+
+
+def test_newest_result_of_a_call_counts() -> None:
+    history = [
+        item("user", "one"),
+        item("assistant", None, [CALL]),
+        item("tool", "unknown", call_id="c1"),
+        item("assistant", "The first attempt"),
+        item("tool", "done", call_id="c1"),
+        item("assistant", "1"),
+    ]
+    context = as_sent(build_context(None, history, "two"))
+    assert violation(context) is None
+    assert [message["content"] for message in context if message["role"] == "tool"] == ["done"]
 
 
 def test_window_without_a_message_of_the_user_keeps_the_last_calls() -> None:

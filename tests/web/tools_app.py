@@ -1,6 +1,6 @@
-"""The web application with a tool that must not be repeated: `note` adds a line to the file NOTES.
+"""The web application with tools that must not be repeated: `note` adds a line to the file NOTES.
 
-It then waits until the file NOTES.release exists, and returns.
+So does `send`, which needs approval. Each then waits until the file NOTES.release exists, and returns.
 """
 
 import os
@@ -28,4 +28,6 @@ def _note(context: ToolContext, arguments: Any) -> ToolResult:
 
 flask_app = create_web_app(load_process_settings(), ())
 with flask_app.app_context():
-    services().tools.add(FixedTools(make_tool("note", _note, repeatable=False)))
+    note = make_tool("note", _note, repeatable=False)
+    send = make_tool("send", _note, repeatable=False, needs_approval=True)
+    services().tools.add(FixedTools(note, send))
