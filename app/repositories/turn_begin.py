@@ -193,6 +193,11 @@ _INSERT_USER_MESSAGE = insert_messages(
 _USER_MESSAGE = f"\nuser_message AS ({_INSERT_USER_MESSAGE}),"
 
 
+# The tools of a turn depend on them.
+_KEY_SCOPES = """
+       (SELECT scopes FROM api_keys WHERE user_id = %(user_id)s AND id = %(key_id)s) AS key_scopes,"""
+
+
 def _begin_statement(kind: BeginKind, *, by_key: bool, in_quota: bool) -> Statement:
     """Build a variant. `by_key`: the caller has an API key, else a session. `in_quota`: the user has a token quota."""
     caller = f"{live_caller(by_key=by_key, without_quota=not in_quota)}\n       AND {WITHIN_LIMIT}"
@@ -223,7 +228,7 @@ SELECT conversation.position, conversation.title, conversation.project_id,
        (SELECT settings FROM project) AS project_settings,
        (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
-           AND prompts.enabled) AS prompts,{HISTORY_COLUMNS}
+           AND prompts.enabled) AS prompts,{_KEY_SCOPES if by_key else ""}{HISTORY_COLUMNS}
   FROM conversation, turn"""
     name = f"{kind}_in_quota" if in_quota else kind.value
     return Statement(name, locking_user(name, text) if in_quota else text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.enums import KeyScope
 from app.outbound.cancellation import CancelToken
 
 BUILTIN = "builtin"  # the source of Parley's own tools
@@ -85,6 +86,13 @@ class Tool:
     output_schema: Mapping[str, Any] | None = None
     # As an OpenAI function definition; made once, because each request of a turn sends it.
     definition: dict[str, Any] = field(init=False, repr=False, compare=False)
+
+    @property
+    def scope(self) -> KeyScope | None:
+        """The scope that an API key needs, as in the REST API; None for tools of MCP servers, which chats call only."""
+        if self.source != BUILTIN:
+            return None
+        return KeyScope.READ if self.read_only else KeyScope.WRITE
 
     def __post_init__(self) -> None:
         function = {"name": self.name, "description": self.description, "parameters": self.input_schema}

@@ -61,7 +61,7 @@ class Attempt:
 
     `replaceable`: the request names neither provider nor model, so another provider may answer if the first one fails.
     `failure`: the turn has begun but cannot continue; the provider is not asked. `pending` are calls of an earlier turn
-    with which this one begins; the context ends with them.
+    with which this one begins; the context ends with them. `scopes`: of the caller's API key; None for a session.
     """
 
     turn: RunningTurn
@@ -70,6 +70,7 @@ class Attempt:
     replaceable: bool = False
     failure: TurnError | None = None
     pending: PendingCalls | None = None
+    scopes: frozenset[str] | None = None
 
 
 def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> BeginParameters:
@@ -139,4 +140,5 @@ def attempt_from(connection: Connection, command: ChatCommand, parameters: Begin
     else:
         context = build_context(row.prompts, history, parameters.content)
     options = merged_options(row.project_settings, command.options)
-    return Attempt(turn, context, options, replaceable, failure, pending)
+    scopes = None if parameters.key_id is None else frozenset(row.key_scopes)
+    return Attempt(turn, context, options, replaceable, failure, pending, scopes)

@@ -43,7 +43,7 @@ class _Production:
 
     def __init__(self, loop: AnswerLoop, attempt: Attempt) -> None:
         self._loop, self._attempt, self._turn = loop, attempt, attempt.turn
-        self._tools = ToolRounds(loop.registry, loop.engine, attempt.turn, attempt.options.get("tools"))
+        self._tools = ToolRounds(loop.registry, loop.engine, attempt.turn, attempt.options.get("tools"), attempt.scopes)
         self._definitions = self._tools.definitions
         self._context = list(attempt.context)
         self._rounds: list[ToolRound] = []

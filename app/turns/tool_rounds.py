@@ -32,13 +32,26 @@ class ToolRounds:
     """The tools that the turn may call, and the limits of its rounds. Not thread-safe."""
 
     def __init__(
-        self, registry: ToolRegistry, engine: Engine, turn: RunningTurn, allowed: Collection[str] | None = None
+        self,
+        registry: ToolRegistry,
+        engine: Engine,
+        turn: RunningTurn,
+        allowed: Collection[str] | None = None,
+        scopes: Collection[str] | None = None,
     ) -> None:
-        """Choose the turn's tools. `allowed` are the names of those that the project offers; None for all."""
+        """Choose the turn's tools. `allowed` are the names of those that the project offers; None for all.
+
+        `scopes` are those of the caller's API key; None for a session, which may do everything.
+        """
         self._registry, self._turn, self._settings = registry, turn, registry.settings
         self._ledger = CallLedger(engine, turn)
         offered = registry.tools_for(turn.user_id, turn.project_id)
-        self._tools = {tool.name: tool for tool in offered if allowed is None or tool.name in allowed}
+        self._tools = {
+            tool.name: tool
+            for tool in offered
+            if (allowed is None or tool.name in allowed)
+            and (scopes is None or tool.scope is None or tool.scope in scopes)
+        }
         self._count = 0
         self._until = 0.0  # of all rounds; counted from the first call
         self._ids: set[str] = set()  # of earlier calls

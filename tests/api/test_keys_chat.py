@@ -16,6 +16,7 @@ from app.repositories import turn_begin, turn_diagnosis
 from app.repositories.turn_begin import BeginKind
 from tests.api.conftest import events_of
 from tests.api.keys import Key, change_key, make_key, statements_of
+from tests.api.mcp.messages import McpCaller
 from tests.api.responses import assert_problem, assert_unauthenticated
 from tests.factories import LoggedInUser
 from tests.fakes import scripts
@@ -38,6 +39,50 @@ def chat(chat_client: FlaskClient, key: Key) -> Callable[..., TestResponse]:
         return chat_client.post("/api/chat", json={"message": message, **body}, headers=headers)
 
     return post
+
+
+@pytest.mark.parametrize(
+    ("scopes", "offered"),
+    [
+        (["chat"], []),
+        (["chat", "read"], ["list_tasks"]),
+        (["chat", "write"], ["add_task", "update_task", "complete_task", "delete_task"]),
+        (["chat", "read", "write"], ["add_task", "list_tasks", "update_task", "complete_task", "delete_task"]),
+    ],
+)
+def test_tools_follow_scopes_of_the_key_in_chat_rest_and_mcp(
+    scopes: list[str],
+    offered: list[str],
+    chat_app: Flask,
+    chat_client: FlaskClient,
+    user: LoggedInUser,
+    upstream: Upstream,
+    rows: Rows,
+) -> None:
+    key, before = make_key(chat_app, user, scopes), len(upstream.requests)
+    upstream.queue_scripts(scripts.calls(("a", "add_task", '{"title": "Buy milk"}')))
+    answered = chat_client.post("/api/chat", json={"message": "add it"}, headers=key.headers)
+    assert answered.status_code == 200
+    assert [tool["function"]["name"] for tool in upstream.requests[before].body.get("tools", [])] == offered
+    in_chat = len(rows("SELECT 1 FROM tasks WHERE user_id = :u", u=user.id))
+    by_rest = chat_client.post("/api/tasks", json={"title": "Buy milk"}, headers=key.headers).status_code
+    listed = chat_client.get("/api/tasks", headers=key.headers).status_code
+    may_write, may_read = "write" in scopes, "read" in scopes
+    assert (in_chat, by_rest, listed) == (int(may_write), 201 if may_write else 403, 200 if may_read else 403)
+    result = McpCaller(chat_client, key.headers).send("tools/call", {"name": "add_task", "arguments": {"title": "x"}})
+    assert result.status_code == (200 if may_write and may_read else 403)
+
+
+def test_retried_turn_has_the_tools_of_the_key_that_retries(
+    chat_app: Flask, chat_client: FlaskClient, user: LoggedInUser, upstream: Upstream
+) -> None:
+    chat_only, complete = make_key(chat_app, user, ["chat"]), make_key(chat_app, user, ["chat", "read", "write"])
+    before = len(upstream.requests)
+    upstream.queue_scripts(scripts.api_error(500), scripts.api_error(500))
+    for key, status in ((complete, 502), (chat_only, 502), (complete, 200)):
+        headers = {**key.headers, "Idempotency-Key": "again"}
+        assert chat_client.post("/api/chat", json={"message": "hello"}, headers=headers).status_code == status
+    assert ["tools" in request.body for request in upstream.requests[before:]] == [True, False, True]
 
 
 BACKGROUND = {"turns.heartbeat", "api_keys.touch", "runtime_settings.all", "mcp_servers.revisions"}

@@ -168,7 +168,7 @@ def test_failed_approval_is_retried_without_repeating_calls(
     assert approve(pending["turn"]["id"], ["a", "b"]).status_code == 409
 
 
-def test_failed_approval_can_be_decided_anew(
+def test_failed_approval_can_be_decided_differently(
     pending: dict[str, Any], approve: Approve, chat: Chat, upstream: Upstream, tools: Recorder
 ) -> None:
     """What was made stays made; what was declined is made once it is approved."""

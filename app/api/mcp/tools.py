@@ -57,7 +57,7 @@ def call(name: str, arguments: Mapping[str, Any], cancel_token: CancelToken) -> 
     tool = next((tool for tool in current_offer().tools(user_id) if tool.name == name), None)
     if tool is None:
         raise McpError(INVALID_PARAMS, f"There is no tool `{name[:_SHOWN]}`: `tools/list` names them.")
-    if not tool.read_only:
+    if tool.scope is KeyScope.WRITE:  # the route itself requires `read`
         require_scope(KeyScope.WRITE)
     context = ToolContext(user_id, call_key=_call_key(name, arguments), cancel_token=cancel_token)
     result = services().tools.call(tool, context, arguments)

@@ -46,6 +46,7 @@ SELECT conversation.position, conversation.title, conversation.project_id,
        (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
            AND prompts.enabled) AS prompts,
+       (SELECT scopes FROM api_keys WHERE user_id = %(user_id)s AND id = %(key_id)s) AS key_scopes,
        (SELECT max(position) FROM recent) AS newest,
        (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
                                           'tool_call_id', tool_call_id) ORDER BY position)
