@@ -10,15 +10,16 @@ from ops.doctor.run import DoctorSummary, run_doctor, summarize
 
 def run_scheduled() -> DoctorSummary:
     """Run all checks but the thorough ones."""
-    return _run_and_record("checks", select_checks())
+    return run_and_record("checks", select_checks())
 
 
 def run_scheduled_thorough() -> DoctorSummary:
     """Run the thorough checks."""
-    return _run_and_record("checks_thorough", [check for check in CHECKS if check.thorough])
+    return run_and_record("checks_thorough", [check for check in CHECKS if check.thorough])
 
 
-def _run_and_record(group: str, checks: Sequence[Check]) -> DoctorSummary:
+def run_and_record(group: str, checks: Sequence[Check]) -> DoctorSummary:
+    """Run `checks`, and replace the metrics of `group`, `checks` or `checks_thorough`, by their results."""
     report = run_doctor(checks=checks)
     record_check_results(
         group,

@@ -44,14 +44,14 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(command: list[str], folder: Path, port: int, *, seconds: int = 1) -> Iterator[Prometheus]:
+def running_prometheus(command: list[str], folder: Path, port: int, *, seconds: float = 1) -> Iterator[Prometheus]:
     """Run `command` with the configuration in `folder`, changed to short intervals; a scrape may take `seconds`."""
     path = folder / "prometheus.yml"
     configuration = yaml.safe_load(path.read_text())
     configuration["global"] = {
-        "scrape_interval": f"{seconds}s",
-        "scrape_timeout": f"{seconds}s",
-        "evaluation_interval": "1s",
+        "scrape_interval": f"{seconds * 1000:.0f}ms",
+        "scrape_timeout": f"{seconds * 1000:.0f}ms",
+        "evaluation_interval": f"{min(seconds, 1) * 1000:.0f}ms",
     }
     path.write_text(yaml.safe_dump(configuration))
     with (folder / "prometheus.log").open("w") as log:

@@ -202,7 +202,7 @@ def free_connections(session: Any) -> int:
 
 
 def test_checks_of_the_doctor(platform: FaultyPlatform) -> None:
-    """Alerts of several checks, each by its own fault; the tests of the doctor have the faults of all checks."""
+    """Alerts of several checks, each by its own fault; tests/ops/doctor/alerts has the faults of all checks."""
     platform.run_jobs("doctor.run")
     platform.assert_quiet(*CHECKS, "ParleyCheckMigrationsCurrent")
     platform.execute(

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ class Proxy:
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
-        self._silent = False
+        self._silent, self._delay = False, 0.0
         self._drop_reply_to: bytes | None = None
         self._listener: socket.socket | None = None
         self._sockets: set[socket.socket] = set()
@@ -43,6 +44,10 @@ class Proxy:
         """Close every connection; accept new ones and never answer them."""
         self._silent = True
         self._close_all()
+
+    def slow_down(self, seconds: float) -> None:
+        """Hold back everything that the target sends for so long."""
+        self._delay = seconds
 
     def drop_connections(self) -> None:
         """Close every connection; new ones are forwarded."""
@@ -99,6 +104,8 @@ class Proxy:
                     drop_reply.set()
                 if not is_request and drop_reply.is_set():
                     break
+                if not is_request and self._delay:
+                    time.sleep(self._delay)
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

@@ -90,7 +90,7 @@ def test_withdrawn_acknowledgement_has_no_effect(unlogged: DoctorInstall) -> Non
 def test_scheduled_run_stores_acknowledged_findings_without_raising_its_level(unlogged: DoctorInstall) -> None:
     accept_all(unlogged)
     with unlogged.flask_app.app_context():
-        summary = scheduled._run_and_record("checks", [check for check in CHECKS if check.id == CHECK])
+        summary = scheduled.run_and_record("checks", [check for check in CHECKS if check.id == CHECK])
     assert (summary.level, summary.ok) == (Level.OK, 1)
     assert table_finding(summary.results[0]).acknowledgement.reason == "a test server"
 
