@@ -86,6 +86,7 @@ REQUESTS: Mapping[str, tuple[str, ...]] = {
 COMMAND_ONLY: Mapping[str, str] = {
     "backup discard": "it drops a database",
     "backup restore": "it creates a database on any server",
+    "backup restore-files": "it belongs to a restore, for which the servers are stopped",
     "database settings": "it changes the role that the servers log in with",
     "backup switch": "the servers must be stopped for it",
     "metrics": "the server itself exposes them at `GET /metrics`",

@@ -125,3 +125,14 @@ CONTENTS = Statement(
 SELECT object, bytes FROM file_contents WHERE object > %(after)s AND created_at < %(before)s
  ORDER BY object LIMIT %(batch)s""",
 )
+
+COUNT_CONTENTS = Statement("files.count_contents", "SELECT count(*) AS contents FROM file_contents")
+
+# For a restore, in the order of a backup's list.
+CONTENTS_BY_HASH = Statement(
+    "files.contents_by_hash",
+    """
+SELECT sha256, bytes, object FROM file_contents
+ WHERE (sha256 COLLATE "C", object COLLATE "C") > (%(sha256)s, %(object)s)
+ ORDER BY sha256 COLLATE "C", object COLLATE "C" LIMIT %(batch)s""",
+)

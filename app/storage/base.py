@@ -1,5 +1,6 @@
 """The interface of a store of named files."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -57,8 +58,19 @@ class Store(ABC):
         """Delete a file. A missing file is not an error."""
 
     @abstractmethod
-    def delete_unfinished(self, prefix: str, suffixes: Sequence[str]) -> int:
+    def delete_unfinished(self, prefix: str, suffixes: Sequence[str] = ("",)) -> int:
         """Delete the unfinished files whose names have this prefix and one of these suffixes; return their number.
 
         Call it only while no process writes such a file.
         """
+
+    @abstractmethod
+    def delete_abandoned(self, names: re.Pattern[str], before: datetime) -> int:
+        """Delete the unfinished files with these names that were begun and last written `before`; return their number.
+
+        The process that wrote such a file has ended.
+        """
+
+    @abstractmethod
+    def below(self, name: str) -> "Store":
+        """Return the store `name` inside this one, which does not list its files. It appears with its first file."""

@@ -4,6 +4,7 @@ Disks block a thread and not only a greenlet, so native threads read and write.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,17 +20,23 @@ _PARTIAL = ".partial"
 class FolderStore(Store):
     """A store in an existing folder. It does not create the folder, because its disk may not be mounted yet.
 
-    `setting` is the name of the setting that chose the folder, for error messages.
+    `setting` is the name of the setting that chose the folder, for error messages. A folder `inside` another one is
+    created with its first file.
     """
 
-    def __init__(self, folder: Path, *, setting: str) -> None:
+    def __init__(self, folder: Path, *, setting: str, inside: Path | None = None) -> None:
         self.folder = folder
         self.url = f"file://{folder}"
-        self._setting = setting
+        self._setting, self._inside = setting, inside
+
+    def below(self, name: str) -> "FolderStore":
+        return FolderStore(self.folder / name, setting=self._setting, inside=self.folder)
 
     def list_files(self) -> list[StoredFile]:
         with self._translate_errors():
-            files = []
+            files: list[StoredFile] = []
+            if self._is_absent():
+                return files
             for path in self.folder.iterdir():
                 with suppress(FileNotFoundError):  # deleted by another process since it was listed
                     if not path.name.startswith(".") and path.is_file():
@@ -59,6 +66,8 @@ class FolderStore(Store):
 
     def _open_draft(self, name: str, draft: Path) -> "_FolderFileWriter":
         with self._translate_errors():
+            if self._is_absent():
+                self.folder.mkdir(mode=0o700, exist_ok=True)
             if (self.folder / name).exists():
                 raise StorageUnavailable(f"{self.url} already holds a file called {name}; nothing was overwritten.")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -71,7 +80,8 @@ class FolderStore(Store):
             except FileNotFoundError:
                 raise FileNotFoundInStorage(f"{self.url} holds no file called {name}.") from None
             with file:
-                file.seek(start)
+                if start:
+                    file.seek(start)
                 while chunk := in_native_thread(file.read, CHUNK):
                     yield chunk
 
@@ -80,9 +90,10 @@ class FolderStore(Store):
             try:
                 (self.folder / name).unlink()
             except FileNotFoundError:
-                self.folder.stat()  # a folder that is missing does not mean that the file is
+                if not self._is_absent():
+                    self.folder.stat()  # a folder that is missing does not mean that the file is
 
-    def delete_unfinished(self, prefix: str, suffixes: Sequence[str]) -> int:
+    def delete_unfinished(self, prefix: str, suffixes: Sequence[str] = ("",)) -> int:
         count = 0
         with self._translate_errors():
             for suffix in suffixes:
@@ -90,6 +101,21 @@ class FolderStore(Store):
                     path.unlink(missing_ok=True)
                     count += 1
         return count
+
+    def delete_abandoned(self, names: re.Pattern[str], before: datetime) -> int:
+        count = 0
+        with self._translate_errors():
+            for path in self.folder.glob(f".*{_PARTIAL}"):
+                if names.fullmatch(path.name.removesuffix(_PARTIAL)[1:]):
+                    with suppress(FileNotFoundError):  # another process completed or deleted it
+                        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                            path.unlink()
+                            count += 1
+        return count
+
+    def _is_absent(self) -> bool:
+        """Return whether this folder inside another one has no file yet. Raises `OSError` without the other one."""
+        return self._inside is not None and self._inside.stat() is not None and not self.folder.exists()
 
     def _sync_folder(self) -> None:
         """Flush the folder, so that a new name survives a crash of the machine."""

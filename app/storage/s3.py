@@ -4,8 +4,11 @@ Files are written as multipart uploads, so an unfinished file is never visible. 
 own retries, so that a broken connection costs one range.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
@@ -26,7 +29,7 @@ from app.storage.base import Store, StoredFile
 from app.storage.errors import FileNotFoundInStorage, StorageUnavailable, StoredFileChanged
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import CompletedPartTypeDef
+    from types_boto3_s3.type_defs import CompletedPartTypeDef, MultipartUploadTypeDef
 
 # S3 allows 10,000 parts of a file. A part has 16 MiB, and 16 MiB more after every thousand parts: 880 GB in all.
 PART_BYTES = 16 * 1024 * 1024
@@ -84,9 +87,17 @@ class S3Store(Store):
                 config=_client_config(custom_endpoint=endpoint is not None, quick=quick),
             )
 
+    def below(self, name: str) -> "S3Store":
+        inside = copy(self)
+        inside.url, inside._key_prefix = f"{self.url}/{name}", f"{self._key_prefix}{name}/"
+        inside._location = self._location.replace(self.url, inside.url, 1)
+        return inside
+
     def list_files(self) -> list[StoredFile]:
         with self._translate_errors("listing it"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key_prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._key_prefix, Delimiter="/"
+            )
             objects = [entry for page in pages for entry in page.get("Contents", ())]
         names = [(entry["Key"].removeprefix(self._key_prefix), entry) for entry in objects]
         return [StoredFile(name, entry["Size"], entry["LastModified"]) for name, entry in names if "/" not in name]
@@ -133,16 +144,37 @@ class S3Store(Store):
         with self._translate_errors(f"deleting {name}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
 
-    def delete_unfinished(self, prefix: str, suffixes: Sequence[str]) -> int:
+    def delete_unfinished(self, prefix: str, suffixes: Sequence[str] = ("",)) -> int:
+        return self._abort(prefix, lambda upload: self._name(upload).endswith(tuple(suffixes)))
+
+    def delete_abandoned(self, names: re.Pattern[str], before: datetime) -> int:
+        def is_abandoned(upload: "MultipartUploadTypeDef") -> bool:
+            if not names.fullmatch(self._name(upload)) or upload["Initiated"] >= before:
+                return False
+            return not self._has_part(upload, before)
+
+        return self._abort("", is_abandoned)
+
+    def _abort(self, prefix: str, is_wanted: Callable[["MultipartUploadTypeDef"], bool]) -> int:
         with self._translate_errors("listing unfinished uploads"):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=self._key(prefix)
             )
             uploads = [upload for page in pages for upload in page.get("Uploads", ())]
-            uploads = [upload for upload in uploads if upload["Key"].endswith(tuple(suffixes))]
+            uploads = [upload for upload in uploads if "/" not in self._name(upload) and is_wanted(upload)]
             for upload in uploads:
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         return len(uploads)
+
+    def _name(self, upload: "MultipartUploadTypeDef") -> str:
+        return upload["Key"].removeprefix(self._key_prefix)
+
+    def _has_part(self, upload: "MultipartUploadTypeDef", since: datetime) -> bool:
+        """Return whether the unfinished upload has a part that was sent after `since`."""
+        pages = self._client.get_paginator("list_parts").paginate(
+            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
+        return any(part["LastModified"] >= since for page in pages for part in page.get("Parts", ()))
 
     def _key(self, name: str) -> str:
         return f"{self._key_prefix}{name}"

@@ -5,9 +5,9 @@ a restore changes. PostgreSQL's internal hash functions can change between versi
 rows of 570 bytes took 1.9 s on PostgreSQL 18 and 2.7 s on 15.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import Connection
 
@@ -87,6 +87,8 @@ SELECT kind, count(*)::int AS number
  GROUP BY kind ORDER BY kind""",  # noqa: S608  # built from constants
 )
 
+FETCH_FILE_CONTENTS = Statement("backup.fetch_file_contents", "FETCH 10000 FROM parley_file_contents")
+
 EXTENSIONS = Statement("backup.extensions", "SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY extname")
 
 
@@ -123,6 +125,25 @@ def read_contents(connection: Connection, *, before_table: Callable[[str], None]
         elif row.unqualified_name == "messages":
             contents = replace(contents, newest_message_at=next(iter(_column(connection, "max(created_at)", row.name))))
     return replace(contents, tables=tables)
+
+
+def copy_file_contents(connection: Connection, tables: Iterable[str], file: IO[bytes]) -> int:
+    """Write the contents of users' files that this transaction sees to `file`, sorted; return their number.
+
+    Each line has the SHA-256, the bytes and the object of a content. Contents of several users can have the same hash.
+    """
+    table = next((name for name in tables if name.endswith(".file_contents")), None)
+    if table is None:  # an older database
+        return 0
+    query = 'SELECT sha256, bytes, object FROM {table} ORDER BY sha256 COLLATE "C", object COLLATE "C"'
+    _on_table("backup.file_contents", f"DECLARE parley_file_contents NO SCROLL CURSOR FOR {query}", table).run(
+        connection, {}
+    )
+    count = 0
+    while rows := FETCH_FILE_CONTENTS.all(connection, {}):
+        file.writelines(f"{row.sha256} {row.bytes} {row.object}\n".encode() for row in rows)
+        count += len(rows)
+    return count
 
 
 def read_alembic(connection: Connection, table: str) -> list[str]:

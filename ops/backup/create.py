@@ -7,24 +7,32 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
+from tempfile import TemporaryFile
+from typing import IO
 
 from sqlalchemy.exc import DBAPIError
 
 from app.container import current_settings
 from app.database import driver_message
+from app.services.file_store import open_file_store
 from app.storage.base import Store
 from app.storage.errors import FileNotFoundInStorage, StoredFileChanged
 from ops.backup import manifest as manifests
 from ops.backup.contents import read_origin
 from ops.backup.errors import BackupDamaged, DumpFailed
+from ops.backup.file_copies import FileCopier
+from ops.backup.file_lists import KnownCopies, ListWriter, copies_of
+from ops.backup.inventory import Inventory
 from ops.backup.locks import CREATE_LOCK, backup_lock
-from ops.backup.manifest import Contents, Dump, Encryption, Manifest
-from ops.backup.names import DUMP, ENCRYPTED_DUMP, MANIFEST, new_name, source_id, source_prefix
+from ops.backup.manifest import Contents, Dump, Encryption, FileList, Manifest
+from ops.backup.names import DUMP, ENCRYPTED_DUMP, FILES, MANIFEST, new_name, source_id, source_prefix
 from ops.backup.processes import run_pg_dump
 from ops.backup.programs import Programs, find_programs
 from ops.backup.snapshot import Snapshot, export_snapshot
 from ops.backup.store import open_backup_store
 from ops.backup.target import Target
+from ops.runs.batches import TimeBudget
 from ops.runs.progress import progress
 
 
@@ -33,7 +41,8 @@ class BackupReport:
     """A new backup, after it was read back and its manifest was stored. `store` is the store's URL.
 
     `seconds` is the total duration. `unfinished_deleted` counts the unfinished files of aborted runs that were deleted
-    before. `encrypted_for` has the public keys for which the dump is encrypted.
+    before. `encrypted_for` has the public keys for which the dump is encrypted. `files` counts the contents of users'
+    files, and `files_copied` those that no earlier backup had copied.
     """
 
     name: str
@@ -48,11 +57,17 @@ class BackupReport:
     encrypted_for: tuple[str, ...] = ()
     seconds: float
     unfinished_deleted: int
+    files: int = 0
+    files_copied: int = 0
+    file_bytes_copied: int = 0
+    files_missing: int = 0
+    files_problem: str | None = None
 
 
-def create() -> BackupReport:
-    """Back up the database.
+def create(*, file_seconds: float | None = None) -> BackupReport:
+    """Back up the database and the contents of users' files, which are copied for at most `file_seconds`.
 
+    Contents that could not be copied are missing in the backup: `files_missing`, and why in `files_problem`.
     Raises `BackupError`, `StorageError`, `AlreadyRunning` or `DBAPIError`; then no backup was created.
     """
     settings, started = current_settings(), time.monotonic()
@@ -62,8 +77,16 @@ def create() -> BackupReport:
         target = Target.from_connection(connection)
         programs = find_programs(target, chosen=settings.backups.programs)
         source = source_id(origin.system_identifier, origin.database)
-        unfinished_deleted = store.delete_unfinished(source_prefix(source), (DUMP, ENCRYPTED_DUMP, MANIFEST))
-        manifest = _store_backup(store, target, programs, source, settings.backups.age_recipients)
+        unfinished_deleted = store.delete_unfinished(source_prefix(source), (DUMP, ENCRYPTED_DUMP, FILES, MANIFEST))
+        copier = FileCopier(
+            cache(partial(open_file_store, settings)),
+            copies_of(store),
+            source,
+            settings.backups.age_recipients,
+            KnownCopies.of(Inventory.load(store), source),
+            TimeBudget(file_seconds),
+        )
+        manifest = _store_backup(store, target, programs, copier)
     return BackupReport(
         name=manifest.name,
         store=store.url,
@@ -77,6 +100,11 @@ def create() -> BackupReport:
         encrypted_for=manifest.dump.encryption.recipients if manifest.dump.encryption else (),
         seconds=round(time.monotonic() - started, 3),
         unfinished_deleted=unfinished_deleted,
+        files=manifest.files.contents if manifest.files else 0,
+        files_copied=copier.counts.copied,
+        file_bytes_copied=copier.counts.bytes,
+        files_missing=manifest.files.missing if manifest.files else 0,
+        files_problem=copier.counts.problem,
     )
 
 
@@ -101,22 +129,40 @@ def read_dump(store: Store, name: str, dump: Dump, *, title: str = "Reading back
         raise BackupDamaged(f"{name} in {store.url} is damaged: its SHA-256 is not the one in its manifest.")
 
 
-def _store_backup(store: Store, target: Target, programs: Programs, source: str, recipients: Sequence[str]) -> Manifest:
-    with export_snapshot(target) as snapshot:
-        name = new_name(source, snapshot.origin.taken_at).text
-        file_name = f"{name}{ENCRYPTED_DUMP if recipients else DUMP}"
-        stored_dump = _store_dump(store, file_name, target, programs, snapshot, recipients)
-        contents, origin = snapshot.contents.result(), snapshot.origin
-    manifest = Manifest(name=name, origin=origin, contents=contents, dump=stored_dump)
-    try:
-        for _ in read_dump(store, file_name, stored_dump):
-            pass
-        with store.create(f"{name}{MANIFEST}") as file:
-            file.write(manifests.serialize(manifest))
-    except BaseException:
-        store.delete(file_name)
-        raise
+def _store_backup(store: Store, target: Target, programs: Programs, copier: FileCopier) -> Manifest:
+    with TemporaryFile() as rows:
+        with export_snapshot(target, rows) as snapshot:
+            name = new_name(copier.source, snapshot.origin.taken_at).text
+            file_name = f"{name}{ENCRYPTED_DUMP if copier.recipients else DUMP}"
+            stored_dump = _store_dump(store, file_name, target, programs, snapshot, copier.recipients)
+            contents, origin = snapshot.contents.result(), snapshot.origin
+        try:
+            for _ in read_dump(store, file_name, stored_dump):
+                pass
+            files = _store_files(store, f"{name}{FILES}", rows, copier)
+            manifest = Manifest(name=name, origin=origin, contents=contents, dump=stored_dump, files=files)
+            with store.create(f"{name}{MANIFEST}") as file:
+                file.write(manifests.serialize(manifest))
+        except BaseException:
+            store.delete(file_name)
+            store.delete(f"{name}{FILES}")
+            raise
     return manifest
+
+
+def _store_files(store: Store, name: str, rows: IO[bytes], copier: FileCopier) -> FileList | None:
+    """Copy the contents in `rows`, the lines of `copy_file_contents`, and store their list, if there are any."""
+    rows.seek(0)
+    total = sum(1 for _ in rows)
+    if not total:
+        return None
+    rows.seek(0)
+    parsed = ((line[0], int(line[1]), line[2]) for line in (row.decode().split() for row in rows))
+    with store.create(name) as file:
+        writer = ListWriter(file)
+        for entry in copier.run(parsed, total):
+            writer.add(entry)
+        return writer.finish()
 
 
 def _store_dump(

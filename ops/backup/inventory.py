@@ -8,17 +8,18 @@ from app.storage.base import Store, StoredFile
 from app.storage.errors import FileNotFoundInStorage, StoredFileChanged
 from ops.backup.errors import BackupDamaged, NoSuchBackup
 from ops.backup.manifest import MAX_BYTES, Manifest, parse
-from ops.backup.names import DUMP, ENCRYPTED_DUMP, MANIFEST, BackupName, parse_dump_name, parse_report_name
+from ops.backup.names import DUMP, ENCRYPTED_DUMP, FILES, MANIFEST, BackupName, parse_dump_name, parse_report_name
 from ops.backup.stored_reports import Report, load_report
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A manifest and its files. `dump` is None if the dump is missing."""
+    """A manifest and its files. `dump` is None if the dump is missing, `files_list` without a list of users' files."""
 
     name: BackupName
     manifest: StoredFile
     dump: StoredFile | None
+    files_list: StoredFile | None = None
     reports: tuple[StoredFile, ...] = ()
 
     @property
@@ -27,19 +28,21 @@ class Backup:
         return [
             self.manifest.name,
             *([self.dump.name] if self.dump else []),
+            *([self.files_list.name] if self.files_list else []),
             *(report.name for report in self.reports),
         ]
 
     @property
     def size(self) -> int:
-        return self.manifest.size + (self.dump.size if self.dump else 0) + sum(report.size for report in self.reports)
+        parts = (self.manifest, self.dump, self.files_list, *self.reports)
+        return sum(part.size for part in parts if part is not None)
 
 
 @dataclass
 class Inventory:
     """The contents of a store. `backups` are sorted newest first.
 
-    `orphans` are dumps and reports without a manifest, left by aborted runs.
+    `orphans` are dumps, lists of files and reports without a manifest, left by aborted runs.
     """
 
     store: Store
@@ -112,11 +115,13 @@ class Inventory:
         if backup.dump is None:
             return "its dump is missing"
         try:
-            expected = self.manifest(backup).dump.bytes
+            manifest = self.manifest(backup)
         except BackupDamaged as error:
             return error.detail
-        if backup.dump.size != expected:
-            return f"its dump has {backup.dump.size:,} bytes instead of {expected:,}"
+        if backup.dump.size != manifest.dump.bytes:
+            return f"its dump has {backup.dump.size:,} bytes instead of {manifest.dump.bytes:,}"
+        if manifest.files is not None and (backup.files_list is None or backup.files_list.size != manifest.files.bytes):
+            return "its list of files is missing or has another size"
         report = self.last_report(backup)
         if report is not None and not report.ok:
             return f"a {report.kind} found: {'; '.join(report.problems) or 'an unknown problem'}"
@@ -143,18 +148,28 @@ def _group_files(files: list[StoredFile]) -> tuple[tuple[Backup, ...], tuple[Sto
     """Return the backups and the orphans among `files`. Files with other names are ignored."""
     manifests: dict[str, StoredFile] = {}
     dumps: dict[str, StoredFile] = {}
+    lists: dict[str, StoredFile] = {}
     reports: dict[str, list[StoredFile]] = {}
     for file in files:
         if (report_name := parse_report_name(file.name)) is not None:
             reports.setdefault(report_name[0], []).append(file)
         elif file.name.endswith(MANIFEST) and BackupName.parse(stem := file.name.removesuffix(MANIFEST)):
             manifests[stem] = file
+        elif file.name.endswith(FILES) and BackupName.parse(stem := file.name.removesuffix(FILES)):
+            lists[stem] = file
         elif (dump_name := parse_dump_name(file.name)) is not None:
             dumps[dump_name.text] = file
     names = sorted(filter(None, map(BackupName.parse, manifests)), reverse=True)
     backups = tuple(
-        Backup(name, manifests[name.text], dumps.get(name.text), tuple(reports.get(name.text, ()))) for name in names
+        Backup(
+            name,
+            manifests[name.text],
+            dumps.get(name.text),
+            lists.get(name.text),
+            tuple(reports.get(name.text, ())),
+        )
+        for name in names
     )
-    orphans = [file for stem, file in dumps.items() if stem not in manifests]
+    orphans = [file for stem, file in (*dumps.items(), *lists.items()) if stem not in manifests]
     orphans += [file for stem, group in reports.items() if stem not in manifests for file in group]
     return backups, tuple(orphans)

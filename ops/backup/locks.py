@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from ops.runs.locks import exclusive_lock
+from ops.runs.locks import CREATE_BACKUP, exclusive_lock
 
 # CREATE_LOCK: writing a new backup. STORE_LOCK: reading (drill) or deleting (prune) existing ones.
-CREATE_LOCK, STORE_LOCK = "backup.create", "backup.keep"
+CREATE_LOCK, STORE_LOCK = CREATE_BACKUP, "backup.keep"
 
 
 @contextmanager

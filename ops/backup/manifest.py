@@ -86,13 +86,28 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileList:
+    """The stored list of the contents of users' files: its size and checksum.
+
+    It lists `contents`, which have `content_bytes`; `missing` of them could not be copied.
+    """
+
+    bytes: int
+    sha256: str
+    contents: int
+    content_bytes: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The manifest of the backup `name`."""
+    """The manifest of the backup `name`. `files` is None if the database has no files."""
 
     name: str
     origin: Origin
     contents: Contents
     dump: Dump
+    files: FileList | None = None
 
     @property
     def schema(self) -> str:
@@ -151,11 +166,13 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     contents["audit_seal"] = AuditSeal(**_known_fields(AuditSeal, seal)) if seal else None
     encryption = dump.get("encryption")
     dump["encryption"] = Encryption(encryption["format"], tuple(encryption["recipients"])) if encryption else None
+    files = document.get("files")
     return Manifest(
         name=document["name"],
         origin=Origin(**_known_fields(Origin, origin)),
         contents=Contents(**_known_fields(Contents, contents)),
         dump=Dump(**_known_fields(Dump, dump)),
+        files=FileList(**_known_fields(FileList, files)) if files else None,
     )
 
 

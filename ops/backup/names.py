@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-DUMP, ENCRYPTED_DUMP, MANIFEST, REPORT = ".dump", ".dump.age", ".manifest.json", ".json"
+ENCRYPTED_SUFFIX = ".age"
+DUMP, ENCRYPTED_DUMP, MANIFEST, REPORT = ".dump", f".dump{ENCRYPTED_SUFFIX}", ".manifest.json", ".json"
+FILES = ".files.jsonl"  # the list of the contents of users' files
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"parley-([0-9a-f]{8})-([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}")
 _REPORT = re.compile(rf"({_NAME.pattern})\.(drill|verify)-[0-9]{{8}}T[0-9]{{6}}Z-[0-9a-f]{{8}}\.json")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from app.container import current_settings
 from app.storage.base import StoredFile
 from ops.backup.contents import read_origin
+from ops.backup.file_prune import PrunedCopies, prune_copies
 from ops.backup.inventory import Backup, Inventory
 from ops.backup.locks import STORE_LOCK, backup_lock
 from ops.backup.names import BackupName, source_id, source_prefix
@@ -33,7 +34,8 @@ class RetentionDecision:
 class PruneReport:
     """The result of pruning: numbers of backups, and `orphans`, the files without a manifest that were deleted too.
 
-    With `dry_run`, nothing was deleted. `freed_bytes` counts backups and orphans.
+    With `dry_run`, nothing was deleted. `freed_bytes` counts backups, orphans and the `file_contents`, the copies of
+    contents of files that no kept backup lists; `file_contents_kept` says why none of those was deleted.
     """
 
     store: str
@@ -43,12 +45,15 @@ class PruneReport:
     backups: tuple[RetentionDecision, ...]
     orphans: tuple[str, ...]
     dry_run: bool
+    file_contents: int = 0
+    file_contents_kept: str | None = None
 
 
 def prune(*, dry_run: bool = False) -> PruneReport:
     """Delete this database's backups, except those that BACKUP_KEEP_* keeps, the newest good and the last drilled one.
 
-    Backups of other databases in the store are not touched. Raises `StorageUnavailable`, `AlreadyRunning`.
+    Then the contents of files that none of the kept backups lists. Backups of other databases in the store are not
+    touched. Raises `StorageUnavailable`, `AlreadyRunning`.
     """
     settings = current_settings()
     store = open_backup_store(settings)
@@ -67,7 +72,9 @@ def prune(*, dry_run: bool = False) -> PruneReport:
                 for name in names:
                     store.delete(name)
                     bar.advance(note=name)
-    return _report(store.url, decisions, own, orphans, dry_run)
+        kept = [own[decision.name] for decision in decisions if decision.keep]
+        copies = prune_copies(inventory, kept, source, origin.taken_at, dry_run=dry_run)
+    return _report(store.url, decisions, own, orphans, copies, dry_run=dry_run)
 
 
 def _candidate(inventory: Inventory, backup: Backup) -> Candidate:
@@ -81,14 +88,22 @@ def _is_abandoned(file: StoredFile, source: str, now: datetime) -> bool:
 
 
 def _report(
-    store: str, decisions: list[Decision], own: Mapping[BackupName, Backup], orphans: list[StoredFile], dry_run: bool
+    store: str,
+    decisions: list[Decision],
+    own: Mapping[BackupName, Backup],
+    orphans: list[StoredFile],
+    copies: PrunedCopies,
+    *,
+    dry_run: bool,
 ) -> PruneReport:
     deleted = [decision for decision in decisions if not decision.keep]
     return PruneReport(
         store=store,
         deleted=len(deleted),
         kept=len(decisions) - len(deleted),
-        freed_bytes=sum(own[decision.name].size for decision in deleted) + sum(orphan.size for orphan in orphans),
+        freed_bytes=sum(own[decision.name].size for decision in deleted)
+        + sum(orphan.size for orphan in orphans)
+        + copies.bytes,
         backups=tuple(
             RetentionDecision(
                 name=decision.name.text,
@@ -100,5 +115,7 @@ def _report(
             for decision in decisions
         ),
         orphans=tuple(orphan.name for orphan in orphans),
+        file_contents=copies.contents,
+        file_contents_kept=copies.kept_because,
         dry_run=dry_run,
     )

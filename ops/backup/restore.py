@@ -19,6 +19,7 @@ from ops.backup.contents import OUTPUT_SETTINGS, TABLE_NAMES, read_contents, rea
 from ops.backup.create import read_dump
 from ops.backup.errors import BackupDamaged, RestoreFailed
 from ops.backup.inventory import Backup, Inventory
+from ops.backup.manifest import Manifest
 from ops.backup.marks import BEGUN, COMPLETE, set_mark
 from ops.backup.plain_dumps import copy_plain, identities_of
 from ops.backup.programs import find_programs
@@ -159,7 +160,7 @@ def _restore_into(inventory: Inventory, backup: Backup, target: Target, started:
         alembic=manifest.contents.alembic,
         skipped=tuple(map(str, skipped)),
         seconds=round(time.monotonic() - started, 3),
-        next_step=_next_step(target, manifest.contents.alembic) if not problems else _after_problems(target),
+        next_step=_next_step(target, manifest) if not problems else _after_problems(target),
     )
 
 
@@ -167,15 +168,17 @@ def _after_problems(target: Target) -> str:
     return f"do not use {target.database}; drop it, and restore another backup"
 
 
-def _next_step(target: Target, alembic: tuple[str, ...]) -> str:
+def _next_step(target: Target, manifest: Manifest) -> str:
     """Compare the migration revisions, which are numbered, so that an older one sorts before a newer one."""
-    head = expected_revision()
+    head, alembic = expected_revision(), manifest.contents.alembic
     if max(alembic, default="") > head:
         return "install the newer version of Parley that the backup was taken with, then follow docs/restore.md"
     if _is_on_current_server(target):
         use = f"stop Parley, then run `flask ops backup switch {target.database}`"
     else:
         use = "stop Parley, and set DATABASE_URL and DATABASE_DIRECT_URL to the restored database"
+    if manifest.files is not None:
+        use += f", then run `flask ops backup restore-files {manifest.name}`"
     if alembic == (head,):
         return f"{use}, and start Parley"
     return f"{use}, then run `flask db upgrade`, because the backup is of an older version of Parley"

@@ -20,6 +20,9 @@ from ops.backup.stored_reports import Report
 from ops.backup.verify import VerifyReport, verify
 from ops.errors import AlreadyRunning
 
+# Of the hour that the job may run: the first copy of large files takes several days' runs.
+FILE_SECONDS = 1_800
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DailyReport:
@@ -59,13 +62,18 @@ def create_and_prune() -> DailyReport:
 
     Raises `BackupError`, which says whether a backup was created, and `AlreadyRunning` if another one is running.
     """
-    created = create()
+    created = create(file_seconds=FILE_SECONDS)
     try:
         pruned: PruneReport = prune()
     except AlreadyRunning:
         return DailyReport(created=created, prune_skipped="a drill was running; the next daily backup prunes")
     except (BackupError, StorageError) as error:
         raise BackupError(f"{created.name} was created, but pruning failed: {error.detail}") from error
+    if created.files_missing:
+        raise BackupError(
+            f"{created.name} was created, but {created.files_missing} of {created.files} contents of files are missing"
+            f" in it: {created.files_problem}"
+        )
     return DailyReport(created=created, deleted=pruned.deleted, kept=pruned.kept, freed_bytes=pruned.freed_bytes)
 
 
@@ -77,9 +85,10 @@ def drill_or_fail(*, name: str | None = None) -> DrillReport:
     return report
 
 
-def verify_or_fail(*, name: str | None = None, everything: bool = False) -> VerifyAllReport:
+def verify_or_fail(*, name: str | None = None, everything: bool = False, all_files: bool = False) -> VerifyAllReport:
     """Verify the newest backup, the named one, or all. Raises `BackupError` if one is damaged."""
-    reports = verify(store=open_backup_store(current_settings()), name=name, everything=everything)
+    store = open_backup_store(current_settings())
+    reports = verify(store=store, name=name, everything=everything, all_files=all_files)
     if damaged := [report for report in reports if not report.ok]:
         problems = "; ".join(f"{report.name}: {' '.join(report.problems)}" for report in damaged)
         raise BackupError(f"{len(damaged)} of {len(reports)} verified backups are damaged. {problems}")

@@ -23,6 +23,10 @@ SUBCOMMANDS = {
         "ops.cli.backup_changes:restore_backup",
         "Restore backup NAME into another database.",
     ),
+    "restore-files": (
+        "ops.cli.backup_files:restore_files_command",
+        "Bring the contents of files that the store of files lacks back from backup NAME.",
+    ),
     "status": (
         "ops.cli.backup_list:print_status",
         "Show the newest backup, the last drill, what a loss would cost now, and unfinished restores.",

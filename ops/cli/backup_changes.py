@@ -39,23 +39,32 @@ def create_backup(json: bool) -> None:
         created = create()
         record(DailyReport(created=created, prune_skipped="the command only creates a backup"))
         notes["name"] = created.name
-    print_report("backup create", created, json=json)
+    level = Level.WARNING if created.files_missing else Level.OK
+    print_report("backup create", created, json=json, level=level)
 
 
 @command("verify")
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Verify all backups of the store.")
+@click.option("--all-files", is_flag=True, help="Read all contents of files, not only a random sample.")
 @json_option
-def verify_backup(name: str | None, everything: bool, json: bool) -> None:
+def verify_backup(name: str | None, everything: bool, all_files: bool, json: bool) -> None:
     """Verify the newest backup, or NAME, against its manifest, without restoring it."""
     if name and everything:
         raise click.UsageError("Pass either a name or --all, not both.")
     with translated_errors(), recorded_command(VERIFY_BACKUPS) as record:
-        results = verify(store=open_backup_store(current_settings()), name=name, everything=everything)
+        store = open_backup_store(current_settings())
+        results = verify(store=store, name=name, everything=everything, all_files=all_files)
         if all(result.ok for result in results):
             record(VerifyAllReport(backups=tuple(results)))
     rows = [
-        {"name": result.name, "ok": result.ok, "bytes": format_size(result.bytes), "problems": result.problems}
+        {
+            "name": result.name,
+            "ok": result.ok,
+            "bytes": format_size(result.bytes),
+            "files": f"{result.files:,} ({result.files_hashed:,} hashed, {result.files_missing:,} missing)",
+            "problems": result.problems,
+        }
         for result in results
     ]
 
@@ -89,13 +98,13 @@ def prune_backups(dry_run: bool, yes: bool, json: bool) -> None:
     """Delete the backups that BACKUP_KEEP_DAILY, _WEEKLY and _MONTHLY do not keep."""
     with translated_errors(), recorded_command(PRUNE_BACKUPS) as record:
         planned = prune(dry_run=True)
-        if dry_run or not (planned.deleted or planned.orphans):
+        if dry_run or not (planned.deleted or planned.orphans or planned.file_contents):
             if not dry_run:
                 record(replace(planned, dry_run=False))
             print_report("backup prune", planned, json=json, view=lambda console: _print_backups(console, planned))
             return
         _print_backups(report_console(stderr=True), planned)
-        confirm(ChangePlan(summary=f"delete {planned.deleted} backups from {planned.store}", undo="none"), yes=yes)
+        confirm(ChangePlan(summary=_deletions(planned), undo="none"), yes=yes)
         with audited(actor=operator(), action="backup.prune", target=planned.store) as notes:
             pruned = prune()
             record(pruned)
@@ -183,8 +192,17 @@ def _print_backups(console: Console, planned: PruneReport) -> None:
     _print_summary(console, planned)
 
 
+def _deletions(planned: PruneReport) -> str:
+    files = f" and {planned.file_contents} contents of files" if planned.file_contents else ""
+    return f"delete {planned.deleted} backups{files} from {planned.store}"
+
+
 def _print_summary(console: Console, pruned: PruneReport) -> None:
     verb = "would be deleted" if pruned.dry_run else "deleted"
     console.print(
         f"{pruned.kept} kept, {pruned.deleted} {verb}, {format_size(pruned.freed_bytes)} freed in {pruned.store}."
     )
+    if pruned.file_contents:
+        console.print(f"{pruned.file_contents} contents of files {verb}, because no kept backup lists them.")
+    if pruned.file_contents_kept:
+        console.print(Text(f"No contents of files {verb}: {pruned.file_contents_kept}", style="dim"))

@@ -2,6 +2,9 @@
 
 The store is asked without a connection held. An object is deleted before the row that says so, and deleting it again is
 no error, so a run that is killed is continued by the next one.
+
+While a backup is created, no object is deleted: the backup copies those that its snapshot has. A page of names is read
+first and the lock of backups after it, so a backup that begins later has a snapshot without them.
 """
 
 import logging
@@ -12,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from app.container import current_settings
 from app.database import autocommit
 from app.repositories import files as sql
@@ -19,6 +24,7 @@ from app.services.file_store import open_file_store
 from app.services.files import remove_unused
 from app.storage.base import Store
 from ops.runs.batches import TimeBudget
+from ops.runs.locks import CREATE_BACKUP, is_held
 
 # An upload stores its row right after its object; a large file may take hours until then, but is no object before.
 UNKNOWN_AFTER = timedelta(hours=24)
@@ -32,12 +38,14 @@ _log = logging.getLogger("parley.files")
 class FilePurgeReport:
     """Numbers of purged `contents` that no file had, and of deleted `objects`, `unknown` ones among them.
 
-    `more` is true if time ran out; the next run continues. With `dry_run`, the numbers are of what would be deleted.
+    `unfinished` counts the files of uploads whose process ended. `more` is true if time ran out or a backup is being
+    created; the next run continues. With `dry_run`, the numbers are of what would be deleted.
     """
 
     contents: int
     objects: int
     unknown: int
+    unfinished: int = 0
     more: bool = False
     dry_run: bool = False
 
@@ -54,23 +62,36 @@ def purge_files(*, seconds: float = 540, dry_run: bool = False) -> FilePurgeRepo
             break
         contents += dry_run or remove_unused(user_id, sha256)
     store = open_file_store(current_settings())
-    for name in _removals():
-        if budget.expired:
-            break
-        if not dry_run:
-            store.delete(name)
-            with autocommit() as connection:
-                sql.REMOVED.run(connection, {"object": name})
-        objects += 1
-    for name in _unknown(store):
-        if budget.expired:
-            break
-        if not dry_run:
-            store.delete(name)
-        objects, unknown = objects + 1, unknown + 1
+    try:
+        for name in _removals():
+            if budget.expired:
+                break
+            if not dry_run:
+                store.delete(name)
+                with autocommit() as connection:
+                    sql.REMOVED.run(connection, {"object": name})
+            objects += 1
+        for name in _unknown(store):
+            if budget.expired:
+                break
+            if not dry_run:
+                store.delete(name)
+            objects, unknown = objects + 1, unknown + 1
+    except _BackupRuns:
+        return FilePurgeReport(contents, objects, unknown, more=True, dry_run=dry_run)
+    unfinished = 0 if dry_run else store.delete_abandoned(_OBJECT, datetime.now(UTC) - UNKNOWN_AFTER)
     if unknown:
         _log.warning("%d objects of the store of files belonged to no file", unknown)
-    return FilePurgeReport(contents, objects, unknown, more=budget.expired, dry_run=dry_run)
+    return FilePurgeReport(contents, objects, unknown, unfinished, more=budget.expired, dry_run=dry_run)
+
+
+class _BackupRuns(Exception):
+    """A backup is being created."""
+
+
+def _refuse_backup(connection: Connection) -> None:
+    if is_held(connection, CREATE_BACKUP):
+        raise _BackupRuns
 
 
 def _unused() -> Iterator[tuple[UUID, str]]:
@@ -90,6 +111,8 @@ def _removals() -> Iterator[str]:
     while True:
         with autocommit() as connection:
             rows = sql.REMOVALS.all(connection, {"after": after, "batch": _BATCH})
+            if rows:
+                _refuse_backup(connection)
         yield from (row.object for row in rows)
         if len(rows) < _BATCH:
             return
@@ -103,4 +126,6 @@ def _unknown(store: Store) -> Iterator[str]:
     while batch := list(islice(names, _BATCH)):
         with autocommit() as connection:
             rows = sql.UNKNOWN_OBJECTS.all(connection, {"objects": batch})
+            if rows:
+                _refuse_backup(connection)
         yield from (row.object for row in rows)

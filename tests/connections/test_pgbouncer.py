@@ -45,6 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "backup discard": ("nothing", "--yes"),
     "backup prune": ("--yes",),
     "backup restore": ("{backup}", "--into", "restored", "--yes"),
+    "backup restore-files": ("{backup}",),
     "backup switch": ("nothing", "--yes"),
     "database settings": ("--dry-run",),
     "doctor acknowledge": ("audit.seals", "--reason", "a long test", "--until", "2030-01-01"),
@@ -86,7 +87,15 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "user storage": ("{user}",),
 }
 LAST = ("user erase", "backup restore", "index apply")  # what they need is made by others
-NEED_A_SESSION = {"backup create", "backup drill", "backup prune", "backup restore", "backup switch", "index apply"}
+NEED_A_SESSION = {
+    "backup create",
+    "backup drill",
+    "backup prune",
+    "backup restore",
+    "backup restore-files",
+    "backup switch",
+    "index apply",
+}
 
 
 @pytest.fixture(scope="module")

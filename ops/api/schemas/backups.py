@@ -24,6 +24,9 @@ class VerificationSchema(DrillSchema):
     EXAMPLES: ClassVar[Examples] = [{"name": _EXAMPLE}, {"everything": True}]
 
     everything = Flag(load_default=False, metadata={"description": "Verify all backups of the store."})
+    all_files = Flag(
+        load_default=False, metadata={"description": "Read all contents of files, not only a random sample."}
+    )
 
     @validates_schema
     def _check_one_of(self, data: dict[str, Any], **_: Any) -> None:

@@ -116,6 +116,28 @@ def check_unfinished_restores(context: CheckContext) -> Iterator[Finding]:
         )
 
 
+@check("backup.files", "Does the newest backup have the contents of all files?", severity=Level.WARNING)
+def check_files_of_backup(context: CheckContext) -> Iterator[Finding]:
+    """Find contents of files that the newest good backup could not copy. Raises `UnknownState` without a backup."""
+    try:
+        own = _load(context)
+    except BackupsNotConfigured as error:
+        raise UnknownState("No backups are configured.", remedy=error.detail) from None
+    newest = own.newest_good()
+    if newest is None:
+        raise UnknownState("There is no good backup.", remedy="flask ops backup create")
+    files = own.inventory.manifest(newest).files
+    if files is not None and files.missing:
+        yield Finding(
+            level=Level.WARNING,
+            message=f"{files.missing} of {files.contents} contents of files could not be copied into {newest.name}.",
+            object="files",
+            evidence={"backup": newest.name.text, "missing": files.missing, "contents": files.contents},
+            remedy="Did the store of files answer, and does it have them? flask ops doctor --only files.contents. Once"
+            " it does: flask ops backup create",
+        )
+
+
 def _load(context: CheckContext) -> OwnBackups:
     try:
         return OwnBackups.load(context, quick=True)
