@@ -119,14 +119,16 @@ def me() -> dict[str, Any]:
 @blueprint.response(200, **download.ZIP)
 @blueprint.raises(RateLimited, TooManyStreams, Overloaded)
 def export_everything() -> Response:
-    """Export all data of the caller as a streamed ZIP file of JSON documents.
+    """Export all data of the caller as a streamed ZIP file of JSON documents and the contents of files.
 
-    It has one document per conversation, archived ones included, and one file per other table. `manifest.json` lists
-    them; a file without it is truncated.
+    It has one document per conversation, archived ones included, and one file per other table. `files.jsonl` has the
+    names of files; the content of each is in `files/`, under its SHA-256. `manifest.json` counts them and names what
+    could not be read; a file without it is truncated.
     """
     hold_stream()
     services().attempts.count_export(caller().user_id)
-    export = open_user_export(caller().user_id)
+    uploads = services().uploads
+    export = open_user_export(caller().user_id, lambda: uploads.store)
     return download.streamed(export.pieces(), export.filename)
 
 

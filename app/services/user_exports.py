@@ -1,4 +1,4 @@
-"""Export of all data of a user as one ZIP file of JSON.
+"""Export of all data of a user as one ZIP file: JSON, and the contents of files.
 
 Rows are read in pages, each by a short statement, and written piece by piece: no connection is held while the client
 reads, and only one page is in memory. A row that changes during the export has its value of the time of its page. A
@@ -6,7 +6,7 @@ truncated file has no directory at its end, so it cannot be opened as if it were
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, cast
 from uuid import UUID
@@ -17,9 +17,12 @@ from sqlalchemy import Engine, Table
 from app.database import autocommit_engine, current_engine
 from app.encoding import encode_json_line
 from app.errors import ArchiveDamaged, Conflict, NotFound
+from app.models import FileContent
 from app.repositories import user_admin as sql
 from app.repositories.owned import key_of, next_rows, owned_tables
+from app.services.exported_files import ExportedFiles
 from app.services.exports import as_json, open_export
+from app.storage.base import Store
 
 VERSION = 1
 _PAGE = 500  # rows
@@ -50,14 +53,18 @@ NOT_AS_ROWS = {
 class UserExport:
     """The export of one user. Can be read once.
 
-    Counts while it is read: `rows` by table, `conversations` with a document, and `unread` ones with the reason.
+    Counts while it is read: `rows` by table, `conversations` with a document, and `unread` ones with the reason; the
+    same of the contents of `files`.
     """
 
-    def __init__(self, engine: Engine, user_id: UUID, account: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, user_id: UUID, account: Mapping[str, Any], open_files: Callable[[], Store]
+    ) -> None:
         self.user_id, self.account = user_id, account
         self.rows: dict[str, int] = {}
         self.conversations = 0
         self.unread: dict[str, str] = {}
+        self.files = ExportedFiles(open_files)
         self._engine = engine
 
     @property
@@ -107,6 +114,8 @@ class UserExport:
                     self.unread[str(conversation_id)] = f"{error.detail} Its document is truncated."
                     continue
             self.conversations += 1
+        for row in self._rows(cast(Table, FileContent.__table__)):
+            yield from self.files.write(archive, row)
 
     def _manifest(self) -> dict[str, Any]:
         return {
@@ -116,6 +125,8 @@ class UserExport:
             "rows": self.rows,
             "conversations": self.conversations,
             "unread": self.unread,
+            "file_contents": self.files.written,
+            "unread_files": self.files.unread,
             "left_out": {**NOT_AS_ROWS, "secrets": f"the columns {', '.join(sorted(SECRETS))}"},
         }
 
@@ -146,14 +157,14 @@ class UserExport:
             after = [row._mapping[f"key_{number}"] for row in page[-1:] for number in range(keys)]
 
 
-def open_user_export(user_id: UUID) -> UserExport:
-    """Start the export of a user. Raises `NotFound`."""
+def open_user_export(user_id: UUID, open_files: Callable[[], Store]) -> UserExport:
+    """Start the export of a user. `open_files` opens the store of files. Raises `NotFound`."""
     engine = autocommit_engine(current_engine())
     with engine.connect() as connection:
         row = sql.FIND.one(connection, {"user_id": user_id})
     if row is None:
         raise NotFound("There is no such account.")
-    return UserExport(engine, user_id, {**row._mapping, "messages": int(row.messages)})
+    return UserExport(engine, user_id, {**row._mapping, "messages": int(row.messages)}, open_files)
 
 
 class _Sink:

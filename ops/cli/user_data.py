@@ -26,7 +26,12 @@ def export(user_key: str, reason: str, path: Path | None, json: bool) -> None:
     """Write all data of a user to a ZIP file. Break-glass access: the audit records it with the reason."""
     with audited_user_data(user_id=users.find_id(user_key), by=operator(), reason=reason) as opened:
         exported = write_user_export(opened, path=path or Path(opened.filename))
-    print_report("user export", exported, json=json, level=Level.WARNING if exported.unread else Level.OK)
+    print_report(
+        "user export",
+        exported,
+        json=json,
+        level=Level.WARNING if exported.unread or exported.unread_files else Level.OK,
+    )
 
 
 @command("erase")

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from uuid import UUID
 
+from app.container import current_settings
 from app.services.exports import as_markdown, open_export
+from app.services.file_store import open_file_store
 from app.services.user_exports import UserExport, open_user_export
 from ops.runs.actors import Actor
 from ops.runs.audit import audited
@@ -31,9 +34,10 @@ def audited_user_data(*, user_id: UUID, by: Actor, reason: str) -> Iterator[User
     with audited(
         actor=by, action="user.export", target=str(user_id), details={"reason": checked_reason(reason)}
     ) as notes:
-        export = open_user_export(user_id)
+        export = open_user_export(user_id, partial(open_file_store, current_settings()))
         try:
             yield export
         finally:
             notes["rows"], notes["conversations"] = export.rows, export.conversations
             notes["unread"] = export.unread
+            notes["file_contents"], notes["unread_files"] = export.files.written, export.files.unread

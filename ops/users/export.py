@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +13,10 @@ from ops.runs.progress import progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserExportReport:
-    """The file at `path`: rows by table, and one document per conversation, except the `unread` ones (id: reason)."""
+    """The file at `path`: rows by table, and one document per conversation, except the `unread` ones (id: reason).
+
+    `file_contents` counts the contents of files in it, except the `unread_files` (SHA-256: reason).
+    """
 
     user_id: UUID
     path: str
@@ -21,6 +24,8 @@ class UserExportReport:
     rows: Mapping[str, int]
     conversations: int
     unread: Mapping[str, str]
+    file_contents: int = 0
+    unread_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_user_export(export: UserExport, *, path: Path) -> UserExportReport:
@@ -56,4 +61,6 @@ def write_user_export(export: UserExport, *, path: Path) -> UserExportReport:
         rows=export.rows,
         conversations=export.conversations,
         unread=export.unread,
+        file_contents=export.files.written,
+        unread_files=export.files.unread,
     )

@@ -38,11 +38,11 @@ from ops.embedded.parent_death import signal_on_parent_death
 from ops.levels import Level
 from ops.maintenance.files import purge_files
 from tests.factories import LoggedInUser
-from tests.files.test_purge import TWO_DAYS, age, names
+from tests.files.test_purge import TWO_DAYS, Put, age, names, put
 from tests.ops.backup.conftest import PROJECT
 from tests.waiting import wait_until
 
-Put = Callable[..., dict[str, Any]]
+__all__ = ["put"]  # a fixture
 
 
 @pytest.fixture
@@ -57,18 +57,6 @@ def backups(tmp_path: Path) -> Path:
 def settings(settings: Settings, backups: Path) -> Settings:
     """Return the settings with that store."""
     return replace(settings, backups=settings.backups.model_copy(update={"url": backups.as_uri()}))
-
-
-@pytest.fixture
-def put(client: FlaskClient, user: LoggedInUser) -> Put:
-    """Return a function that uploads bytes under a name and returns the file."""
-
-    def put(content: bytes, name: str = "a.txt") -> dict[str, Any]:
-        response = client.put("/api/files", query_string={"name": name}, data=content, headers=user.headers)
-        assert response.status_code in (200, 201), response.text
-        return dict(response.json)
-
-    return put
 
 
 def run(flask_app: Flask, function: Callable[..., Any], **arguments: Any) -> Any:

@@ -18,12 +18,18 @@ from app.extensions import db
 from app.factory import create_app
 from app.services import exports, user_exports
 from app.services.user_exports import SECRETS, open_user_export
+from app.storage.base import Store
 from ops.users.export import write_user_export
 from tests.api.keys import make_key
 from tests.bundling import UNUSUAL_MESSAGES, archive_all, make_idle, numbered_messages, storage_state
 from tests.factories import LoggedInUser
 
 PATH = "/api/auth/me/export"
+
+
+def no_files() -> Store:
+    """Fail, because these users have no files."""
+    raise AssertionError("the store of files was opened")
 
 
 def contents(raw: bytes) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def test_export_equals_command_output_and_has_no_other_users(
     assert answer.headers["Content-Disposition"] == f'attachment; filename="parley-{user.id}.zip"'
     exported = contents(answer.data)
     with flask_app.app_context():
-        write_user_export(open_user_export(user.id), path=tmp_path / "all.zip")
+        write_user_export(open_user_export(user.id, no_files), path=tmp_path / "all.zip")
     assert exported == contents((tmp_path / "all.zip").read_bytes())
     assert exported["account.json"]["email"] == user.email
     assert exported["manifest.json"]["conversations"] == len(exported["conversations.jsonl"]) == 2
@@ -102,7 +108,7 @@ def test_conversation_deleted_before_its_export_is_omitted(
     monkeypatch.setattr(user_exports, "_PIECE", 1)
     first, second = make_idle(engine, user, numbered_messages(3)), make_idle(engine, user, numbered_messages(3))
     with flask_app.app_context():
-        export = open_user_export(user.id)
+        export = open_user_export(user.id, no_files)
         exported = bytearray()
         for piece in export.pieces():
             if export.rows.get("conversations") == 2:
@@ -120,7 +126,7 @@ def test_conversation_deleted_during_its_export_is_truncated_and_listed(
     monkeypatch.setattr(exports, "_PAGE_MESSAGES", 1)
     first, second = make_idle(engine, user, numbered_messages(3)), make_idle(engine, user, numbered_messages(3))
     with flask_app.app_context():
-        pieces = open_user_export(user.id).pieces()
+        pieces = open_user_export(user.id, no_files).pieces()
         exported = bytearray()
         while str(first).encode() not in exported[-200:] or b"conversations/" not in exported[-200:]:
             exported += next(pieces)
