@@ -17,7 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.database import autocommit, current_engines, sqlstate
-from app.errors import CallCancelled
+from app.errors import CallCancelled, Locked
+from app.lock_waits import locked_object, waited_for_lock
 from app.outbound.cancellation import CancelToken
 from app.repositories.statement import Statement
 
@@ -43,7 +44,8 @@ def interruptible_by(token: CancelToken) -> Iterator[None]:
 def interruptible(session: Session, *, commits: bool) -> Iterator[None]:
     """Run the block with `session`, whose statements end when the ambient token is cancelled, if there is one.
 
-    Raises `CallCancelled` then. `commits`: a transaction ends after the block, which is rolled back then.
+    Raises `CallCancelled` then, and `Locked` after the lock timeout. `commits`: a transaction ends after the block, and
+    is rolled back then.
     """
     token = _token.get()
     if token is None:
@@ -59,6 +61,8 @@ def interruptible(session: Session, *, commits: bool) -> Iterator[None]:
     except DBAPIError as error:
         if token.cancelled and sqlstate(error) == _QUERY_CANCELED:
             raise CallCancelled from None
+        if waited_for_lock(error):  # a sentence for the model, which may try again
+            raise Locked.of(locked_object(error)) from None
         raise
     finally:
         token.detach()

@@ -33,6 +33,8 @@ from app.metrics.external_gauges import EXTERNAL_GAUGE_TIMESTAMP
 from app.metrics.http import HTTP_REQUEST_DURATION, STREAMS_MAX, STREAMS_OPEN
 from app.metrics.jobs import BEAT_LAST_TICK_TIMESTAMP, QUEUE_LENGTH
 from app.metrics.mcp import MCP_REQUESTS
+from app.metrics.tools import TOOL_CALLS
+from app.tools.tool import BUILTIN
 from ops.catalogue.promql import age, quantile, rate, series
 from ops.catalogue.recording_rules import OBJECTIVE, TURNS_FAILED_RATIO, error_ratio
 
@@ -414,6 +416,46 @@ ALERTS = (
         signals=(
             Signal(series(MCP_REQUESTS, server="weather", method="tools/call", outcome="ok"), 6, 0, "counter"),
             Signal(series(MCP_REQUESTS, server="weather", method="tools/call", outcome="failed"), 0, 6, "counter"),
+        ),
+    ),
+    Alert(
+        name="ParleyToolsFailing",
+        conditions=when(
+            f"{rate(TOOL_CALLS, '10m', ('tool',), source=BUILTIN, outcome='crashed')}"
+            f" / {rate(TOOL_CALLS, '10m', ('tool',), source=BUILTIN)}",
+            ">",
+            0.1,
+        ),
+        floor=f"{rate(TOOL_CALLS, '10m', ('tool',), source=BUILTIN)} > 0.01",
+        required=(series(TOOL_CALLS),),
+        duration="10m",
+        severity="ticket",
+        summary="{{ $value | humanizePercentage }} of the calls of the tool {{ $labels.tool }} fail unexpectedly.",
+        affected="Users whose chats or MCP clients call this tool: nothing is done.",
+        runbook=_runbook("alert-tools"),
+        signals=(
+            Signal(series(TOOL_CALLS, tool="add_task", source=BUILTIN, outcome="ok"), 6, 6, "counter"),
+            Signal(series(TOOL_CALLS, tool="add_task", source=BUILTIN, outcome="crashed"), 0, 6, "counter"),
+        ),
+    ),
+    Alert(
+        name="ParleyMcpToolsFailing",
+        conditions=when(
+            f"{rate(TOOL_CALLS, '10m', ('source', 'tool'), source=f'!{BUILTIN}', outcome='~failed|crashed')}"
+            f" / {rate(TOOL_CALLS, '10m', ('source', 'tool'), source=f'!{BUILTIN}')}",
+            ">",
+            0.5,
+        ),
+        floor=f"{rate(TOOL_CALLS, '10m', ('source', 'tool'), source=f'!{BUILTIN}')} > 0.01",
+        required=(series(TOOL_CALLS),),
+        duration="15m",
+        severity="ticket",
+        summary="{{ $value | humanizePercentage }} of the calls of {{ $labels.tool }} ({{ $labels.source }}) fail.",
+        affected="Users whose chats call this tool: the answers do without its results.",
+        runbook=_runbook("alert-mcp-tools"),
+        signals=(
+            Signal(series(TOOL_CALLS, tool="weather__now", source="weather", outcome="ok"), 6, 0, "counter"),
+            Signal(series(TOOL_CALLS, tool="weather__now", source="weather", outcome="failed"), 0, 6, "counter"),
         ),
     ),
     Alert(

@@ -17,7 +17,7 @@ def name_of(metric: AnyMetric) -> str:
 
 
 def series(metric: AnyMetric, suffix: str = "", **labels: str) -> str:
-    """Return a selector. A value of `labels` that begins with `~` is a regular expression.
+    """Return a selector. A value of `labels` that begins with `~` is a regular expression, one with `!` is excluded.
 
     Raises `ValueError` for a label that the metric does not have.
     """
@@ -25,10 +25,13 @@ def series(metric: AnyMetric, suffix: str = "", **labels: str) -> str:
     unknown = set(labels) - {*declared.labels, "le", "process"}
     if unknown:
         raise ValueError(f"{declared.name} has no label {', '.join(sorted(unknown))}")
-    matchers = [
-        f'{label}=~"{value[1:]}"' if value.startswith("~") else f'{label}="{value}"' for label, value in labels.items()
-    ]
+    matchers = [_matcher(label, value) for label, value in labels.items()]
     return f"{declared.name}{suffix}" + (f"{{{', '.join(matchers)}}}" if matchers else "")
+
+
+def _matcher(label: str, value: str) -> str:
+    operator = {"~": "=~", "!": "!="}.get(value[:1])
+    return f'{label}{operator}"{value[1:]}"' if operator else f'{label}="{value}"'
 
 
 def rate(metric: AnyMetric, window: str, by: Sequence[str] = (), suffix: str = "", **labels: str) -> str:

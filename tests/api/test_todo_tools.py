@@ -1,24 +1,27 @@
 """The built-in tools for the to-do list, called through the registry as turns and MCP clients call them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.container import services
 from app.fields import Schema
 from app.ids import new_id
+from app.outbound.cancellation import CancelToken
 from app.tools.json_schema import input_schema
 from app.tools.registry import ToolRegistry
 from app.tools.todo_schemas import TodoChange, TodoCreation, TodoFilter
 from app.tools.tool import BUILTIN, Tool, ToolContext, ToolResult
 from tests.api.rows import owned_rows
 from tests.factories import LoggedInUser
+from tests.waiting import wait_until
 
 Call = Callable[..., ToolResult]
 NAMES = ("add_task", "list_tasks", "update_task", "complete_task", "delete_task")
@@ -207,6 +210,58 @@ def test_long_descriptions_share_the_space_of_a_list(call: Call) -> None:
     assert data_of(call("list_tasks", limit=1))["tasks"][0]["description"] == long
     shown = [item["description"] for item in data_of(call("list_tasks"))["tasks"]]
     assert shown == ["x" * 5_000 + "…"] * 4
+
+
+@contextmanager
+def locked_tasks(engine: Engine, user: LoggedInUser) -> Iterator[None]:
+    """Hold the rows of the user's tasks, as a long transaction does."""
+    with engine.connect() as other, other.begin():
+        other.execute(text("SELECT FROM tasks WHERE user_id = :u FOR UPDATE"), {"u": user.id})
+        yield
+
+
+def test_locked_task_is_a_result_that_says_so(
+    make_chat_app: Callable[..., Flask], engine: Engine, user: LoggedInUser, call: Call
+) -> None:
+    task_id = data_of(call("add_task", title="x"))["task"]["id"]
+    impatient = make_chat_app(database={"lock_timeout_ms": 100})
+    with impatient.app_context():
+        registry = services().tools
+    tool = registry.find("complete_task", user.id)
+    assert tool is not None
+    with locked_tasks(engine, user):
+        outcome = registry.call_outcome(tool, ToolContext(user.id, call_key="k"), {"task_id": task_id})
+    assert "task is locked by another operation, so nothing was saved" in refusal(outcome.result)
+    assert not outcome.uncertain
+    assert data_of(call("complete_task", task_id=task_id))["task"]["completed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("complete_task", {}), ("update_task", {"title": "y"}), ("delete_task", {})]
+)
+def test_cancelled_call_that_waits_for_a_row_ends_and_changes_nothing(
+    registry: ToolRegistry, engine: Engine, user: LoggedInUser, call: Call, name: str, more: dict[str, str]
+) -> None:
+    task = data_of(call("add_task", title="x"))["task"]
+    tool, token = registry.find(name, user.id), CancelToken()
+    assert tool is not None
+    context = ToolContext(user.id, call_key="k", cancel_token=token)
+    with locked_tasks(engine, user), ThreadPoolExecutor() as pool:
+        running = pool.submit(registry.call_outcome, tool, context, {"task_id": task["id"], **more})
+        wait_until(lambda: waits_for_lock(engine), "the call does not wait for the row")
+        token.cancel()
+        outcome = running.result(timeout=60)
+    assert "it changed nothing" in refusal(outcome.result)
+    assert not outcome.uncertain
+    assert data_of(call("list_tasks"))["tasks"] == [task]
+
+
+def waits_for_lock(engine: Engine) -> bool:
+    query = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE wait_event_type = 'Lock' AND query LIKE '%tasks.%' AND datname = current_database())"""
+    with engine.connect() as connection:
+        return bool(connection.execute(text(query)).scalar_one())
 
 
 def test_limits_of_the_user_hold(make_chat_app: Callable[..., Flask], engine: Engine, user: LoggedInUser) -> None:

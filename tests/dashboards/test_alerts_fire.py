@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
+import orjson
 import pytest
 
+from app.tools.mcp.definitions import clean_definitions
 from ops.catalogue.alerts import ALERTS
 from ops.embedded import ports
 from tests.dashboards.faulty_platform import POOL, SETTINGS, STREAMS, FaultyPlatform, watched_platform
 from tests.disks import try_to_mount
 from tests.fakes import scripts
+from tests.fakes.mcp import ScriptedMcp, text_result, tool
 from tests.fakes.upstream import Upstream
 from tests.ops.conftest import temporary_home
 from tests.ops.up.conftest import Up, copy_project
@@ -46,6 +49,8 @@ CHECKS = (
 ALONE = (
     "ParleyStreamsNearlyFull",
     "ParleyMcpServerFailing",
+    "ParleyToolsFailing",
+    "ParleyMcpToolsFailing",
     "ParleyDiskNearlyFull",
     "ParleyDrillFailed",
     "ParleyQueueLong",
@@ -139,6 +144,39 @@ def test_unreachable_mcp_server(platform: FaultyPlatform) -> None:
     platform.assert_fires("ParleyMcpServerFailing", during=request)
     platform.execute("DELETE FROM mcp_servers")
     platform.assert_quiet("ParleyMcpServerFailing")
+
+
+def test_crashing_builtin_tool(platform: FaultyPlatform) -> None:
+    platform.upstream.script = scripts.calls_tool()
+    platform.assert_quiet("ParleyToolsFailing", during=platform.caller.chat)
+    platform.execute("ALTER TABLE tasks RENAME TO tasks_moved")
+    platform.assert_fires("ParleyToolsFailing", during=platform.caller.chat)
+    platform.execute("ALTER TABLE tasks_moved RENAME TO tasks")
+    platform.assert_quiet("ParleyToolsFailing", during=platform.caller.chat)
+    platform.upstream.script = scripts.words(3)
+
+
+def test_failing_tool_of_a_server_that_answers(platform: FaultyPlatform) -> None:
+    server = ScriptedMcp([tool("forecast")], {"forecast": text_result("no such place", isError=True)})
+    [definition] = clean_definitions([tool("forecast")])[0]
+    allowed = {"forecast": {"hash": definition.hash, "needs_approval": False}}
+    platform.assert_quiet("ParleyMcpToolsFailing")
+    with Upstream(server.script) as upstream, closing(platform.connect()) as session, session.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO mcp_servers (name, url, connect_seconds, call_seconds, total_seconds, revision, updated_by,"
+            " tools, allowed) VALUES ('weather', %s, 5, 5, 9, gen_random_uuid(), 'tests', %s, %s)",
+            (
+                f"http://127.0.0.1:{upstream.port}/mcp",
+                orjson.dumps([definition.stored()]).decode(),
+                orjson.dumps(allowed).decode(),
+            ),
+        )
+        platform.upstream.script = scripts.calls_tool("weather__forecast", "{}")
+        platform.assert_fires("ParleyMcpToolsFailing", during=platform.caller.chat)
+        server.calls["forecast"] = text_result("sunny")
+        platform.assert_quiet("ParleyMcpToolsFailing", during=platform.caller.chat)
+    platform.upstream.script = scripts.words(3)
+    platform.execute("DELETE FROM mcp_servers")
 
 
 def test_database(platform: FaultyPlatform) -> None:
