@@ -25,6 +25,7 @@ from app.errors import (
     TooManyFiles,
     TooManyStreams,
     UnsupportedFile,
+    UserHeld,
 )
 from app.models import File
 from app.services import files, projects
@@ -148,6 +149,7 @@ class OneFile(MethodView):
         return files.get(caller().user_id, file_id)[0]
 
     @blueprint.response(204)
+    @blueprint.raises(UserHeld)
     def delete(self, file_id: UUID) -> None:
         """Delete a file permanently."""
         files.delete(caller().user_id, file_id)

@@ -19,7 +19,7 @@ from app.api.schemas.projects import (
     ProjectSchema,
 )
 from app.container import services
-from app.errors import ArchiveDamaged, StorageLimitReached
+from app.errors import ArchiveDamaged, StorageLimitReached, UserHeld
 from app.models import Project
 from app.services import project_messages, projects
 
@@ -70,8 +70,9 @@ class OneProject(MethodView):
         return projects.change(caller().user_id, project_id, providers=services().providers.names, **body)
 
     @blueprint.response(204)
+    @blueprint.raises(UserHeld)
     def delete(self, project_id: UUID) -> None:
-        """Delete a project and its prompts; its conversations are kept."""
+        """Delete a project, its prompts and its files; its conversations are kept."""
         projects.delete(caller().user_id, project_id)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.models import File, FileContent
+from app.models import File, FileContent, LegalHold
 from app.repositories.statement import Statement
 
 
@@ -80,10 +80,14 @@ def add(session: Session, user_id: UUID, values: dict[str, Any]) -> File:
 
 
 def remove(session: Session, user_id: UUID, file_id: UUID) -> str | None:
-    """Delete a file and return the SHA-256 of its content, or None."""
-    return session.scalars(
-        delete(File).prefix_with("/* files.remove */").where(_of_user(user_id, file_id)).returning(File.sha256)
-    ).one_or_none()
+    """Delete a file and return the SHA-256 of its content, or None. A legal hold of the user keeps it."""
+    statement = delete(File).prefix_with("/* files.remove */").where(_of_user(user_id, file_id), ~has_hold(user_id))
+    return session.scalars(statement.returning(File.sha256)).one_or_none()
+
+
+def has_hold(user_id: UUID) -> ColumnElement[bool]:
+    """Return the condition that a legal hold is on a conversation of the user."""
+    return exists().where(LegalHold.user_id == user_id)
 
 
 # A content that a concurrent upload begins to use violates its foreign key, and stays.

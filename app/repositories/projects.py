@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.models import Project
+from app.models import File, Project
+from app.repositories.files import has_hold
 
 
 def page(session: Session, user_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Project]:
@@ -60,10 +61,14 @@ def change(session: Session, user_id: UUID, project_id: UUID, values: dict[str, 
 
 
 def remove(session: Session, user_id: UUID, project_id: UUID) -> UUID | None:
-    """Delete a project with its prompts; its conversations remain without a project."""
+    """Delete a project with its prompts and files; its conversations remain without a project.
+
+    Returns None for an unknown project, and for one whose files a legal hold of the user keeps.
+    """
+    has_files = exists().where(File.user_id == user_id, File.project_id == project_id)
     return session.scalars(
         delete(Project)
         .prefix_with("/* projects.remove */")
-        .where(Project.user_id == user_id, Project.id == project_id)
+        .where(Project.user_id == user_id, Project.id == project_id, ~and_(has_files, has_hold(user_id)))
         .returning(Project.id)
     ).one_or_none()

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import autocommit
-from app.errors import NotFound, TooManyFiles
+from app.errors import NotFound, TooManyFiles, UserHeld
 from app.models import File
 from app.repositories import files
 from app.services.stored_bytes import check_limit
@@ -101,11 +101,15 @@ def add(
 
 
 def delete(user_id: UUID, file_id: UUID) -> None:
-    """Delete a file, and its content if no other file has it. A job deletes the object. Raises `NotFound`."""
+    """Delete a file, and its content if no other file has it. A job deletes the object.
+
+    Raises `NotFound`, and `UserHeld` while a legal hold is on one of the user's conversations.
+    """
     with autocommit_session() as session:
         sha256 = files.remove(session, user_id, file_id)
     if sha256 is None:
-        raise missing()
+        get(user_id, file_id)
+        raise UserHeld("A legal hold keeps the files of this account.")
     remove_unused(user_id, sha256)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from app.errors import InvalidInput, NotFound
+from app.errors import InvalidInput, NotFound, UserHeld
 from app.models import Project
 from app.repositories import projects
 from app.services.stored_bytes import check_limit
@@ -55,11 +55,15 @@ def change(user_id: UUID, project_id: UUID, *, providers: Collection[str], **val
 
 
 def delete(user_id: UUID, project_id: UUID) -> None:
-    """Delete a project and its prompts; its conversations remain without a project. Raises `NotFound`."""
+    """Delete a project, its prompts and its files; its conversations remain without a project.
+
+    Raises `NotFound`, and `UserHeld` if it has files and a legal hold is on one of the user's conversations.
+    """
     with autocommit_session() as session:
         removed = projects.remove(session, user_id, project_id)
     if removed is None:
-        raise missing()
+        get(user_id, project_id)
+        raise UserHeld("A legal hold keeps the files of this project.")
 
 
 def _check_provider(values: dict[str, Any], names: Collection[str]) -> None:
