@@ -64,6 +64,15 @@ class ToolCallState(enum.StrEnum):
     UNKNOWN = "unknown"  # it failed, but may have had its effect
 
 
+class ProviderFileState(enum.StrEnum):
+    """The state of a copy of a file at a provider."""
+
+    PENDING = "pending"
+    UPLOADED = "uploaded"
+    FAILED = "failed"
+    REMOVING = "removing"  # it is not wanted any more, and a job deletes it at the provider
+
+
 class FileTextState(enum.StrEnum):
     """The state of the text of a file; a file whose type has no text has none."""
 

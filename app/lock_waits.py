@@ -36,6 +36,7 @@ _OBJECTS: Final = {
     "file_contents": _FILE,
     "file_texts": _FILE,
     "file_passages": _FILE,
+    "provider_files": _FILE,
 }
 _GROUPS: Final = {
     **_OBJECTS,

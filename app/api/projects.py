@@ -22,6 +22,7 @@ from app.container import services
 from app.errors import ArchiveDamaged, StorageLimitReached, UserHeld
 from app.models import Project
 from app.services import project_messages, projects
+from app.services.projects import ProviderRules
 
 blueprint = Blueprint(
     "projects",
@@ -48,7 +49,7 @@ class Projects(MethodView):
         check_history(body.get("settings", {}).get("history"), "settings.history")
         created = projects.create(
             caller().user_id,
-            providers=services().providers.names,
+            providers=_rules(),
             max_bytes=services().settings.chat.user_max_bytes,
             **body,
         )
@@ -67,7 +68,7 @@ class OneProject(MethodView):
     def patch(self, body: dict[str, Any], project_id: UUID) -> Project:
         """Change a project."""
         check_history(body.get("settings", {}).get("history"), "settings.history")
-        return projects.change(caller().user_id, project_id, providers=services().providers.names, **body)
+        return projects.change(caller().user_id, project_id, providers=_rules(), **body)
 
     @blueprint.response(204)
     @blueprint.raises(UserHeld)
@@ -84,3 +85,9 @@ def messages_of_project(query: dict[str, Any], project_id: UUID) -> dict[str, An
     """List the messages of a project's conversations, archived ones included, by conversation in order of creation."""
     rows = project_messages.page(caller().user_id, project_id, **query)
     return PROJECT_MESSAGES.envelope(rows, query["limit"])
+
+
+def _rules() -> ProviderRules:
+    """Return what the operator allows. A read within a request's transaction would take a second connection."""
+    allowed = services().settings.files.providers
+    return ProviderRules(services().providers.names, allowed, services().choices.last().name)

@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 
 from app.bounds import MAX_BYTES, MAX_COUNT
-from app.config.values import Group, StoreUrl
+from app.config.values import Group, ProviderNames, StoreUrl
 from app.errors import SettingsError
 
 
@@ -27,6 +27,19 @@ class Files(Group):
         le=MAX_COUNT,
         validation_alias="FILES_MAX_PER_USER",
         description="Files that one user may have.",
+    )
+    providers: ProviderNames = Field(
+        (),
+        validation_alias="FILES_PROVIDERS",
+        description="Providers to whose Files API the files of a project are copied if the project opts in: openai,"
+        " openrouter or compatible, separated by commas; unset copies no file to any provider.",
+    )
+    provider_timeout: float = Field(
+        300,
+        ge=1,
+        le=400,
+        validation_alias="FILES_PROVIDER_TIMEOUT",
+        description="Seconds for the upload of one file to a provider.",
     )
     s3_endpoint: str | None = Field(
         None,

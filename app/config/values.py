@@ -88,6 +88,7 @@ Origins = Annotated[
 HostNames = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], NoDecode, BeforeValidator(_split)]
 HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_header_name)], ...], NoDecode, BeforeValidator(_split)]
 Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
+ProviderNames = Annotated[tuple[Literal["openai", "openrouter", "compatible"], ...], NoDecode, BeforeValidator(_split)]
 
 
 _HTTP_URL = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")

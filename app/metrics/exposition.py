@@ -26,6 +26,7 @@ from app.metrics import (
     limits,
     mcp,
     process,
+    provider_files,
     tools,
 )
 from app.metrics.multiprocess import declarations_hash, live_slots, shared_folder
@@ -47,6 +48,7 @@ DECLARING = (
     database,
     external_gauges,
     process,
+    provider_files,
     tools,
 )
 

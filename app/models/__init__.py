@@ -22,6 +22,7 @@ from app.models.password_reset import PasswordReset
 from app.models.pending_erasure import PendingErasure
 from app.models.project import Project
 from app.models.prompt import Prompt
+from app.models.provider_file import ProviderFile, ProviderFileRemoval
 from app.models.runtime_setting import RuntimeSetting
 from app.models.search_document import SearchDocument
 from app.models.session import Session
@@ -58,6 +59,8 @@ __all__ = [
     "PendingErasure",
     "Project",
     "Prompt",
+    "ProviderFile",
+    "ProviderFileRemoval",
     "RuntimeSetting",
     "SearchDocument",
     "Session",

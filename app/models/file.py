@@ -1,7 +1,8 @@
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, String, Uuid, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, query_expression
 
 from app.extensions import Base
 from app.models.columns import CreatedAt, Moment, OwnId, UserOwned
@@ -41,6 +42,8 @@ class File(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[CreatedAt]
+    # Its copies at providers, as objects; only statements of `app.repositories.files` that read files select them.
+    copies: Mapped[list[dict[str, Any]] | None] = query_expression()
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "project_id"], ["projects.user_id", "projects.id"], ondelete="CASCADE"),
@@ -49,6 +52,11 @@ class File(Base):
         Index("ix_files_content", "user_id", "sha256"),
         Index("ix_files_project", "user_id", "project_id", "id", postgresql_where=text("project_id IS NOT NULL")),
     )
+
+    @property
+    def provider_files(self) -> list[dict[str, Any]]:
+        """The copies of the file at providers; a new file has none."""
+        return self.copies or []
 
 
 class FileRemoval(Base):

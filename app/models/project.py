@@ -1,6 +1,6 @@
 from typing import Any
 
-from sqlalchemy import CheckConstraint, String, Text, text
+from sqlalchemy import Boolean, CheckConstraint, String, Text, false, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,6 +20,7 @@ class Project(Base):
     provider: Mapped[str | None] = mapped_column(String(20))
     model: Mapped[str | None] = mapped_column(String(200))
     settings: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    provider_files: Mapped[bool] = mapped_column(Boolean, server_default=false())
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 

@@ -28,7 +28,7 @@ def list_models(*, base_url: str, api_key: str, seconds: float, errors: ErrorTra
 
     `seconds` bounds each wait on the network, and the arrival of the body.
     """
-    client = _client(base_url, api_key, seconds)
+    client = new_client(base_url, api_key, seconds)
     import openai
 
     try:
@@ -48,7 +48,7 @@ def list_models(*, base_url: str, api_key: str, seconds: float, errors: ErrorTra
 
 def cross_check(*, base_url: str, api_key: str, model: str, question: str, seconds: float) -> str:
     """Return the answer to a question. Raises `ProviderError`, whose detail has no key."""
-    client = _client(base_url, api_key, seconds)
+    client = new_client(base_url, api_key, seconds)
     import openai
 
     try:
@@ -65,7 +65,7 @@ def cross_check(*, base_url: str, api_key: str, model: str, question: str, secon
         raise ProviderError(type(error).__name__) from None
 
 
-def _client(base_url: str, api_key: str, seconds: float) -> "OpenAI":
+def new_client(base_url: str, api_key: str, seconds: float) -> "OpenAI":
     """Return a client with the settings of `app.outbound.transport`: system authorities, no proxies, no redirects."""
     if monkey.is_module_patched("threading"):  # in a native thread, so that streams continue
         gevent.get_hub().threadpool.apply(importlib.import_module, ("openai",))

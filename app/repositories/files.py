@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select, text
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, with_expression
+from sqlalchemy.orm.interfaces import ORMOption
 
-from app.models import File, FileContent, LegalHold
+from app.models import File, FileContent, LegalHold, ProviderFile
 from app.repositories.statement import Statement
 
 
@@ -16,9 +18,22 @@ def _of_user(user_id: UUID, file_id: UUID) -> ColumnElement[bool]:
     return and_(File.user_id == user_id, File.id == file_id)
 
 
+def _with_copies() -> ORMOption:
+    """Return the option that selects the copies at providers with each file."""
+    copy = ProviderFile
+    one = func.jsonb_build_object("provider", copy.provider, "state", copy.state, "reason", copy.reason)
+    copies = (
+        select(func.coalesce(func.jsonb_agg(aggregate_order_by(one, copy.provider)), text("'[]'")))
+        .where(copy.user_id == File.user_id, copy.file_id == File.id)
+        .correlate(File)
+        .scalar_subquery()
+    )
+    return with_expression(File.copies, copies)
+
+
 def page(session: Session, user_id: UUID, *, project_id: UUID | None, after: UUID | None, limit: int) -> Sequence[File]:
     """Return up to `limit` files, newest first."""
-    statement = select(File).prefix_with("/* files.page */").where(File.user_id == user_id)
+    statement = select(File).prefix_with("/* files.page */").options(_with_copies()).where(File.user_id == user_id)
     if after is not None:
         statement = statement.where(File.id < after)
     if project_id is not None:
@@ -32,6 +47,7 @@ def get(session: Session, user_id: UUID, file_id: UUID) -> tuple[File, str] | No
     statement = (
         select(File, FileContent.object)
         .prefix_with("/* files.get */")
+        .options(_with_copies())
         .join(FileContent, of_content)
         .where(_of_user(user_id, file_id))
     )
@@ -60,6 +76,7 @@ def equal(session: Session, user_id: UUID, *, sha256: str, name: str, project_id
     statement = (
         select(File)
         .prefix_with("/* files.equal */")
+        .options(_with_copies())
         .where(
             File.user_id == user_id,
             File.sha256 == sha256,

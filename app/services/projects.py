@@ -1,6 +1,7 @@
 """Projects: the chatbots of a user, each with a provider of the operator."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,15 @@ from app.models import Project
 from app.repositories import projects
 from app.services.stored_bytes import check_limit
 from app.services.transactions import autocommit_session
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRules:
+    """The providers that a project may name, those to which its files may be copied, and the default."""
+
+    names: Collection[str]
+    with_files: Collection[str]
+    default: str
 
 
 def missing() -> NotFound:
@@ -22,12 +32,14 @@ def page(user_id: UUID, *, after: tuple[UUID] | None = None, limit: int) -> Sequ
         return projects.page(session, user_id, after=after[0] if after else None, limit=limit + 1)
 
 
-def create(user_id: UUID, *, providers: Collection[str], max_bytes: int = 0, **values: Any) -> Project:
+def create(user_id: UUID, *, providers: ProviderRules, max_bytes: int = 0, **values: Any) -> Project:
     """Create a project. `max_bytes` is USER_MAX_BYTES.
 
-    Raises `InvalidInput` for a provider that is not among `providers`, and `StorageLimitReached`.
+    Raises `InvalidInput` for what `providers` does not allow, and `StorageLimitReached`.
     """
-    _check_provider(values, providers)
+    _check_provider(values, providers.names)
+    if values.get("provider_files"):
+        _check_copies(values.get("provider"), providers)
     with autocommit_session() as session:
         check_limit(session.connection(), user_id, max_bytes)
         return projects.add(session, user_id, values)
@@ -42,11 +54,17 @@ def get(user_id: UUID, project_id: UUID) -> Project:
     return project
 
 
-def change(user_id: UUID, project_id: UUID, *, providers: Collection[str], **values: Any) -> Project:
-    """Change the given fields; `settings` are replaced. Raises `NotFound`, and `InvalidInput` for the provider."""
+def change(user_id: UUID, project_id: UUID, *, providers: ProviderRules, **values: Any) -> Project:
+    """Change the given fields; `settings` are replaced.
+
+    Raises `NotFound`, and `InvalidInput` for what `providers` does not allow.
+    """
     if not values:
         return get(user_id, project_id)
-    _check_provider(values, providers)
+    _check_provider(values, providers.names)
+    if values.get("provider_files"):
+        provider = values["provider"] if "provider" in values else get(user_id, project_id).provider
+        _check_copies(provider, providers)
     with autocommit_session() as session:
         changed = projects.change(session, user_id, project_id, values)
     if changed is None:
@@ -64,6 +82,15 @@ def delete(user_id: UUID, project_id: UUID) -> None:
     if removed is None:
         get(user_id, project_id)
         raise UserHeld("A legal hold keeps the files of this project.")
+
+
+def _check_copies(provider: str | None, rules: ProviderRules) -> None:
+    """Raise `InvalidInput` unless the operator allows copies of files at the provider of the project."""
+    provider = provider or rules.default
+    if provider not in rules.with_files:
+        allowed = f"; it allows {', '.join(rules.with_files)}" if rules.with_files else ""
+        complaint = f"The operator of this server does not allow copies of files at the provider {provider}{allowed}."
+        raise InvalidInput(complaint, fields={"provider_files": [complaint]})
 
 
 def _check_provider(values: dict[str, Any], names: Collection[str]) -> None:

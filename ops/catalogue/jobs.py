@@ -53,6 +53,21 @@ PURGE_FILES = Job(
     time_limit=timedelta(minutes=10),
     schedule=Schedule(timedelta(hours=1), timedelta(minutes=30)),
 )
+SYNC_PROVIDER_FILES = Job(
+    name="provider_files.sync",
+    description="Uploads files of projects that opt in to their provider, and deletes unwanted copies there.",
+    function="ops.maintenance.provider_files:sync_provider_files",
+    time_limit=timedelta(minutes=10),
+    schedule=Schedule(timedelta(minutes=1), timedelta(seconds=50)),
+    history_ttl=timedelta(days=1),
+)
+RECONCILE_PROVIDER_FILES = Job(
+    name="provider_files.reconcile",
+    description="Compares the copies of files at providers with their rows, and has both repaired.",
+    function="ops.maintenance.provider_file_orphans:reconcile_provider_files",
+    time_limit=timedelta(hours=1),
+    schedule=daily(3, 35),
+)
 PURGE_TURN_EVENTS = Job(
     name="turn_events.purge",
     description="Deletes stream events that are older than TURN_EVENTS_KEEP_HOURS; messages stay.",

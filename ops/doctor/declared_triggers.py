@@ -63,3 +63,11 @@ def declared_triggers() -> Iterator[DeclaredTrigger]:
         " FOR EACH STATEMENT EXECUTE FUNCTION remove_file_objects();",
         "the contents of deleted files stay in the store",
     )
+    yield DeclaredTrigger(
+        "provider_files",
+        "remove_at_provider",
+        "remove_provider_files",
+        "CREATE TRIGGER remove_at_provider AFTER DELETE ON provider_files REFERENCING OLD TABLE AS changed_rows"
+        " FOR EACH STATEMENT EXECUTE FUNCTION remove_provider_files();",
+        "the copies of deleted files stay at their providers",
+    )

@@ -31,7 +31,7 @@ def test_create_get_and_change_project(client: FlaskClient, user: LoggedInUser) 
     made = client.post(URL, json=body, headers=user.headers)
     assert made.status_code == 201
     assert {name: made.json[name] for name in body} == body
-    assert set(made.json) - set(body) == {"id", "created_at", "updated_at"}
+    assert set(made.json) - set(body) == {"id", "provider_files", "created_at", "updated_at"}
     assert client.get(made.headers["Location"], headers=user.headers).json == made.json
 
     change: dict[str, Any] = {"name": "Robot", "description": None, "provider": None, "model": None, "settings": {}}

@@ -18,6 +18,7 @@ NOT_OWNED = {
     "check_acknowledgements",
     "mcp_servers",
     "file_removals",
+    "provider_file_removals",
     "alembic_version",
 }
 

@@ -135,7 +135,7 @@ def test_flask_db_commands_work(settings: Settings, empty_database: str) -> None
         head = Path(MIGRATIONS, ".current-head").read_text().strip()
         assert revision_after("upgrade", "0001") == "0001"
         assert revision_after("upgrade") == head
-        before = f"{int(head) - 1:04}"
+        before = str(ScriptDirectory(MIGRATIONS).get_revision(head).down_revision)
         assert revision_after("downgrade") == before
         assert revision_after("stamp", "head") == head
         assert revision_after("stamp", before) == before

@@ -1,9 +1,25 @@
-from marshmallow import fields
+from marshmallow import fields, validate
 
+from app.api.openapi.names import ENUMERATION
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.base import PlainText, Schema
+from app.enums import ProviderFileState
 
 FILES = Pages("files.1", lambda item: (item.id,), IDENTIFIER)
+
+
+class ProviderFileSchema(Schema):
+    provider = fields.String(metadata={"description": "Name of the provider."})
+    state = fields.String(
+        validate=validate.OneOf(list(ProviderFileState)),
+        metadata={
+            "description": "`removing`: the copy is not wanted any more, and is being deleted at the provider.",
+            ENUMERATION: "ProviderFileState",
+        },
+    )
+    reason = fields.String(
+        allow_none=True, metadata={"description": "Why the last attempt to upload the copy failed; null if none did."}
+    )
 
 
 class FileSchema(Schema):
@@ -15,6 +31,10 @@ class FileSchema(Schema):
     )
     bytes = fields.Integer(metadata={"description": "Size of the content."})
     sha256 = fields.String(metadata={"description": "SHA-256 of the content, in hexadecimal."})
+    provider_files = fields.List(
+        fields.Nested(ProviderFileSchema),
+        metadata={"description": "Copies at providers; projects opt into them."},
+    )
     created_at = fields.AwareDateTime()
 
 

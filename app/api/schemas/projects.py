@@ -3,7 +3,7 @@ from typing import ClassVar
 from marshmallow import fields
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
-from app.api.schemas.base import Examples, PlainText, Schema
+from app.api.schemas.base import Examples, Flag, PlainText, Schema
 from app.api.schemas.turn_options import TurnOptions
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
@@ -38,6 +38,12 @@ class ProjectChange(Schema):
         metadata={"description": "Model for the project's turns; null for the provider's default."},
     )
     settings = fields.Nested(ProjectSettings, metadata={"description": "A change replaces all of it."})
+    provider_files = Flag(
+        metadata={
+            "description": "Whether the project's files are copied to the Files API of its provider, if the operator"
+            " allows that; false deletes the copies there."
+        }
+    )
 
 
 class ProjectCreation(ProjectChange):
@@ -59,6 +65,9 @@ class ProjectSchema(Schema):
         allow_none=True, metadata={"description": "Model for the project's turns; null for the provider's default."}
     )
     settings = fields.Nested(ProjectSettings, metadata={"description": "Parameters of the project's turns."})
+    provider_files = fields.Boolean(
+        metadata={"description": "Whether the project's files are copied to the Files API of its provider."}
+    )
     created_at = fields.AwareDateTime()
     updated_at = fields.AwareDateTime()
 

@@ -53,6 +53,10 @@ ROWS = (
         "files (user_id, id, name, media_type, bytes, sha256)",
         "SELECT gen_random_uuid(), 'a.txt', 'text/plain', bytes, sha256 FROM file_contents WHERE user_id = :u",
     ),
+    (
+        "provider_files (user_id, file_id, provider, state, remote_id)",
+        "SELECT id, 'openai', 'uploaded', 'file-' || id FROM files WHERE user_id = :u",
+    ),
     ("file_texts (user_id, file_id)", "SELECT id FROM files WHERE user_id = :u"),
     (
         "file_passages (user_id, file_id, ordinal, start, content, search)",
