@@ -1,4 +1,4 @@
-"""Where the fault of a check is made, and the declaration of a fault."""
+"""The place of the fault of a check: databases, servers and folders; and the declaration of a fault."""
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack

@@ -22,13 +22,13 @@ from ops.generate.prometheus import check_alerts, rules_file
 from ops.levels import Level
 from tests.dashboards.prometheus import Prometheus, running_prometheus
 from tests.ops.conftest import temporary_home
-from tests.ops.doctor.alerts import connections, database, duties
+from tests.ops.doctor.alerts import connections, database, operations
 from tests.ops.doctor.alerts.site import FAULTS, Site
 from tests.ops.doctor.conftest import DoctorInstall, open_install
 from tests.ops.installation import run_sql
 from tests.waiting import wait_until
 
-__all__ = ["connections", "database", "duties"]  # importing them declares their faults
+__all__ = ["connections", "database", "operations"]  # importing them declares their faults
 CRITICAL = [check for check in CHECKS if check.severity is Level.CRITICAL]
 SECONDS = 0.5  # between two scrapes, and two evaluations
 
