@@ -216,6 +216,7 @@ def test_long_descriptions_share_the_space_of_a_list(call: Call) -> None:
 def locked_tasks(engine: Engine, user: LoggedInUser) -> Iterator[None]:
     """Hold the rows of the user's tasks, as a long transaction does."""
     with engine.connect() as other, other.begin():
+        other.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a busy machine takes a while
         other.execute(text("SELECT FROM tasks WHERE user_id = :u FOR UPDATE"), {"u": user.id})
         yield
 

@@ -55,6 +55,7 @@ def server(database_url: str, tmp_path: Path) -> Iterator[WebServer]:
 def locked(engine: Engine, task: str) -> Iterator[None]:
     """Lock the row of a task in another session."""
     with engine.connect() as connection:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a busy machine takes a while
         connection.execute(text("SELECT 1 FROM tasks WHERE id = :id FOR UPDATE"), {"id": UUID(task)})
         yield
         connection.rollback()
