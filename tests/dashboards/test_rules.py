@@ -18,6 +18,7 @@ from ops.levels import Level
 
 ROOT = Path(__file__).parents[2]
 PROMTOOL = shutil.which("promtool")
+SCRAPE_SECONDS = 30  # twice the interval of dashboards/prometheus/prometheus.yml
 
 with_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: install Debian's prometheus")
 
@@ -66,6 +67,13 @@ def test_alert_names_who_is_affected_a_runbook_and_declared_metrics(alert: Alert
     names = set(re.findall(r"\bparley_\w+", alert.expr))
     plain = {re.sub("_(bucket|count|sum)$", "", name) if name not in METRICS else name for name in names}
     assert plain <= set(METRICS)
+
+
+@pytest.mark.parametrize("alert", all_alerts(), ids=lambda alert: alert.name)
+def test_single_failed_scrape_fires_nothing(alert: Alert) -> None:
+    """It makes all series vanish until the next one, and many alerts fire for a vanished series."""
+    number, unit = int(alert.duration[:-1]), alert.duration[-1]
+    assert number * {"m": 60, "h": 3600, "d": 86_400}[unit] >= 2 * SCRAPE_SECONDS
 
 
 def test_alert_names_are_unique() -> None:
