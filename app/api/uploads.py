@@ -17,10 +17,20 @@ _FORM = "Send a form (multipart/form-data) with one file in the field `file`, or
 def raw_body() -> Iterator[bytes]:
     """Return the body in pieces. A body that is announced as too large is refused now.
 
-    Raises `InvalidInput`, `BodyTimeout` and Werkzeug's errors of bodies.
+    The iterator must be exhausted: it raises `InvalidInput` at its end if the body is shorter than announced, because
+    the connection was cut. Raises `InvalidInput`, `BodyTimeout` and Werkzeug's errors of bodies.
     """
     _ = request.stream  # compares Content-Length with the limit
-    return iter(_read_piece, b"")
+    return _whole_body()
+
+
+def _whole_body() -> Iterator[bytes]:
+    size = 0
+    while piece := _read_piece():
+        size += len(piece)
+        yield piece
+    if request.content_length is not None and size != request.content_length:  # gunicorn only ends the stream
+        raise InvalidInput("The body ends too early; send it again.")
 
 
 def form_file() -> tuple[str, Iterator[bytes]]:

@@ -109,6 +109,19 @@ def test_object_without_row_is_deleted_after_a_day(put: Put, flask_app: Flask, s
     assert {new, foreign} < names(store)
 
 
+def test_unfinished_object_is_deleted_after_a_day(put: Put, flask_app: Flask, store: Path) -> None:
+    """The process was killed in the middle of an upload."""
+    put(b"known")
+    new, old, foreign = f".{new_id().hex}.partial", f".{new_id().hex}.partial", ".backup.tar.partial"
+    for name in (new, old, foreign):
+        (store / name).write_bytes(b"half")
+    for name in (old, foreign):
+        age(store / name, TWO_DAYS)
+    assert purge(flask_app) == FilePurgeReport(0, 0, 0, unfinished=1)
+    assert old not in names(store)
+    assert {new, foreign} < names(store)
+
+
 def test_unavailable_store_keeps_what_is_to_be_deleted(
     client: FlaskClient, user: LoggedInUser, put: Put, flask_app: Flask, store: Path
 ) -> None:
