@@ -19,10 +19,10 @@ from app.tools.tool import Tool, ToolContext, ToolError, ToolResult
 _SHOWN_CHARS = 20_000  # that the descriptions in a list share, so that a list is never much longer than one task
 _MIN_SHOWN_CHARS = 200  # of each
 
-_TASK = output_schema(TodoSchema)
-_ONE = closed_object({"task": _TASK})
+_ITEM = output_schema(TodoSchema)
+_ONE = closed_object({"task": _ITEM})
 _PAGE = closed_object(
-    {"tasks": {"type": "array", "items": _TASK}, "next_after": {"type": ["string", "null"], "format": "uuid"}}
+    {"tasks": {"type": "array", "items": _ITEM}, "next_after": {"type": ["string", "null"], "format": "uuid"}}
 )
 _DELETED = closed_object({"deleted": {"type": "boolean"}, "id": {"type": "string", "format": "uuid"}})
 
