@@ -107,6 +107,7 @@ def _create_provider_services(settings: Settings) -> ProviderServices:
 
 def _create_services(settings: Settings) -> Services:
     from app.services.attempts import AttemptLimits
+    from app.services.file_text_requests import ExtractionRequests
     from app.services.file_uploads import FileUploads
     from app.services.key_uses import KeyUses
     from app.services.limit_counters import limit_counters
@@ -146,7 +147,7 @@ def _create_services(settings: Settings) -> Services:
         choices=choices,
         models=ModelLists(providers, choices),
         room=room,
-        uploads=FileUploads(settings, room),
+        uploads=FileUploads(settings, room, ExtractionRequests(jobs).add),
         tools=tools,
     )
 

@@ -81,6 +81,18 @@ class FileTextState(enum.StrEnum):
     FAILED = "failed"
 
 
+class FileTextFailure(enum.StrEnum):
+    """Reasons for which the text of a file is missing."""
+
+    ENCRYPTED = "encrypted"  # a password is needed
+    BROKEN = "broken"  # not what its type says, or cut
+    TOO_LARGE = "too_large"  # when it is unpacked
+    MEMORY = "memory"
+    TIME = "time"
+    CRASHED = "crashed"  # the process that read it ended early
+    MISSING = "missing"  # the store does not have the content
+
+
 class JobRunStatus(enum.StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"

@@ -41,6 +41,32 @@ class Files(Group):
         validation_alias="FILES_PROVIDER_TIMEOUT",
         description="Seconds for the upload of one file to a provider.",
     )
+    extract: bool = Field(
+        True,
+        validation_alias="FILES_EXTRACT",
+        description="Extracts the texts of uploaded files, in a child process with limits.",
+    )
+    extract_max_characters: int = Field(
+        1_000_000,
+        ge=1_000,
+        le=10_000_000,
+        validation_alias="FILES_EXTRACT_MAX_CHARACTERS",
+        description="Characters of the longest text that is extracted from a file; longer texts are cut.",
+    )
+    extract_seconds: int = Field(
+        20,
+        ge=1,
+        le=60,
+        validation_alias="FILES_EXTRACT_SECONDS",
+        description="Seconds after which the extraction of a file's text is ended.",
+    )
+    extract_max_memory_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=256 * 1024 * 1024,
+        le=MAX_BYTES,
+        validation_alias="FILES_EXTRACT_MAX_MEMORY_BYTES",
+        description="Bytes of memory that the extraction of a file's text may use.",
+    )
     s3_endpoint: str | None = Field(
         None,
         validation_alias="FILES_S3_ENDPOINT",

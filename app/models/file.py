@@ -1,11 +1,13 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, String, Uuid, text
-from sqlalchemy.orm import Mapped, mapped_column, query_expression
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, String, Uuid
+from sqlalchemy import text as sql_text
+from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
 
 from app.extensions import Base
 from app.models.columns import CreatedAt, Moment, OwnId, UserOwned
+from app.models.file_text import FileText
 
 
 class FileContent(Base):
@@ -45,12 +47,14 @@ class File(Base):
     # Its copies at providers, as objects; only statements of `app.repositories.files` that read files select them.
     copies: Mapped[list[dict[str, Any]] | None] = query_expression()
 
+    text: Mapped[FileText | None] = relationship(FileText, viewonly=True, lazy="joined")
+
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "project_id"], ["projects.user_id", "projects.id"], ondelete="CASCADE"),
         ForeignKeyConstraint(["user_id", "sha256"], ["file_contents.user_id", "file_contents.sha256"]),
         CheckConstraint("char_length(name) >= 1", name="name"),
         Index("ix_files_content", "user_id", "sha256"),
-        Index("ix_files_project", "user_id", "project_id", "id", postgresql_where=text("project_id IS NOT NULL")),
+        Index("ix_files_project", "user_id", "project_id", "id", postgresql_where=sql_text("project_id IS NOT NULL")),
     )
 
     @property
@@ -65,4 +69,4 @@ class FileRemoval(Base):
     __tablename__ = "file_removals"
 
     object: Mapped[str] = mapped_column(String(64), primary_key=True)
-    created_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
+    created_at: Mapped[Moment] = mapped_column(server_default=sql_text("now()"))

@@ -8,9 +8,10 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, with_expression
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import ORMOption
 
-from app.models import File, FileContent, LegalHold, ProviderFile
+from app.models import File, FileContent, FileText, LegalHold, ProviderFile
 from app.repositories.statement import Statement
 
 
@@ -94,6 +95,19 @@ def add(session: Session, user_id: UUID, values: dict[str, Any]) -> File:
     return session.scalars(
         insert(File).prefix_with("/* files.add */").values(user_id=user_id, **values).returning(File)
     ).one()
+
+
+def add_text(session: Session, file: File) -> FileText:
+    """Insert the pending text of a file."""
+    values = {"user_id": file.user_id, "file_id": file.id}
+    return session.scalars(
+        insert(FileText).prefix_with("/* files.add_text */").values(values).returning(FileText)
+    ).one()
+
+
+def set_text(file: File, text: FileText | None) -> None:
+    """Set the text of a file that was just inserted, as reading the file again would."""
+    set_committed_value(file, "text", text)
 
 
 def remove(session: Session, user_id: UUID, file_id: UUID) -> str | None:

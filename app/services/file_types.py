@@ -61,6 +61,11 @@ def media_type_of(head: bytes, name: str, *, is_text: bool) -> str:
     )
 
 
+def has_text(media_type: str) -> bool:
+    """Return whether text can be extracted from files of this type."""
+    return not media_type.startswith("image/")
+
+
 def _binary_type(head: bytes) -> str | None:
     try:
         candidates = [str(match.mime_type) for match in puremagic.magic_string(head)]

@@ -7,7 +7,7 @@ process ends between the two, the object is unknown, and a job deletes it later.
 import errno
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from uuid import UUID
@@ -20,7 +20,7 @@ from app.models import File
 from app.services import files
 from app.services.file_names import checked_name
 from app.services.file_store import open_file_store
-from app.services.file_types import HEAD_BYTES, TextProbe, media_type_of
+from app.services.file_types import HEAD_BYTES, TextProbe, has_text, media_type_of
 from app.services.files import FileLimits, StoredContent
 from app.services.slots import Slots
 from app.services.storage_room import StorageRoom
@@ -35,8 +35,8 @@ _log = logging.getLogger("parley.files")
 class FileUploads:
     """The uploads of one process. Thread-safe."""
 
-    def __init__(self, settings: Settings, room: StorageRoom) -> None:
-        self._settings, self._room = settings, room
+    def __init__(self, settings: Settings, room: StorageRoom, request_extraction: Callable[[], None]) -> None:
+        self._settings, self._room, self._request_extraction = settings, room, request_extraction
         self._slots = Slots(INTEGER_MAX, AT_ONCE)
         self._limits = FileLimits(settings.chat.user_max_bytes, settings.files.max_per_user)
 
@@ -81,6 +81,8 @@ class FileUploads:
             finally:
                 if object_ != content.object:
                     self._discard(content.object)
+        if is_new and has_text(media_type) and self._settings.files.extract:
+            self._request_extraction()
         return file, is_new
 
     def _write(self, chunks: Iterator[bytes], name: str) -> tuple[StoredContent, str]:

@@ -11,6 +11,7 @@ from app.database import autocommit
 from app.errors import NotFound, TooManyFiles, UserHeld
 from app.models import File
 from app.repositories import files
+from app.services.file_types import has_text
 from app.services.stored_bytes import check_limit
 from app.services.transactions import autocommit_session, transaction
 
@@ -93,11 +94,9 @@ def add(
             if equal is not None:
                 return equal, object_, False
         values = {"project_id": project_id, "name": name, "media_type": media_type}
-        return (
-            files.add(session, user_id, {**values, "bytes": content.bytes, "sha256": content.sha256}),
-            object_,
-            True,
-        )
+        file = files.add(session, user_id, {**values, "bytes": content.bytes, "sha256": content.sha256})
+        files.set_text(file, files.add_text(session, file) if has_text(media_type) else None)
+        return file, object_, True
 
 
 def delete(user_id: UUID, file_id: UUID) -> None:

@@ -78,6 +78,8 @@ class FolderStore(Store):
             try:
                 file = (self.folder / name).open("rb")
             except FileNotFoundError:
+                if not self.folder.is_dir():
+                    raise
                 raise FileNotFoundInStorage(f"{self.url} holds no file called {name}.") from None
             with file:
                 if start:

@@ -68,6 +68,14 @@ RECONCILE_PROVIDER_FILES = Job(
     time_limit=timedelta(hours=1),
     schedule=daily(3, 35),
 )
+EXTRACT_FILES = Job(
+    name="files.extract",
+    description="Extracts the texts of uploaded files into passages, one file of each user in turn.",
+    function="ops.maintenance.file_texts:extract_texts",
+    time_limit=timedelta(minutes=4),
+    schedule=Schedule(timedelta(minutes=1), timedelta(seconds=10)),
+    history_ttl=timedelta(days=1),
+)
 PURGE_TURN_EVENTS = Job(
     name="turn_events.purge",
     description="Deletes stream events that are older than TURN_EVENTS_KEEP_HOURS; messages stay.",

@@ -136,6 +136,8 @@ ENUMERATIONS: dict[tuple[str, ...], str] = {
     ("demo", "openai", "openrouter", "compatible"): "ProviderName",
     ("command", "user", "job", "anonymous"): "ActorKind",
     ("begun", "done", "refused", "failed"): "AuditResult",
+    ("none", "pending", "ready", "failed"): "FileTextState",
+    ("encrypted", "broken", "too_large", "memory", "time", "crashed", "missing"): "FileTextFailure",
 }
 
 # Names of error responses with several codes, by codes that only they have; the first that fits is used. So one more

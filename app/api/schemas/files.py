@@ -1,9 +1,13 @@
+from typing import Any
+
 from marshmallow import fields, validate
 
 from app.api.openapi.names import ENUMERATION
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.base import PlainText, Schema
-from app.enums import ProviderFileState
+from app.container import current_settings
+from app.enums import FileTextFailure, ProviderFileState
+from app.services.file_text_views import STATES, text_view
 
 FILES = Pages("files.1", lambda item: (item.id,), IDENTIFIER)
 
@@ -22,6 +26,33 @@ class ProviderFileSchema(Schema):
     )
 
 
+class FileTextSchema(Schema):
+    state = fields.String(
+        validate=validate.OneOf(STATES),
+        metadata={
+            "description": "pending until a job has read the file; none if the file has no text, as an image, or if"
+            " texts are not extracted."
+        },
+    )
+    reason = fields.String(
+        validate=validate.OneOf(list(FileTextFailure)),
+        allow_none=True,
+        metadata={"description": "Why the text could not be extracted; null unless it failed."},
+    )
+    message = fields.String(allow_none=True, metadata={"description": "The reason in a sentence; null without one."})
+    characters = fields.Integer(metadata={"description": "Characters of the text; 0 for a scan without text."})
+    truncated = fields.Boolean(metadata={"description": "Whether the file has more text than is used."})
+
+
+class _TextOfFile(fields.Nested):
+    """The text of a file, with the settings of the application."""
+
+    # The base class differs from its own base class in the same way.
+    def _serialize(self, nested_obj: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        view = text_view(nested_obj, is_extracted=current_settings().files.extract)
+        return super()._serialize(view, attr, obj, **kwargs)  # type: ignore[no-untyped-call]
+
+
 class FileSchema(Schema):
     id = fields.UUID()
     project_id = fields.UUID(allow_none=True, metadata={"description": "Project of the file; null for none."})
@@ -35,6 +66,7 @@ class FileSchema(Schema):
         fields.Nested(ProviderFileSchema),
         metadata={"description": "Copies at providers; projects opt into them."},
     )
+    text = _TextOfFile(FileTextSchema, metadata={"description": "State of the text that is extracted from the file."})
     created_at = fields.AwareDateTime()
 
 

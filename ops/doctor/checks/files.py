@@ -1,8 +1,10 @@
-"""Uploaded files: whether the store has their contents."""
+"""Uploaded files: whether the store has their contents, and whether they are read in isolation."""
 
+import subprocess
 from collections.abc import Iterator
 from itertools import islice
 
+from app.extraction.process import is_separated_from_network
 from app.repositories.files import CONTENTS
 from app.services.file_store import open_file_store
 from app.storage.errors import StorageUnavailable
@@ -37,6 +39,29 @@ def find_missing_objects(context: CheckContext) -> Iterator[Finding]:
             evidence={"objects": list(islice(missing, SHOWN)), "store": store.url},
             remedy="Does FILES_URL name the right store? Can you put the objects back from a copy of it? If not, the"
             " users must upload these files again",
+        )
+
+
+@check("files.isolation", "Are files read without access to the network?", severity=Level.WARNING)
+def find_missing_isolation(context: CheckContext) -> Iterator[Finding]:
+    """Find out whether the process that extracts texts can leave the network. Reports ok if texts are not extracted.
+
+    Raises `UnknownState` if no process can be started.
+    """
+    if not context.settings.files.extract:
+        return
+    try:
+        is_separated = is_separated_from_network()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnknownState(f"No process could be started: {error}", remedy="Free memory and processes") from error
+    if not is_separated:
+        yield Finding(
+            level=Level.WARNING,
+            message="This host does not let a process leave the network, so the process that reads uploaded files is"
+            " only kept from opening files and connections by a limit.",
+            object="namespaces",
+            remedy="Can this host allow user namespaces to Parley, by sysctl or the container's security profile?"
+            " If not, is the limit enough for you, or do you set FILES_EXTRACT=off?",
         )
 
 
