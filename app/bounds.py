@@ -20,6 +20,7 @@ EMAIL_LIMIT = 254  # RFC 5321 allows no longer address in a command
 MODEL_LIMIT = 200
 FINISH_REASON_LIMIT = 50
 SEARCH_LIMIT = 200  # a query
+PROMPT_LIMIT = 50_000  # content of a prompt
 USER_CONTENT_LIMIT = 10_000  # a user's message
 ANSWER_CONTENT_LIMIT = 1_000_000  # all other messages; a longer answer is cut and marked
 MIN_REASON_LENGTH, REASON_LIMIT = 10, 1000  # of a reason that an operator gives

@@ -31,6 +31,7 @@ _OBJECTS: Final = {
     "stored_bytes": _ACCOUNT,
     "projects": _PROJECT,
     "prompts": _PROJECT,
+    "prompt_versions": _PROJECT,
     "tasks": _TODO,
     "files": _FILE,
     "file_contents": _FILE,

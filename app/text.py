@@ -17,6 +17,10 @@ _INVISIBLE = re.compile(f"[{_IGNORABLE}]")
 # The same, with white space, the blank Braille pattern, and format characters of annotations and hieroglyphs.
 _BLANK = re.compile(rf"[{_IGNORABLE}\s\u2800\ufff9-\ufffb\U00013430-\U0001343f]*")
 
+# The ignorable ones that do not change how the text around them is written.
+_HIDDEN = re.compile(rf"(?![\t\n\u200c\u200d\ufe0e\ufe0f])[{_IGNORABLE}]")
+_MARKUP = re.compile(r"[<>\[\]{}|`]")
+
 # Control characters without tab and newline, and those that change the direction of the text around them.
 _CONTROL = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -39,6 +43,16 @@ def clean_text(text: str) -> str:
 def without_controls(text: str) -> str:
     """Return `text` as one may show it: clean, without control characters but tabs and newlines."""
     return _CONTROL.sub("", clean_text(text.replace("\r\n", "\n").replace("\x00", "")))
+
+
+def inline_text(text: str, characters: int) -> str:
+    """Return a text of a user as one line of at most `characters` inside another text, without what may be markup.
+
+    The joiners of Persian, of Indic scripts and of emoji stay; brackets, angle brackets, braces, bars and backticks do
+    not: they begin the markup of templates, of Markdown and of models.
+    """
+    visible = _HIDDEN.sub("", without_controls(text))
+    return " ".join(_MARKUP.sub(" ", visible).split())[:characters].rstrip()
 
 
 def is_blank(text: str) -> bool:

@@ -22,6 +22,7 @@ from app.models.password_reset import PasswordReset
 from app.models.pending_erasure import PendingErasure
 from app.models.project import Project
 from app.models.prompt import Prompt
+from app.models.prompt_version import PromptVersion
 from app.models.provider_file import ProviderFile, ProviderFileRemoval
 from app.models.runtime_setting import RuntimeSetting
 from app.models.search_document import SearchDocument
@@ -59,6 +60,7 @@ __all__ = [
     "PendingErasure",
     "Project",
     "Prompt",
+    "PromptVersion",
     "ProviderFile",
     "ProviderFileRemoval",
     "RuntimeSetting",

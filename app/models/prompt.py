@@ -1,8 +1,9 @@
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Text, Uuid, true
+from sqlalchemy import Boolean, CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Text, Uuid, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.bounds import PROMPT_LIMIT
 from app.extensions import Base
 from app.models.columns import CreatedAt, OwnerId, OwnId, UpdatedAt
 
@@ -19,6 +20,10 @@ class Prompt(Base):
     content: Mapped[str] = mapped_column(Text)
     position: Mapped[int] = mapped_column(Integer, server_default="0")
     enabled: Mapped[bool] = mapped_column(Boolean, server_default=true())
+    variables: Mapped[bool] = mapped_column(Boolean, server_default=false())  # whether the content may have some
+    version: Mapped[int] = mapped_column(Integer, server_default="1")  # of the content
+    version_at: Mapped[CreatedAt]  # when this content became the current one
+    draft: Mapped[str | None] = mapped_column(String(PROMPT_LIMIT))  # the next content, which is not sent yet
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 

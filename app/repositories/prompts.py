@@ -37,11 +37,14 @@ def page(
     return [prompt for _, prompt in rows if prompt is not None] if rows else None
 
 
-def get(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID) -> Prompt | None:
-    """Return a prompt of that project of the user, or None."""
-    return session.scalars(
-        select(Prompt).prefix_with("/* prompts.get */").where(_is_prompt(user_id, project_id, prompt_id))
-    ).one_or_none()
+def get(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID, *, lock: bool = False) -> Prompt | None:
+    """Return a prompt of that project of the user, or None. `lock` locks its row until the transaction ends."""
+    statement = select(Prompt).where(_is_prompt(user_id, project_id, prompt_id))
+    if lock:
+        statement = statement.prefix_with("/* prompts.lock */").with_for_update(key_share=True)
+    else:
+        statement = statement.prefix_with("/* prompts.get */")
+    return session.scalars(statement).one_or_none()
 
 
 def count_and_last(session: Session, user_id: UUID, project_id: UUID) -> tuple[int, int | None]:
@@ -66,13 +69,16 @@ def add(session: Session, user_id: UUID, project_id: UUID, values: dict[str, Any
 
 
 def change(session: Session, user_id: UUID, project_id: UUID, prompt_id: UUID, values: dict[str, Any]) -> Prompt | None:
-    """Update columns."""
+    """Update columns. A change of `version` sets its time too."""
+    if "version" in values:
+        values = {**values, "version_at": func.greatest(Prompt.version_at, func.now())}
     return session.scalars(
         update(Prompt)
         .prefix_with("/* prompts.change */")
         .where(_is_prompt(user_id, project_id, prompt_id))
         .values(**values, updated_at=func.greatest(Prompt.updated_at, func.now()))
         .returning(Prompt)
+        .execution_options(populate_existing=True)
     ).one_or_none()
 
 

@@ -151,6 +151,14 @@ _HISTORY = f"""least(
                  %(history)s, CASE WHEN %(project_history)s THEN (SELECT {HISTORY_OF_PROJECT} FROM project) END)"""
 
 
+# Names of the user and the project are read for a prompt with variables only.
+_PROMPT = """json_build_object(
+                   'id', prompts.id, 'version', prompts.version, 'content', prompts.content,
+                   'names', CASE WHEN prompts.variables THEN json_build_object(
+                       'user.name', (SELECT users.name FROM users WHERE users.id = prompts.user_id),
+                       'project.name', (SELECT project.name FROM project)) END)"""
+
+
 def _insert_turn(reservation: str) -> str:
     return f"""
     INSERT INTO turns (user_id, id, conversation_id, attempt, status, position, idempotency_key, request_hash,
@@ -226,7 +234,7 @@ recent AS ({recent_messages(_HISTORY)})
 SELECT conversation.position, conversation.title, conversation.project_id,
        turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
        (SELECT settings FROM project) AS project_settings,
-       (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
+       (SELECT json_agg({_PROMPT} ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
            AND prompts.enabled) AS prompts,{_KEY_SCOPES if by_key else ""}{HISTORY_COLUMNS}
   FROM conversation, turn"""

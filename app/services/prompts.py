@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict
 from app.models import Prompt
 from app.repositories import projects, prompts
 from app.services.projects import missing as missing_project
+from app.services.prompt_variables import check_variables
+from app.services.prompt_versions import CONTENT_FIELDS, change_content, missing_prompt
 from app.services.stored_bytes import check_limit
 from app.services.transactions import autocommit_session, transaction
 
 PROMPTS_PER_PROJECT = 50  # all of them are sent with each turn
 LAST_POSITION = 10_000
-
-
-def _missing() -> NotFound:
-    return NotFound("There is no such prompt in this project.")
 
 
 def page(user_id: UUID, project_id: UUID, *, after: tuple[int, UUID] | None = None, limit: int) -> Sequence[Prompt]:
@@ -32,8 +30,11 @@ def create(user_id: UUID, project_id: UUID, *, max_bytes: int = 0, **values: Any
     """Create a prompt, after the last one unless `position` is given. `max_bytes` is USER_MAX_BYTES.
 
     Locks the project's row, so that concurrent calls cannot exceed the maximum or get the same position. Raises
-    `NotFound`, `StorageLimitReached`, and `Conflict` if the project has the maximum.
+    `NotFound`, `StorageLimitReached`, `InvalidInput` for a variable, and `Conflict` if the project has the maximum.
     """
+    if values.get("variables"):
+        for field in ("content", "draft"):
+            check_variables(field, values.get(field))
     with transaction() as session:
         check_limit(session.connection(), user_id, max_bytes)
         if projects.lock(session, user_id, project_id) is None:
@@ -50,18 +51,23 @@ def get(user_id: UUID, project_id: UUID, prompt_id: UUID) -> Prompt:
     with autocommit_session() as session:
         prompt = prompts.get(session, user_id, project_id, prompt_id)
     if prompt is None:
-        raise _missing()
+        raise missing_prompt()
     return prompt
 
 
-def change(user_id: UUID, project_id: UUID, prompt_id: UUID, **values: Any) -> Prompt:
-    """Change the given fields of a prompt. Raises `NotFound`."""
+def change(user_id: UUID, project_id: UUID, prompt_id: UUID, *, max_bytes: int = 0, **values: Any) -> Prompt:
+    """Change the given fields of a prompt. `max_bytes` is USER_MAX_BYTES.
+
+    Raises `NotFound`, and as `change_content` if the content, the draft or the variables change.
+    """
     if not values:
         return get(user_id, project_id, prompt_id)
+    if values.keys() & CONTENT_FIELDS:
+        return change_content(user_id, project_id, prompt_id, max_bytes, values)
     with autocommit_session() as session:
         changed = prompts.change(session, user_id, project_id, prompt_id, values)
     if changed is None:
-        raise _missing()
+        raise missing_prompt()
     return changed
 
 
@@ -70,4 +76,4 @@ def delete(user_id: UUID, project_id: UUID, prompt_id: UUID) -> None:
     with autocommit_session() as session:
         removed = prompts.remove(session, user_id, project_id, prompt_id)
     if removed is None:
-        raise _missing()
+        raise missing_prompt()

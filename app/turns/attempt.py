@@ -22,6 +22,7 @@ from app.turns.context import build_context, build_pending_context
 from app.turns.event_buffer import TurnEventBuffer
 from app.turns.options import history_of, merged_options
 from app.turns.pending import PendingCalls
+from app.turns.prompts import prompt_texts, prompt_versions
 from app.turns.stream import RunningTurn, TurnError
 
 
@@ -43,6 +44,7 @@ class ChatCommand:
     is_stream: bool = False
     after: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)  # of this turn only, see `turns.options`
+    default_models: Mapping[str, str] = field(default_factory=dict)  # by provider, for the prompts' variables
     pending: PendingCalls | None = None  # calls that the user approves or declines; then there is no message
 
     def request_hash(self) -> bytes:
@@ -132,13 +134,21 @@ def attempt_from(connection: Connection, command: ChatCommand, parameters: Begin
         tokens_sent=None if row.quota_tokens is None else max(0, row.quota_tokens - parameters.output_tokens),
         title=row.title,
         events=TurnEventBuffer(after=row.last_sequence or 0),
-        answer_metadata={"options": command.options} if pending is not None and command.options else {},
+        answer_metadata=prompt_versions(row.prompts),
     )
+    if pending is not None and command.options:  # there is no message of the user that has them
+        turn.answer_metadata["options"] = command.options
     replaceable = parameters.provider is None and parameters.model is None
+    prompts = prompt_texts(
+        row.prompts,
+        at=row.started_at,
+        provider=row.provider,
+        model=row.model or command.default_models.get(row.provider),
+    )
     if pending is not None:
-        context = build_pending_context(row.prompts, history, pending.message())
+        context = build_pending_context(prompts, history, pending.message())
     else:
-        context = build_context(row.prompts, history, parameters.content)
+        context = build_context(prompts, history, parameters.content)
     options = merged_options(row.project_settings, command.options)
     scopes = None if parameters.key_id is None else frozenset(row.key_scopes)
     return Attempt(turn, context, options, replaceable, failure, pending, scopes)

@@ -67,6 +67,7 @@ class TurnEngine:
         # Each statement of a turn is one transaction, so BEGIN and COMMIT would be two idle round trips.
         self._engine = autocommit_engine(engine)
         self._providers, self._settings, self._choices = providers, settings, choices
+        self._default_models = {name: providers.get(name).default_model for name in providers.names}
         self._running = RunningTurns()
         self._event_store = TurnEventStore(self._engine, self._running)
         self._streams = OpenStreams()
@@ -94,7 +95,8 @@ class TurnEngine:
         if self.running >= self._settings.max_running:
             raise Overloaded("This server is running as many turns as it may; try again shortly.", retry_after=1)
         choice, began_at = self._choices.current(), time.monotonic()
-        match self._resolver.resolve(command, choice.name):
+        models = self._default_models if choice.model is None else {**self._default_models, choice.name: choice.model}
+        match self._resolver.resolve(replace(command, default_models=models), choice.name):
             case Attach(subscription):
                 if command.is_stream and isinstance(subscription.stream, RunningTurn):
                     self._event_store.request_storage(subscription.stream)

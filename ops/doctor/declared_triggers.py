@@ -9,15 +9,17 @@ PREFIX = "count_stored_"
 ROW_SIZES = {
     "conversations": "(octet_length({0}metadata::text) - 2)",
     "conversation_archives": "octet_length({0}bundle)",
-    "projects": "coalesce(octet_length({0}description), 0) + octet_length({0}settings::text)",
-    "prompts": "octet_length({0}content)",
 }
 _CHANGED = {"INSERT": "NEW TABLE AS changed_rows", "DELETE": "OLD TABLE AS changed_rows"}
 _NEW, _OLD = "NEW TABLE AS new_rows", "OLD TABLE AS old_rows"
+_UPDATED = {"INSERT": _NEW, "DELETE": _OLD, "UPDATE": f"{_NEW} {_OLD}"}
 # Tables of which one statement changes many rows: their triggers run once for it, with these rows.
 BY_STATEMENT = {
     "messages": _CHANGED,
-    "tasks": {"INSERT": _NEW, "DELETE": _OLD, "UPDATE": f"{_NEW} {_OLD}"},
+    "tasks": _UPDATED,
+    "projects": _UPDATED,
+    "prompts": _UPDATED,
+    "prompt_versions": _CHANGED,
     "file_contents": _CHANGED,
     "file_passages": _CHANGED,
 }

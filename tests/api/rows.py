@@ -92,7 +92,7 @@ def begin_turn(engine: Engine, account: LoggedInUser, conversation_id: UUID, *, 
 
 def owned_rows(engine: Engine, account: LoggedInUser) -> dict[str, list[Any]]:
     """Return all rows of the user in the tables of these tests, for comparison."""
-    tables = ("projects", "prompts", "tasks", "conversations", "messages", "turns")
+    tables = ("projects", "prompts", "prompt_versions", "tasks", "conversations", "messages", "turns")
     with engine.connect() as connection:
         return {
             table: connection.execute(

@@ -23,11 +23,15 @@ def test_create_get_change_and_delete_prompt(client: FlaskClient, engine: Engine
     made = client.post(url, json=body, headers=user.headers)
     assert made.status_code == 201
     assert {name: made.json[name] for name in body} == body
-    assert set(made.json) - set(body) == {"id", "project_id", "created_at", "updated_at"}
+    assert set(made.json) - set(body) == {
+        *("id", "project_id", "created_at", "updated_at"),
+        *("version", "draft", "variables"),
+    }
     one = made.headers["Location"]
     assert one == f"{url}/{made.json['id']}"
     assert client.get(one, headers=user.headers).json == made.json
 
+    assert (made.json["version"], made.json["draft"], made.json["variables"]) == (1, None, False)
     change = {"title": "Voice", "content": "Be kind.", "position": 0, "enabled": True}
     changed = client.patch(one, json=change, headers=user.headers).json
     assert {name: changed[name] for name in change} == change

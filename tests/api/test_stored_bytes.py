@@ -119,9 +119,14 @@ def test_import_projects_prompts_and_metadata_are_counted(send: Chat, counted: C
     prompt = send("POST", path, {"title": "t", "content": "y" * 200}).get_json()["id"]
     assert counted() == 2 * TURN + 302
     assert send("PATCH", f"{path}/{prompt}", {"content": "z" * 50}).status_code == 200
-    assert counted() == 2 * TURN + 152
+    assert counted() == 2 * TURN + 352  # the earlier version is kept
+    assert send("PATCH", f"{path}/{prompt}", {"draft": "é" * 100}).status_code == 200
+    assert counted() == 2 * TURN + 552
+    assert send("PATCH", f"{path}/{prompt}", {"draft": None, "title": "u"}).status_code == 200
+    assert send("PATCH", f"/api/projects/{project}", {"description": None}).status_code == 200
+    assert counted() == 2 * TURN + 252
     assert send("PATCH", f"/api/conversations/{talked}", {"metadata": {"a": "b" * 100}}).status_code == 200
-    assert counted() == 2 * TURN + 152 + 107
+    assert counted() == 2 * TURN + 252 + 107
     assert send("DELETE", f"/api/projects/{project}").status_code == 204
     assert send("DELETE", f"/api/conversations/{talked}").status_code == 204
     assert counted() == TURN

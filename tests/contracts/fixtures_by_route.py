@@ -33,6 +33,10 @@ class OwnedObjects:
             _await_approval(owner, chat["turn"]["id"])
         project = create("/api/projects", {"name": "Mine"})
         prompt = create(f"/api/projects/{project['id']}/prompts", {"title": "Tone", "content": "Be brief."})
+        draft = client.patch(
+            f"/api/projects/{project['id']}/prompts/{prompt['id']}", json={"draft": "Be exact."}, headers=owner.headers
+        )
+        assert draft.status_code == 200, draft.text
         todo = create("/api/tasks", {"title": "Buy groceries"})
         uploaded = client.put("/api/files?name=a.txt", data=b"mine", headers=owner.headers)
         assert uploaded.json is not None
@@ -45,6 +49,7 @@ class OwnedObjects:
             "turn_id": chat["turn"]["id"],
             "project_id": project["id"],
             "prompt_id": prompt["id"],
+            "number": "1",  # of a version of the prompt
             "todo_id": todo["id"],
             "file_id": uploaded.json["id"],
             "key_id": key["id"],
@@ -87,6 +92,7 @@ class OwnedObjects:
             "/api/turns/{turn_id}",
             "/api/projects/{project_id}",
             "/api/projects/{project_id}/prompts",
+            "/api/projects/{project_id}/prompts/{prompt_id}/versions",
             "/api/projects/{project_id}/messages",
             "/api/files/{file_id}",
             "/api/files",

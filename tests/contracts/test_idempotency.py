@@ -36,6 +36,8 @@ WITHOUT = {
     "POST /api/projects/{project_id}/files": FILE,
     "POST /api/conversations/{conversation_id}/archive": ITSELF,
     "POST /api/conversations/{conversation_id}/unarchive": ITSELF,
+    "POST /api/projects/{project_id}/prompts/{prompt_id}/publish": "the second request finds no draft",
+    "POST /api/projects/{project_id}/prompts/{prompt_id}/versions/{number}/restore": ITSELF,
     "POST /api/tasks/{todo_id}/complete": ITSELF,
     "POST /api/turns/{turn_id}/cancel": ITSELF,
     "POST /api/turns/{turn_id}/ticket": SECRET,

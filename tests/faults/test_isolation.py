@@ -54,7 +54,9 @@ def victim(chat_app: Flask, user: LoggedInUser) -> dict[str, str]:
         return response.get_json()
 
     project = create("/api/projects", {"name": "secret project"})["id"]
-    prompt = create(f"/api/projects/{project}/prompts", {"title": "secret", "content": "secret prompt"})["id"]
+    prompt = create(
+        f"/api/projects/{project}/prompts", {"title": "secret", "content": "secret prompt", "draft": "secret"}
+    )["id"]
     todo = create("/api/tasks", {"title": "secret task", "description": "secret"})["id"]
     chat = create("/api/chat", {"message": "a secret", "project_id": project}, **{"Idempotency-Key": "shared-key"})
     key = create("/api/auth/keys", {"name": "secret key", "scopes": ["read"]})["id"]
@@ -63,6 +65,7 @@ def victim(chat_app: Flask, user: LoggedInUser) -> dict[str, str]:
         "user_id": str(user.id),
         "project_id": project,
         "prompt_id": prompt,
+        "number": "1",
         "conversation_id": chat["conversation"]["id"],
         "turn_id": chat["turn"]["id"],
         "todo_id": todo,

@@ -46,6 +46,7 @@ PATH_PARAMETERS = {
     "receipt_id": "Id of the receipt, from the response to the deletion.",
     "session_id": "Id of the session.",
     "name": "Name of the file.",
+    "number": "Number of the version.",
     "queue": "Name of the queue: `interactive` or `maintenance`.",
     "project_id": "Id of the project.",
     "prompt_id": "Id of the prompt.",

@@ -18,8 +18,9 @@ MESSAGE_METADATA = (
     "Of a user's message: `options`: those of the request, if it had any; of the answer to approved calls of tools too."
     " Of an answer: `empty`: true if it has no visible text (the turn's `finish_reason` may say why); `partial`:"
     " `failed`, `cancelled` or `interrupted` if it is not complete; `truncated`: true if it was cut to 1000000"
-    " characters; `dropped_options`: options, or `tools`, that the model rejected and that were left"
-    " out. Of a tool's result: `tool`: its name; `is_error`: true if the call failed."
+    " characters; `prompts`: ids and versions of the project's prompts; `dropped_options`: options, or `tools`, that"
+    " the model rejected and that were left out. Of a tool's result: `tool`: its name; `is_error`: true if the call"
+    " failed."
 )
 
 

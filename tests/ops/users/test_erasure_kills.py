@@ -40,6 +40,10 @@ ROWS = (
         "SELECT id, gen_random_uuid(), 't', 'c', 1 FROM projects WHERE user_id = :u",
     ),
     (
+        "prompt_versions (user_id, prompt_id, number, content, variables)",
+        "SELECT id, n, 'c', false FROM prompts, generate_series(1, 2) AS n WHERE user_id = :u",
+    ),
+    (
         "conversations (user_id, id, message_count, next_position)",
         "SELECT gen_random_uuid(), 2, 3 FROM generate_series(1, :small) UNION ALL"
         " SELECT 'ffffffff-ffff-4fff-bfff-ffffffffffff', :long, :long + 1",  # the last one in their order

@@ -67,7 +67,11 @@ recent AS (
 SELECT conversation.position, conversation.title, conversation.project_id,
        turn.provider, turn.model, turn.started_at, turn.last_sequence, turn.quota_tokens,
        (SELECT settings FROM project) AS project_settings,
-       (SELECT json_agg(prompts.content ORDER BY prompts.position, prompts.id) FROM prompts
+       (SELECT json_agg(json_build_object(
+                   'id', prompts.id, 'version', prompts.version, 'content', prompts.content,
+                   'names', CASE WHEN prompts.variables THEN json_build_object(
+                       'user.name', (SELECT users.name FROM users WHERE users.id = prompts.user_id),
+                       'project.name', (SELECT project.name FROM project)) END) ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
            AND prompts.enabled) AS prompts,
        (SELECT scopes FROM api_keys WHERE user_id = %(user_id)s AND id = %(key_id)s) AS key_scopes,
