@@ -1,7 +1,7 @@
 """Every number in a request has bounds, and the server accepts both of them."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
@@ -118,12 +118,26 @@ def test_number_at_its_bound_is_accepted(
     assert response.status_code < 400 or response.status_code == 409, response.text
 
 
+def has_path(value: Any, path: Sequence[Step]) -> bool:
+    """Return whether a JSON value has something at the path."""
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step)
+        else:
+            value = value[step] if isinstance(value, list) and isinstance(step, int) and step < len(value) else None
+        if value is None:
+            return False
+    return True
+
+
 def body_with(place: Place, value: float | str) -> dict[str, Any]:
-    """Return the example of the operation's body with `value` at the place's path."""
+    """Return an example of the operation's body with `value` at the place's path: the first that has its parents."""
     method, path = place.operation.split(" ")
     [content] = DOCUMENT["paths"][path][method.lower()]["requestBody"]["content"].values()
-    body: dict[str, Any] = copy.deepcopy(resolved(content["schema"])["examples"][0])
     *parents, last = place.path
+    examples = resolved(content["schema"])["examples"]
+    fitting = (example for example in examples if has_path(example, parents))
+    body: dict[str, Any] = copy.deepcopy(next(fitting, examples[0]))
     node: Any = body
     for step in parents:
         node = node.setdefault(step, {}) if isinstance(node, dict) else node[step]

@@ -30,8 +30,23 @@ VERBS = {
         "end",
         "erase",
     ),
-    *("export", "get", "import", "list", "pause", "prune", "purge", "read", "refresh", "register", "reset", "restore"),
-    *("resume", "retry", "rotate", "run", "send", "set", "test", "unarchive", "undo", "update", "upload", "verify"),
+    *("export", "get", "import", "list", "pause", "prune", "publish", "purge", "read", "refresh", "register"),
+    *(
+        "reset",
+        "restore",
+        "resume",
+        "retry",
+        "rotate",
+        "run",
+        "send",
+        "set",
+        "test",
+        "unarchive",
+        "undo",
+        "update",
+        "upload",
+        "verify",
+    ),
 }
 
 

@@ -3,7 +3,7 @@ from typing import ClassVar
 from marshmallow import fields, validate
 
 from app.api.schemas.base import Examples, Flag, PlainText, Schema
-from app.api.schemas.turn_options import TurnOptions
+from app.api.schemas.turn_options import OPTIONS_EXAMPLE, TurnOptions
 from app.api.schemas.turns import MESSAGE_METADATA, TurnSchema, UsageSchema
 from app.bounds import USER_CONTENT_LIMIT
 from app.enums import MessageRole
@@ -56,7 +56,7 @@ class AnswerOptions(Schema):
 class ChatRequestSchema(AnswerOptions):
     EXAMPLES: ClassVar[Examples] = [
         {"message": "What is a heat pump?", "stream": False},
-        {"message": "What does it cost?", "options": {"temperature": 0, "response_format": {"type": "json_object"}}},
+        {"message": "Which cities are on my list?", "options": OPTIONS_EXAMPLE},
     ]
 
     message = PlainText(
@@ -75,7 +75,10 @@ class ChatRequestSchema(AnswerOptions):
 
 
 class ToolApprovalsSchema(AnswerOptions):
-    EXAMPLES: ClassVar[Examples] = [{"approved": ["call_1"], "stream": False}]
+    EXAMPLES: ClassVar[Examples] = [
+        {"approved": ["call_1"], "stream": False},
+        {"approved": [], "options": OPTIONS_EXAMPLE},
+    ]
 
     approved = fields.List(
         PlainText(max_length=200),

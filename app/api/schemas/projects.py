@@ -4,7 +4,7 @@ from marshmallow import fields
 
 from app.api.pagination import IDENTIFIER, Cursor, PageQuery, Pages, page_of
 from app.api.schemas.base import Examples, Flag, PlainText, Schema
-from app.api.schemas.turn_options import TurnOptions
+from app.api.schemas.turn_options import OPTIONS_EXAMPLE, TurnOptions
 
 PROJECTS = Pages("projects.1", lambda item: (item.id,), IDENTIFIER)
 
@@ -17,7 +17,8 @@ class ProjectChange(Schema):
     """The fields to set; omitted fields are not changed."""
 
     EXAMPLES: ClassVar[Examples] = [
-        {"description": "Answers about heating.", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}}
+        {"description": "Answers about heating.", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}},
+        {"settings": OPTIONS_EXAMPLE},
     ]
 
     name = PlainText(max_length=100, metadata={"description": "Name of the project."})
@@ -48,7 +49,8 @@ class ProjectChange(Schema):
 
 class ProjectCreation(ProjectChange):
     EXAMPLES: ClassVar[Examples] = [
-        {"name": "Heating advice", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}}
+        {"name": "Heating advice", "settings": {"temperature": 0.2, "tools": ["list_tasks"]}},
+        {"name": "Cities", "settings": OPTIONS_EXAMPLE},
     ]
 
     name = PlainText(max_length=100, required=True, metadata={"description": "Name of the project."})

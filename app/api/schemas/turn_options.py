@@ -13,6 +13,17 @@ from app.bounds import MAX_HISTORY_MESSAGES, MAX_OUTPUT_TOKENS
 from app.enums import ResponseFormatType
 from app.tools.registry import MAX_TOOLS
 
+_NAME = "Must be 1 to 64 of A-Z, a-z, 0-9, _ and -."
+
+OPTIONS_EXAMPLE = {
+    "temperature": 0,
+    "tools": ["list_tasks"],
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "cities", "description": "Names of cities.", "schema": {"type": "object"}},
+    },
+}
+
 
 class JsonSchema(fields.Dict):
     """A JSON Schema, checked and bounded as in `app.api.json_schemas`."""
@@ -30,7 +41,7 @@ class JsonSchemaFormat(Schema):
 
     name = fields.String(
         required=True,
-        validate=validate.Regexp(r"^[A-Za-z0-9_-]{1,64}\Z", error="Must be 1 to 64 of A-Z, a-z, 0-9, _ and -."),
+        validate=[validate.Regexp("^[A-Za-z0-9_-]{1,64}$", error=_NAME), validate.ContainsNoneOf("\n", error=_NAME)],
         metadata={"description": "Name of the format, for the model: 1 to 64 of A-Z, a-z, 0-9, _ and -."},
     )
     description = PlainText(max_length=1000, metadata={"description": "What the answer is for, for the model."})
