@@ -332,6 +332,8 @@ class RequestingUser:
             body["reason"] = f"A long reason: {body['reason'][:100]}"  # control characters do not count for its length
         if body.get("provider") is not None:
             body["provider"] = "demo"  # a configured provider
+        if "provider_files" in body:
+            body["provider_files"] = False  # FILES_PROVIDERS allows no provider
         for name in body.keys() & PASSWORDS:
             body[name] = allowed(body[name].encode()[: passwords.MAX_BYTES].decode(errors="ignore"))
         if self._name == "POST /api/auth/login" and not is_one_in_five(body):
