@@ -14,12 +14,15 @@ from sqlalchemy import Engine, text
 
 from app.config import Settings
 from app.container import current_settings
+from app.extraction.process import is_separated_from_network
 from app.jobs import Message
 from app.services import file_texts
 from app.services.file_store import open_file_store
 from app.services.file_text_requests import ExtractionRequests
 from app.services.file_texts import ATTEMPTS, Claim, extract_claimed, extraction_limits
 from app.storage.errors import StorageUnavailable
+from ops.doctor.registry import select_checks
+from ops.doctor.run import run_doctor
 from ops.maintenance.file_texts import FileExtractionReport, extract_texts
 from tests.factories import LoggedInUser
 from tests.files import documents
@@ -294,3 +297,9 @@ def test_uploads_share_a_message() -> None:
     assert [message.name for message in queue.messages] == ["files.extract"]
     requests.add()
     wait_until(lambda: len(queue.messages) == 2)
+
+
+def test_missing_isolation_is_the_only_finding_of_its_check(flask_app: Flask) -> None:
+    with flask_app.app_context():
+        [result] = run_doctor(checks=select_checks(["files.isolation"])).results
+    assert [finding.object for finding in result.findings] == ([] if is_separated_from_network() else ["namespaces"])
