@@ -7,9 +7,13 @@ that provider, is ignored and logged.
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from app.providers.configured import ConfiguredProviders
-from app.services.runtime_settings import Choice, RuntimeSettings
+from app.services.operator_settings import Choice
+
+if TYPE_CHECKING:  # its cache and metrics are not needed to list providers
+    from app.services.runtime_settings import RuntimeSettings
 
 KEY = "provider"
 
@@ -28,7 +32,7 @@ class ProviderChoice:
 class ProviderChoices:
     """The default provider of one process."""
 
-    def __init__(self, providers: ConfiguredProviders, runtime: RuntimeSettings) -> None:
+    def __init__(self, providers: ConfiguredProviders, runtime: "RuntimeSettings") -> None:
         self._providers, self._runtime = providers, runtime
         self._ignored: Choice | None = None
 
@@ -42,12 +46,23 @@ class ProviderChoices:
 
     def resolve(self, choice: Choice | None) -> ProviderChoice:
         """Return the default provider for an operator's choice, or for none."""
-        if choice is not None:
-            value = choice.value if isinstance(choice.value, dict) else {}
-            name, model = value.get("name"), value.get("model")
-            if name in self._providers.names:
-                return ProviderChoice(name, model, by_operator=True)
-            if choice != self._ignored:
-                self._ignored = choice
-                _log.warning("the chosen provider %s is not configured in this process, which uses AI_PROVIDER", name)
-        return ProviderChoice(self._providers.default.name)
+        chosen = choose(self._providers, choice)
+        if choice is not None and not chosen.by_operator and choice != self._ignored:
+            self._ignored = choice
+            name = choice.value.get("name") if isinstance(choice.value, dict) else None
+            _log.warning("the chosen provider %s is not configured in this process, which uses AI_PROVIDER", name)
+        return chosen
+
+
+def choose(providers: ConfiguredProviders, choice: Choice | None) -> ProviderChoice:
+    """Return the default provider for an operator's choice, or for none."""
+    value = choice.value if choice is not None and isinstance(choice.value, dict) else {}
+    if value.get("name") in providers.names:
+        return ProviderChoice(value["name"], value.get("model"), by_operator=True)
+    return ProviderChoice(providers.default.name)
+
+
+def default_model(providers: ConfiguredProviders, name: str, current: ProviderChoice) -> str:
+    """Return the default model of a configured provider: the chosen one if it is in use, else its own."""
+    chosen = current.model if name == current.name else None
+    return chosen or providers.get(name).default_model

@@ -7,30 +7,19 @@ unavailable, the last values hold; without any, a setting counts as not set.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import autocommit_engine
-from app.errors import DatabaseUnavailable, ParleyError
+from app.errors import ParleyError
 from app.repositories import runtime_settings as sql
 from app.services.caches import Cache, CachePolicy
+from app.services.operator_settings import Choice, read_choices
 
 POLICY = CachePolicy(fresh_for=2, stale_for=5, max_wait=1, retry_after=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A value that an operator set, its time, and the operator's user id, if there is one."""
-
-    value: Any
-    at: datetime
-    by: UUID | None
 
 
 class RuntimeSettings:
@@ -55,13 +44,7 @@ class RuntimeSettings:
 
     def read(self) -> dict[str, Choice]:
         """Return all settings from the database. Raises `DatabaseUnavailable`."""
-        try:
-            with self._engine.connect() as connection:
-                return {
-                    row.key: Choice(row.value, row.updated_at, row.updated_by) for row in sql.ALL.all(connection, {})
-                }
-        except SQLAlchemyError as error:
-            raise DatabaseUnavailable(f"The runtime settings could not be read: {type(error).__name__}.") from None
+        return read_choices(self._engine)
 
     def put(self, key: str, value: Any, by: UUID | None) -> None:
         """Set a value, effective in this process at once."""

@@ -7,7 +7,6 @@ from flask.views import MethodView
 from app.api.access import Access
 from app.api.blueprint import Blueprint
 from app.errors import Conflict, InvalidInput
-from ops import providers
 from ops.api.requests import current_actor
 from ops.api.schemas.providers import (
     ProviderChoiceSchema,
@@ -15,7 +14,9 @@ from ops.api.schemas.providers import (
     ProviderSwitchedSchema,
     ProviderTestedSchema,
 )
-from ops.providers import Providers, ProviderSwitched, ProviderTested
+from ops.providers.choice import ProviderSwitched, reset_provider, use_provider
+from ops.providers.listing import Providers, list_providers
+from ops.providers.testing import ProviderTested, send_test_request
 from ops.runs.audit import audited
 
 blueprint = Blueprint(
@@ -32,7 +33,7 @@ class ProviderList(MethodView):
     @blueprint.response(200, ProvidersSchema)
     def get(self) -> Providers:
         """List all providers with their configuration and the default."""
-        return providers.list_providers()
+        return list_providers()
 
 
 @blueprint.route("/choice")
@@ -44,7 +45,7 @@ class ProviderChoice(MethodView):
         """Make a provider the default of all servers; requests and projects that name a provider keep it."""
         name, model = body["provider"], body["model"]
         with audited(actor=current_actor(), action="provider.use", target=name, details={"model": model}) as notes:
-            switched = providers.use_provider(name=name, model=model, by=current_actor())
+            switched = use_provider(name=name, model=model, by=current_actor())
             notes["previous"] = switched.previous
         return switched
 
@@ -52,7 +53,7 @@ class ProviderChoice(MethodView):
     def delete(self) -> ProviderSwitched:
         """Remove the choice, so that the settings apply again."""
         with audited(actor=current_actor(), action="provider.reset") as notes:
-            switched = providers.reset_provider(by=current_actor())
+            switched = reset_provider(by=current_actor())
             notes["previous"] = switched.previous
         return switched
 
@@ -64,6 +65,6 @@ class ProviderTest(MethodView):
     def post(self, provider: str) -> ProviderTested:
         """Send a short request to a provider; report its duration or the error."""
         with audited(actor=current_actor(), action="provider.test", target=provider) as notes:
-            tested = providers.test_provider(provider)
+            tested = send_test_request(provider)
             notes.update(ok=tested.ok, model=tested.model)
         return tested

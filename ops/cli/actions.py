@@ -3,10 +3,8 @@
 import getpass
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 import click
 
@@ -18,13 +16,6 @@ from ops.errors import AlreadyRunning
 from ops.runs.actors import Actor
 from ops.runs.audit import audited
 from ops.runs.run import RunRequest, RunResult, job_arguments, run_job
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def yes_option(function: Function) -> Function:
-    """Add the option `--yes`, which skips the confirmation."""
-    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,68 +1,16 @@
 """`flask ops archive hold`: legal holds."""
 
-from uuid import UUID
-
 import click
 
-from ops.archive import holds as legal
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import group, json_option, print_report
-from ops.runs.audit import audited
-from ops.users import users
+from ops.cli.entry_points import LazyGroup
+
+SUBCOMMANDS = {
+    "add": ("ops.cli.archive_hold_changes:add", "Hold a conversation, or all current conversations of a user."),
+    "list": ("ops.cli.archive_hold_list:list_holds", "List the holds with their reasons and authors."),
+    "remove": ("ops.cli.archive_hold_changes:remove", "Lift a hold."),
+}
 
 
-@group("hold")
+@click.group("hold", cls=LazyGroup, subcommands=SUBCOMMANDS)
 def hold() -> None:
     """Legal holds: conversations that cannot be deleted or archived."""
-
-
-@hold.command("add")
-@click.option("--conversation", type=click.UUID, metavar="ID", help="Hold this conversation.")
-@click.option("--user", metavar="ID|EMAIL", help="Hold all conversations that the user has now, but no later ones.")
-@click.option("--reason", required=True, help="The reason; stored with the hold.")
-@json_option
-def add(conversation: UUID | None, user: str | None, reason: str, json: bool) -> None:
-    """Hold a conversation, or all current conversations of a user."""
-    if (conversation is None) == (user is None):
-        raise click.UsageError("Pass either --conversation or --user.")
-    by = operator()
-    target = str(conversation or users.find_id(str(user)))  # as the admin API names it
-    with audited(actor=by, action="hold.add", target=target, details={"reason": reason}) as notes:
-        if conversation is not None:
-            held = legal.hold_conversation(conversation_id=conversation, reason=reason, by=by.name)
-        else:
-            assert user is not None  # noqa: S101  # checked above
-            held = legal.hold_user(user_id=users.find_id(user), reason=reason, by=by.name)
-        notes["held"] = held.held
-    print_report("archive hold add", held, json=json)
-
-
-@hold.command("remove")
-@click.argument("hold_id", type=click.UUID, metavar="HOLD")
-@yes_option
-@json_option
-def remove(hold_id: UUID, yes: bool, json: bool) -> None:
-    """Lift a hold."""
-    confirm(
-        ChangePlan(
-            summary="lift the hold; the owner can then delete the conversation.", undo="flask ops archive hold add"
-        ),
-        yes=yes,
-    )
-    with audited(actor=operator(), action="hold.remove", target=str(hold_id)) as notes:
-        lifted = legal.lift_hold(hold_id=hold_id)
-        notes["conversation"] = str(lifted.conversation_id)
-    print_report("archive hold remove", lifted, json=json)
-
-
-@hold.command("list")
-@click.option("--user", metavar="ID|EMAIL", help="Only holds of this user.")
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Maximum number of results."
-)
-@json_option
-def list_holds(user: str | None, limit: int, json: bool) -> None:
-    """List the holds with their reasons and authors."""
-    print_report(
-        "archive hold list", legal.list_holds(user_id=users.find_id(user) if user else None, limit=limit), json=json
-    )

@@ -11,8 +11,8 @@ from ops.archive.run import Bounds
 from ops.archive.run import run as run_archive
 from ops.archive.verify import verify as verify_bundles
 from ops.catalogue.jobs import ARCHIVE, VERIFY_ARCHIVE
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import command, json_option, print_report
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import command, json_option, print_report, yes_option
 from ops.levels import Level
 from ops.runs.audit import audited
 from ops.runs.run import recorded_command

@@ -21,9 +21,9 @@ from ops.backup.store import open_backup_store
 from ops.backup.switch import discard, switch
 from ops.backup.verify import PROVES, verify
 from ops.catalogue.jobs import BACK_UP, DRILL, PRUNE_BACKUPS, VERIFY_BACKUPS
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
+from ops.cli.actions import ChangePlan, confirm, operator
 from ops.cli.backup_errors import translated_errors
-from ops.cli.base import command, json_option, print_report
+from ops.cli.base import command, json_option, print_report, yes_option
 from ops.cli.rendering import report_console, table
 from ops.formatting import format_size
 from ops.levels import Level

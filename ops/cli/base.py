@@ -67,6 +67,11 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "json", is_flag=True, help="Print the report as JSON.")(function)
 
 
+def yes_option(function: Function) -> Function:
+    """Add the option `--yes`, which skips the confirmation."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
+
+
 def print_report(
     command: str,
     report: Any,

@@ -2,8 +2,8 @@
 
 import click
 
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import group, json_option, print_report
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import group, json_option, print_report, yes_option
 from ops.maintenance.role_settings import RoleSettings, plan_role_settings, write_role_settings
 from ops.runs.audit import audited
 

@@ -16,6 +16,8 @@ from app.encoding import encoding_error
 
 def main() -> None:
     """Run Flask's command line."""
+    # pydantic looks for plugins in the metadata of all installed packages; Parley has none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if get_load_dotenv():
         for name in (".flaskenv", ".env"):
             _check_encoding(find_dotenv(name, usecwd=True))

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from app.jobs import QUEUES
 from ops.catalogue.jobs import JOBS
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import command, json_option, print_report
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import command, json_option, print_report, yes_option
 from ops.cli.rendering import table
 from ops.levels import Level
 from ops.runs.audit import audited

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import click
 
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import group, json_option, print_report, user_argument
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import group, json_option, print_report, user_argument, yes_option
 from ops.runs.audit import audited
 from ops.users import keys as functions
 from ops.users import users

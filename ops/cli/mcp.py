@@ -6,8 +6,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import group, json_option, print_report
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import group, json_option, print_report, yes_option
 from ops.cli.rendering import table
 from ops.levels import Level
 from ops.mcp import check, servers

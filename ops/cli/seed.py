@@ -2,8 +2,8 @@
 
 import click
 
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import command, json_option, print_report
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import command, json_option, print_report, yes_option
 from ops.runs.audit import audited
 from ops.seed import delete_seeds
 from ops.seed import seed as create_seeds

@@ -11,8 +11,8 @@ from app.enums import UserRole
 from app.services.quotas import quota_of, set_quota
 from app.services.stored_bytes import set_limit, storage_use
 from app.text import is_blank
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import command, json_option, print_report, user_argument
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import command, json_option, print_report, user_argument, yes_option
 from ops.runs.audit import audited
 from ops.users import users
 

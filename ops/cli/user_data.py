@@ -5,8 +5,8 @@ from uuid import UUID
 
 import click
 
-from ops.cli.actions import ChangePlan, confirm, operator, yes_option
-from ops.cli.base import command, json_option, print_report, user_argument
+from ops.cli.actions import ChangePlan, confirm, operator
+from ops.cli.base import command, json_option, print_report, user_argument, yes_option
 from ops.cli.rendering import cell
 from ops.levels import Level
 from ops.runs.audit import audited

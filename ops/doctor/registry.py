@@ -1,16 +1,14 @@
-"""The registered checks. A module whose checks are to run must be in `MODULES`."""
+"""The registered checks. A module whose checks are to run must be in `MODULES`, or in those of `index_registry`."""
 
 from collections.abc import Sequence
 
 from ops.checks.declaration import Check, checks_of
+from ops.checks.selection import choose_checks
 from ops.doctor.checks import (
     archive,
     audit,
-    autovacuum,
     backups,
-    cache,
     connection,
-    constraints,
     drift,
     durability,
     email_keys,
@@ -31,29 +29,15 @@ from ops.doctor.checks import (
     replication,
     roles,
     secrets,
-    sequences,
     session_settings,
     settings,
     statements,
     storage,
     transactions,
     triggers,
-    vacuum,
     wal_archiving,
-    wraparound,
 )
-from ops.indexes.checks import (
-    bloat,
-    collations,
-    corruption,
-    expected,
-    foreign_keys,
-    hot_queries,
-    overlap,
-    statistics,
-    unused,
-    validity,
-)
+from ops.doctor.index_registry import INDEX_MODULES
 
 # The order in which checks run and are listed: first those whose failure explains the failure of others.
 MODULES = (
@@ -75,22 +59,7 @@ MODULES = (
     memory,
     planner,
     statements,
-    expected,
-    validity,
-    unused,
-    overlap,
-    foreign_keys,
-    hot_queries,
-    bloat,
-    corruption,
-    collations,
-    statistics,
-    vacuum,
-    autovacuum,
-    constraints,
-    sequences,
-    cache,
-    wraparound,
+    *INDEX_MODULES,
     jobs,
     provider,
     provider_files,
@@ -106,21 +75,8 @@ MODULES = (
     email_keys,
 )
 CHECKS = tuple(check for module in MODULES for check in checks_of(module))
-INDEX_CHECKS = tuple(check for check in CHECKS if check.group in ("indexes", "tables"))
 
 
-def select_checks(only: Sequence[str] = (), *, thorough: bool = False, checks: Sequence[Check] = CHECKS) -> list[Check]:
-    """Return the checks with the ids or groups in `only`, or all of them.
-
-    A thorough check is included if `thorough` is set or `only` has its id.
-
-    Raises `LookupError`, with the known ids and groups, for an unknown one.
-    """
-    ids = {check.id for check in checks}
-    known = ids | {check.group for check in checks}
-    if unknown := [name for name in only if name not in known]:
-        raise LookupError(f"There is no check {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-    if only:
-        selected = [check for check in checks if check.id in only or check.group in only]
-        return [check for check in selected if thorough or not check.thorough or check.id in only]
-    return [check for check in checks if thorough or not check.thorough]
+def select_checks(only: Sequence[str] = (), *, thorough: bool = False) -> list[Check]:
+    """Return the checks with the ids or groups in `only`, or all of them. Raises `LookupError` as `choose_checks`."""
+    return choose_checks(CHECKS, only, thorough=thorough)

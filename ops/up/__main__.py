@@ -1,11 +1,12 @@
 """Start the embedded servers, migrate the database, run the Procfile, and stop everything at the end.
 
-    python -m ops.up
+    python -m ops.up [--help]
 
 The exit code is 0 after Ctrl-C or SIGTERM. It is 1 if something could not be started or ended by itself; one line on
 standard error then says what. A second Ctrl-C kills the processes without a grace time.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -29,7 +30,10 @@ STOP_MARGIN = 5.0  # seconds after the web server's grace time, before a process
 
 
 def main() -> int:
-    """Run and return the exit code."""
+    """Run and return the exit code. `--help` prints the usage, and any other argument is an error."""
+    argparse.ArgumentParser(
+        prog="python -m ops.up", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     _end_with_make()
     use_fork()
     for number in (signal.SIGTERM, signal.SIGHUP):

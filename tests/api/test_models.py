@@ -8,7 +8,7 @@ from flask import Flask
 from pydantic import SecretStr
 
 from app.container import services
-from ops import providers
+from ops.providers.choice import reset_provider, use_provider
 from ops.runs.actors import Actor
 from tests.api.keys import make_key
 from tests.api.responses import assert_problem
@@ -43,7 +43,7 @@ def make(make_chat_app: Callable[..., Flask], upstream: Upstream, second: Upstre
     yield make
     for flask_app in made:
         with flask_app.app_context():
-            providers.reset_provider(by=ME)
+            reset_provider(by=ME)
 
 
 def get_models(flask_app: Flask, user: LoggedInUser) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_default_provider_is_first_with_its_models(make: Make, user: LoggedInUse
     assert models["demo"]["models"] == ["demo"]
     assert all(model["listed_at"] and model["default_model"] == model["models"][0] for model in models.values())
     with flask_app.app_context():
-        providers.use_provider(name="openrouter", model="y/two", by=ME)
+        use_provider(name="openrouter", model="y/two", by=ME)
     models = get_models(flask_app, user)
     assert list(models) == ["openrouter", "compatible", "demo"]
     assert models["openrouter"]["models"] == ["y/two", "x/one", "openrouter/auto"]

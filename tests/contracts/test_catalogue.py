@@ -11,6 +11,7 @@ from ops.catalogue import jobs as catalogue
 from ops.catalogue.declarations import Job
 from ops.catalogue.jobs import JOBS
 from ops.checks.declaration import Check, checks_of
+from ops.doctor.index_registry import INDEX_CHECKS
 from ops.doctor.registry import CHECKS, MODULES
 from ops.routines.registry import ROUTINES, Part
 
@@ -55,10 +56,16 @@ PACKAGES = ("ops/doctor/checks", "ops/indexes/checks")
 def test_module_of_checks_is_registered_and_declares_a_check(name: str) -> None:
     registered = {module.__name__: module for module in MODULES}
     assert name in registered, (
-        f"{name} is not in MODULES of ops/doctor/registry.py, so its checks never run: add it there, in the order in"
-        " which checks depend on each other, or move it out of the package if it has no checks"
+        f"{name} is not in MODULES of ops/doctor/registry.py or INDEX_MODULES of ops/doctor/index_registry.py, so its"
+        " checks never run: add it, in the order in which checks depend on each other, or move it out of the package"
     )
     assert checks_of(registered[name]), f"{name} declares no check: move it out of the package"
+
+
+def test_index_check_runs_every_check_of_indexes_and_tables() -> None:
+    assert [check.id for check in CHECKS if check.group in ("indexes", "tables")] == [
+        check.id for check in INDEX_CHECKS
+    ]
 
 
 def test_check_function_without_declaration_is_refused() -> None:

@@ -13,7 +13,9 @@ from app.container import services
 from app.errors import Conflict, DatabaseUnavailable, InvalidInput, NotFound
 from app.services.provider_choice import ProviderChoice, ProviderChoices
 from app.services.runtime_settings import RuntimeSettings
-from ops import providers
+from ops.providers.choice import ProviderSwitched, reset_provider, use_provider
+from ops.providers.listing import list_providers
+from ops.providers.testing import send_test_request
 from ops.runs.actors import Actor
 from tests.api.conftest import make_chat_app, upstream  # noqa: F401  # fixtures
 from tests.factories import LoggedInUser
@@ -58,7 +60,7 @@ def _context(served: Flask, upstream: Upstream, second: Upstream) -> Iterator[No
     upstream.script = second.script = scripts.words(2)
     with served.app_context():
         yield
-        providers.reset_provider(by=ME)
+        reset_provider(by=ME)
 
 
 @pytest.fixture
@@ -87,8 +89,8 @@ def last_request(upstream: Upstream, second: Upstream) -> Callable[[], tuple[str
     return last
 
 
-def use(name: str, **more: Any) -> providers.ProviderSwitched:
-    return providers.use_provider(name=name, by=ME, **more)
+def use(name: str, **more: Any) -> ProviderSwitched:
+    return use_provider(name=name, by=ME, **more)
 
 
 def test_request_before_project_before_choice_before_setting(
@@ -124,7 +126,7 @@ def test_request_before_project_before_choice_before_setting(
     assert answered_by() == ("openrouter", "openrouter/auto")
     use("compatible", model="other")
     assert answered_by() == ("compatible", "other")
-    providers.reset_provider(by=ME)
+    reset_provider(by=ME)
     assert answered_by() == ("compatible", "settings-model")
 
 
@@ -151,7 +153,7 @@ def test_unconfigured_or_unknown_provider_is_refused(name: str, message: str, as
         with pytest.raises((NotFound, Conflict), match=message):
             use(name, dry_run=dry_run)
     with pytest.raises((NotFound, Conflict), match=message):
-        providers.test_provider(name)
+        send_test_request(name)
     assert ask()["provider"] == "compatible"
 
 
@@ -169,7 +171,7 @@ def test_dry_run_reports_the_change_and_changes_nothing(ask: Ask) -> None:
 
 
 def test_list_gives_the_reason_of_the_default(served: Flask) -> None:
-    listed = providers.list_providers()
+    listed = list_providers()
     assert (listed.in_use, listed.reason, listed.since) == ("compatible", "AI_PROVIDER", None)
     lines = {line.name: line for line in listed.providers}
     assert list(lines) == ["demo", "openai", "openrouter", "compatible"]
@@ -180,7 +182,7 @@ def test_list_gives_the_reason_of_the_default(served: Flask) -> None:
     )
     assert (lines["compatible"].in_use, lines["compatible"].model) == (True, "settings-model")
     use("openrouter", model="chosen")
-    listed = providers.list_providers()
+    listed = list_providers()
     assert (listed.in_use, listed.reason) == ("openrouter", f"chosen by {ME.name}")
     assert listed.since is not None
     assert [(line.name, line.model) for line in listed.providers if line.in_use] == [("openrouter", "chosen")]
@@ -191,7 +193,7 @@ def test_choice_of_an_unconfigured_provider_is_ignored(ask: Ask, value: Any, cap
     """It was set by a process with other settings, or by SQL."""
     services().runtime.put("provider", value, None)
     assert ask()["provider"] == "compatible"
-    listed = providers.list_providers()
+    listed = list_providers()
     assert (listed.in_use, listed.since) == ("compatible", None)
     assert "is not configured here" in listed.reason
     assert "not configured in this process" in caplog.text
@@ -216,26 +218,26 @@ def test_last_choice_applies_while_the_database_is_unavailable(settings: Setting
             now[0] += 1000
             assert choices.current() == ProviderChoice("openrouter", "chosen", by_operator=True)
         wire.repair()
-        providers.reset_provider(by=ME)
+        reset_provider(by=ME)
         now[0] += 10
         assert choices.current() == ProviderChoice("compatible")
         engine.dispose()
 
 
 def test_test_provider_returns_answer_and_times(last_request: Callable[[], tuple[str, str]]) -> None:
-    tested = providers.test_provider(None)
+    tested = send_test_request(None)
     assert (tested.name, tested.ok, tested.model) == ("compatible", True, "fake-model")
     assert tested.answer == "word0 word1"
     assert tested.problem is None
     assert tested.first_chunk_seconds is not None
     assert 0 < tested.first_chunk_seconds <= tested.seconds
     assert last_request() == ("compatible", "settings-model")
-    providers.test_provider("openrouter")
+    send_test_request("openrouter")
     assert last_request() == ("openrouter", "openrouter/auto")
     use("openrouter", model="chosen")
-    providers.test_provider(None)
+    send_test_request(None)
     assert last_request() == ("openrouter", "chosen")
-    assert providers.test_provider("demo").ok
+    assert send_test_request("demo").ok
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_test_provider_returns_answer_and_times(last_request: Callable[[], tuple
 )
 def test_test_provider_returns_the_problem(second: Upstream, script: Script, message: str) -> None:
     second.script = script
-    tested = providers.test_provider("openrouter")
+    tested = send_test_request("openrouter")
     assert not tested.ok
     assert message in (tested.problem or "")
     assert "sk-router" not in repr(tested)
@@ -261,7 +263,7 @@ def test_test_provider_does_not_touch_the_circuit_breaker(ask: Ask, second: Upst
     since = Since()
     second.script = scripts.api_error(500)
     for _ in range(10):
-        assert not providers.test_provider("openrouter").ok
+        assert not send_test_request("openrouter").ok
     assert since.counted("ai_retries_total") == since.counted("ai_errors_total") == 0
     second.script = scripts.words(1)
     assert ask(provider="openrouter")["status"] == "completed"
@@ -269,12 +271,12 @@ def test_test_provider_does_not_touch_the_circuit_breaker(ask: Ask, second: Upst
 
 def test_cross_check_names_the_cause(second: Upstream) -> None:
     second.script = scripts.api_error(401)
-    tested = providers.test_provider("openrouter", twice=True)
+    tested = send_test_request("openrouter", twice=True)
     assert tested.cross_check is not None
     assert tested.cross_check.startswith("OpenAI's own package fails too: HTTP 401.")
     assert "sk-router" not in repr(tested)
     second.queue_scripts(scripts.api_error(500), scripts.answer("all is well"))
-    assert "the cause is Parley" in (providers.test_provider("openrouter", twice=True).cross_check or "")
+    assert "the cause is Parley" in (send_test_request("openrouter", twice=True).cross_check or "")
     second.script = scripts.words(1)
-    assert providers.test_provider("openrouter", twice=True).cross_check is None
-    assert providers.test_provider("demo", twice=True).cross_check is None
+    assert send_test_request("openrouter", twice=True).cross_check is None
+    assert send_test_request("demo", twice=True).cross_check is None

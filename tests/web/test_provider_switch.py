@@ -11,7 +11,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from ops import providers
+from ops.providers.choice import reset_provider
 from ops.runs.actors import Actor
 from tests.factories import LoggedInUser
 from tests.fakes import scripts
@@ -95,6 +95,6 @@ def test_switched_provider_is_used_by_every_worker_without_restart(
     assert switched.returncode == 0, switched.stderr
     wait_for_provider(web, user, "openrouter")
     with flask_app.app_context():
-        providers.reset_provider(by=Actor(kind="command", name="test"))
+        reset_provider(by=Actor(kind="command", name="test"))
     wait_for_provider(web, user, "compatible")
     assert {worker.pid for worker in web.workers()} == workers

@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from app.api.schemas.base import Examples, PlainText, Schema
 from app.bounds import MODEL_LIMIT
-from ops.providers import NAMES
+from ops.providers.listing import NAMES
 
 _NAME = validate.OneOf(list(NAMES))
 

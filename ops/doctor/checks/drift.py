@@ -16,10 +16,10 @@ from app.services.health import expected_revision
 from ops.checks.context import CheckContext
 from ops.checks.declaration import check
 from ops.checks.findings import Finding
-from ops.doctor.checks.migrations import CURRENT, revision_of
 from ops.doctor.declared_triggers import declared_triggers
-from ops.doctor.lost_revision import LOCATIONS, SEVERAL_SCHEMAS, schemas_in_use
+from ops.doctor.revision import CURRENT, revision_of
 from ops.doctor.schema_differences import Difference, find_differences
+from ops.doctor.table_locations import LOCATIONS, SEVERAL_SCHEMAS, schemas_in_use
 from ops.errors import UnknownState
 from ops.levels import Level
 

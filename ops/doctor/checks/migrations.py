@@ -10,22 +10,15 @@ from ops.checks.context import CheckContext
 from ops.checks.declaration import check
 from ops.checks.findings import Finding
 from ops.doctor.lost_revision import find_lost_revision, find_unused_data
+from ops.doctor.revision import CURRENT, SEPARATOR, revision_of
 from ops.errors import UnknownState
 from ops.formatting import format_size
 from ops.levels import Level
 from ops.upgrades.pending import Revision, known_revisions, pending_revisions
 from ops.upgrades.statement_locks import LockDuration, TableLock
 
-SEPARATOR = ", "  # between revisions, if alembic_version has several
-CURRENT = "flask ops doctor --only migrations.current"
 MANY_ROWS = 100_000  # a table from which on a lock for the time of a scan is critical
 
-REVISION = Statement(
-    "ops.revision",
-    """
-SELECT version_num FROM alembic_version ORDER BY version_num""",
-)
-HAS_VERSION = Statement("ops.has_revision", "SELECT to_regclass('alembic_version') IS NOT NULL AS exists")
 # The names may be tables, or `index:NAME`, which refers to the index's table. -1 rows: not analyzed yet.
 SIZES = Statement(
     "ops.migrated_sizes",
@@ -111,13 +104,6 @@ def next_upgrade(context: CheckContext) -> Iterator[Finding]:
             evidence={migration.id: migration.description for migration in without_locks},
             remedy="flask db upgrade",
         )
-
-
-def revision_of(context: CheckContext) -> str | None:
-    """Return the database's revision, or several joined by `SEPARATOR`; None if it has none."""
-    table = HAS_VERSION.one(context.connection, {})
-    rows = REVISION.all(context.connection, {}) if table is not None and table.exists else []
-    return SEPARATOR.join(row.version_num for row in rows) or None
 
 
 def _pending_finding(migration: Revision, locks: list[tuple[TableLock, Any]]) -> Finding:

@@ -7,8 +7,8 @@ from app.services.health import expected_revision
 from ops.checks.context import CheckContext
 from ops.checks.declaration import check
 from ops.checks.findings import Finding
-from ops.doctor.checks.migrations import CURRENT, revision_of
 from ops.doctor.declared_triggers import DeclaredTrigger, declared_triggers
+from ops.doctor.revision import CURRENT, revision_of
 from ops.errors import UnknownState
 from ops.levels import Level
 

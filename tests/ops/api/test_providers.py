@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from app.config import Settings
 from app.extensions import db
-from ops import providers
+from ops.providers.choice import reset_provider
 from ops.runs.actors import Actor
 from tests.api.responses import assert_problem
 from tests.contracts.application import as_served
@@ -41,7 +41,7 @@ def served(settings: Settings, flask_app: Flask, upstream: Upstream) -> Iterator
 def client(served: Flask) -> Iterator[FlaskClient]:
     yield served.test_client()
     with served.app_context():
-        providers.reset_provider(by=Actor(kind="command", name="test"))
+        reset_provider(by=Actor(kind="command", name="test"))
 
 
 def test_provider_is_switched_and_reset(client: FlaskClient, operator: LoggedInUser, user: LoggedInUser) -> None:

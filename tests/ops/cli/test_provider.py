@@ -10,8 +10,8 @@ from flask import Flask
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from ops import providers
 from ops.cli.entry_points import ops
+from ops.providers.choice import reset_provider
 from ops.runs.actors import Actor
 from tests.api.conftest import make_chat_app, upstream  # noqa: F401  # fixtures
 from tests.fakes import scripts
@@ -33,7 +33,7 @@ def run(served: Flask) -> Iterator[Run]:
     runner = served.test_cli_runner()
     yield lambda *arguments, **options: runner.invoke(ops, ["provider", *arguments], **options)
     with served.app_context():
-        providers.reset_provider(by=Actor(kind="command", name="test"))
+        reset_provider(by=Actor(kind="command", name="test"))
 
 
 def report(result: Result) -> dict[str, Any]:

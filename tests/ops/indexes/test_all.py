@@ -6,7 +6,7 @@ import pytest
 
 from ops.checks.declaration import Check
 from ops.checks.findings import Finding
-from ops.doctor.registry import INDEX_CHECKS
+from ops.doctor.index_registry import INDEX_CHECKS
 from ops.errors import UnknownState
 from tests.ops.indexes.conftest import IndexDatabase
 

@@ -15,7 +15,7 @@ from click.testing import Result
 from flask import Flask
 
 from ops.cli.entry_points import ops
-from ops.cli.index import Bytes
+from ops.cli.index_repair import Bytes
 from ops.indexes.planning import make_plan
 from tests.ops.conftest import PROJECT, SECONDS, own_environment
 from tests.ops.indexes.conftest import IndexDatabase, open_transaction

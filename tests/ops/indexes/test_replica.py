@@ -15,7 +15,7 @@ from app.config import Settings
 from app.extensions import Base
 from app.factory import create_app
 from ops import embedded
-from ops.doctor.registry import INDEX_CHECKS
+from ops.doctor.index_registry import INDEX_CHECKS
 from ops.embedded.binaries import find_postgres
 from ops.embedded.server import run_tool
 from ops.embedded.site import open_site
