@@ -143,7 +143,7 @@ def _open_all() -> None:
 
 
 def _leave_parent_files() -> None:
-    """Forget the parent's files in a forked child, without closing what other objects still map."""
+    """Drop the parent's files in a forked child, without closing what other objects still map."""
     global _is_open, _lock
     _is_open, _lock = False, _RLock()  # a thread of the parent may have held it
     _files.clear()
