@@ -1,5 +1,9 @@
-"""ORM models, one module per table. The package imports all of them, because Alembic compares their metadata."""
+"""ORM models, one module per table. The package imports all of them, because Alembic compares their metadata.
 
+Import `Base` from here: its metadata is complete only after the import of all modules.
+"""
+
+from app.extensions import Base
 from app.models.api_key import ApiKey
 from app.models.archive_run import ArchiveRun
 from app.models.audit_event import AuditEvent
@@ -39,6 +43,7 @@ __all__ = [
     "ArchiveRun",
     "AuditEvent",
     "AuditSeal",
+    "Base",
     "CheckAcknowledgement",
     "Conversation",
     "ConversationArchive",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Table
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 
 OWNER = "user_id"

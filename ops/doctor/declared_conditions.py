@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint
 from sqlalchemy.dialects import postgresql
 
 import app.models  # noqa: F401  # so that all tables are known
-from app.extensions import Base
+from app.models import Base
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
 

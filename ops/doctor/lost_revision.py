@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.findings import Finding
 from ops.doctor.schema_differences import find_differences

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, ForeignKeyConstraint, Row
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable, ExecutableDDLElement
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.upgrades.pending import alembic_silenced
 

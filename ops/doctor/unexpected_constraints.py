@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext
 from ops.checks.findings import Finding

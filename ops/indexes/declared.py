@@ -9,7 +9,7 @@ from sqlalchemy import Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from app.extensions import Base
+from app.models import Base
 from ops.indexes.snapshot import Index
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own gap
@@ -18,6 +18,8 @@ _CAST = re.compile(
 )
 _NOISE = re.compile(r"[\s()\"]")
 _LITERAL = re.compile(r"('(?:[^']|'')*')")  # a string literal, which must not be normalised
+_VALUE = r"(?:'(?:[^']|'')*'|-?\d+)"
+_IN_LIST = re.compile(rf"\bIN \(({_VALUE}(?:, ?{_VALUE})*)\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def normalized(definition: str) -> str:
         method = "btree"
     unique = "unique" if head.startswith("CREATE UNIQUE ") else ""
     plain_table = _NOISE.sub("", table.strip().rpartition(".")[2])
+    keys = _IN_LIST.sub(r"= ANY (ARRAY[\1])", keys)  # as PostgreSQL stores it
     parts = enumerate(_LITERAL.split(keys))  # every second part is a literal
     rest = "".join(part if at % 2 else _NOISE.sub("", _CAST.sub("", part.lower())) for at, part in parts)
     return f"{unique}|{plain_table}|{method.strip()}|{rest}"

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext
 from ops.checks.findings import Finding

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext
 

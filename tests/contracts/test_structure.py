@@ -165,6 +165,12 @@ def foreign_blueprint(path: str, module: ast.Module) -> Iterator[str]:
         )
 
 
+def incomplete_metadata(path: str, module: ast.Module) -> Iterator[str]:
+    """Yield each import of `Base` from its own module: its metadata has no tables until all models are imported."""
+    if not path.startswith("app/models/"):
+        yield from (f"{line} {name}" for line, name in imported(module) if name == "app.extensions.Base")
+
+
 def test_no_name_is_app() -> None:
     assert violations(named_app, *ALL_CODE) == []
 
@@ -187,6 +193,10 @@ def test_prometheus_and_celery_are_imported_only_in_their_homes() -> None:
 
 def test_every_query_of_the_application_has_a_name() -> None:
     assert violations(unnamed_query, "app") == []
+
+
+def test_base_is_imported_with_all_models() -> None:
+    assert violations(incomplete_metadata, "app", "ops", "tasks", "migrations") == []
 
 
 def test_files_have_at_most_500_lines() -> None:
@@ -216,6 +226,7 @@ def test_every_blueprint_declares_its_access() -> None:
         (misplaced_import, "ops/x.py", "import prometheus_client.registry"),
         (unnamed_query, "app/repositories/x.py", "def f(session): return session.scalars(select(User)).all()"),
         (unnamed_query, "app/services/x.py", "def f(c):\n    query = select(User)\n    c.execute(query.limit(1))"),
+        (incomplete_metadata, "ops/x.py", "from app.extensions import Base, db"),
         (foreign_blueprint, "app/api/x.py", "from flask import Blueprint"),
         (foreign_blueprint, "ops/api/x.py", "from flask_smorest import Blueprint"),
     ],
@@ -235,6 +246,7 @@ def test_rule_finds_violation(rule: Rule, path: str, text: str) -> None:
         (misplaced_import, "tasks/worker.py", "from celery import Celery"),
         (unnamed_query, "app/x.py", "def f(c): c.execute(select(User).prefix_with('/* users.get */').limit(1))"),
         (unnamed_query, "app/x.py", "def f(c):\n    q = select(U).prefix_with('/* users.get */')\n    c.scalars(q)"),
+        (incomplete_metadata, "ops/x.py", "from app.models import Base, User"),
         (foreign_blueprint, "app/api/x.py", "from app.api.blueprint import Blueprint"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 import app.models  # noqa: F401  # so that all tables are known
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from app.services.health import expected_revision
 from ops.checks.context import CheckContext

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import app.models  # noqa: F401  # so that all tables are known
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext
 from ops.checks.declaration import check

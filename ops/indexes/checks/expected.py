@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from app.extensions import Base
+from app.models import Base
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext
 from ops.checks.declaration import check
