@@ -125,6 +125,7 @@ def _create_services(settings: Settings) -> Services:
     counters = limit_counters(settings, jobs)
     room = StorageRoom(settings.database, of_providers.runtime)
     flask_app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
+    uploads = FileUploads(settings, room, ExtractionRequests(jobs).add)
     tools = ToolRegistry(_tool_sources(settings), settings.tools, flask_app.app_context)
     return Services(
         settings=settings,
@@ -138,6 +139,8 @@ def _create_services(settings: Settings) -> Services:
             tools,
             IndexRequests(jobs).add,
             heartbeat_engine=current_engines()["heartbeats"],
+            files=settings.files,
+            open_file_store=lambda: uploads.store,
             no_room=room.error,
         ),
         key_uses=KeyUses(current_engine()),
@@ -147,7 +150,7 @@ def _create_services(settings: Settings) -> Services:
         choices=choices,
         models=ModelLists(providers, choices),
         room=room,
-        uploads=FileUploads(settings, room, ExtractionRequests(jobs).add),
+        uploads=uploads,
         tools=tools,
     )
 

@@ -43,4 +43,5 @@ def _chat(body: dict[str, Any]) -> Response:
     max_chars = services().settings.chat.max_user_chars
     if len(body["message"]) > max_chars:
         raise InvalidInput(fields={"message": [f"Longer than {max_chars} characters."]})
+    body["files"] = tuple(dict.fromkeys(body["files"]))
     return answer(body, services().turns.start)

@@ -166,3 +166,9 @@ class Provider(Group):
         description="Providers to try in this order, with their default models, when the chosen one fails; separated by"
         " commas. A provider or model that a request names has no fallback; one that a project names has.",
     )
+    image_providers: Fallback = Field(
+        ("openai", "openrouter"),
+        validation_alias="AI_IMAGES",
+        description="Providers that get the images of messages, separated by commas; add compatible if the models of"
+        " that server take images. A request that is rejected because of its images is repeated without them.",
+    )

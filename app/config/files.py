@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from app.bounds import MAX_BYTES, MAX_COUNT
+from app.bounds import MAX_BYTES, MAX_COUNT, MAX_TEXT
 from app.config.values import Group, ProviderNames, StoreUrl
 from app.errors import SettingsError
 
@@ -66,6 +66,28 @@ class Files(Group):
         le=MAX_BYTES,
         validation_alias="FILES_EXTRACT_MAX_MEMORY_BYTES",
         description="Bytes of memory that the extraction of a file's text may use.",
+    )
+    context_chars: int = Field(
+        40_000,
+        ge=0,
+        le=MAX_TEXT,
+        validation_alias="FILES_CONTEXT_CHARS",
+        description="Characters of files sent to the provider with a message; files with more text are searched for the"
+        " passages that match the message. 0 sends none.",
+    )
+    max_images: int = Field(
+        4,
+        ge=0,
+        le=20,
+        validation_alias="FILES_MAX_IMAGES",
+        description="Image files sent to the provider with a message. 0 sends none.",
+    )
+    max_image_bytes: int = Field(
+        5_000_000,
+        ge=1,
+        le=50_000_000,
+        validation_alias="FILES_MAX_IMAGE_BYTES",
+        description="Bytes of all images sent to the provider with a message; further ones are left out.",
     )
     s3_endpoint: str | None = Field(
         None,

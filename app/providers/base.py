@@ -8,18 +8,29 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.outbound.cancellation import CancelToken
+from app.providers.file_parts import FileParts
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of the context. `tool_calls` is the OpenAI list (id, type, function{name, arguments})."""
+    """One message of the context. `tool_calls` is the OpenAI list (id, type, function{name, arguments}).
+
+    `files` are parts of the user's files that stand before the `content`.
+    """
 
     role: Role
     content: str | None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
+    files: FileParts | None = None
+
+    def text(self, *, with_images: bool = False) -> str | None:
+        """Return all text of the message: the parts of files, if any, and the content."""
+        if self.files is None:
+            return self.content
+        return f"{self.files.text(with_images=with_images)}\n\n{self.content or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,7 @@ class Completed:
 
     `finish_reason` is stop, length, tool_calls, content_filter or the provider's own word. `model` is the model that
     answered. `tool_calls` are complete, in the OpenAI shape. `dropped_options` are the request's options that the model
-    rejected, so that it answered without them.
+    rejected, so that it answered without them; `images` stands for all images of its messages.
     """
 
     finish_reason: str

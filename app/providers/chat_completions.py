@@ -17,7 +17,7 @@ from app.providers.answer import Answer
 from app.providers.base import ChatMessage, ChatRequest, Provider, StreamEvent
 from app.providers.failures import ErrorTranslator
 from app.providers.listing import LIST_SECONDS, list_models
-from app.providers.options import PARAMETERS, TOOLS, RejectedOptions, rejected_options
+from app.providers.options import IMAGES, PARAMETERS, TOOLS, RejectedOptions, rejected_options
 from app.providers.response_reader import RejectedInBand, ResponseReader
 from app.text import clean_text
 
@@ -34,8 +34,17 @@ class ChatCompletions(Provider):
     ping_path = "models"  # a GET request that costs nothing and needs a valid key
     stream_options_optional = False  # whether the server may reject `stream_options`; the first request shows it
 
-    def __init__(self, *, base_url: str, api_key: str | None, model: str | None, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        model: str | None,
+        timeouts: Timeouts,
+        takes_images: bool = True,
+    ) -> None:
         self.default_model = model or self.default_model
+        self._takes_images = takes_images
         self.timeouts = timeouts
         self._base_url, self._key = base_url, api_key or ""
         self._request_usage = True
@@ -50,7 +59,7 @@ class ChatCompletions(Provider):
         """
         deadlines = Deadlines(self.timeouts, request.cancel_token, request.until)
         model = request.model or self.default_model
-        texts = [message.content for message in request.messages if message.content]
+        texts = [text for message in request.messages if (text := message.text())]
         errors = ErrorTranslator(self.name, model, self._key, texts)
         reader = self._open(request, model, deadlines, errors)
         try:
@@ -89,7 +98,9 @@ class ChatCompletions(Provider):
     def _payload(
         self, request: ChatRequest, model: str, request_usage: bool, dropped: Collection[str]
     ) -> dict[str, Any]:
-        payload: dict[str, Any] = {"model": model, "messages": [_message(m) for m in request.messages], "stream": True}
+        payload: dict[str, Any] = {"model": model, "messages": [], "stream": True}
+        with_images = IMAGES not in dropped
+        payload["messages"] = [_message(message, with_images) for message in request.messages]
         if request_usage:
             payload["stream_options"] = {"include_usage": True}
         if request.tools and TOOLS not in dropped:
@@ -102,13 +113,20 @@ class ChatCompletions(Provider):
                 payload[parameter] = request.options[option]
         return payload
 
-    def _open(self, request: ChatRequest, model: str, deadlines: Deadlines, errors: ErrorTranslator) -> ResponseReader:
+    def _open(
+        self,
+        request: ChatRequest,
+        model: str,
+        deadlines: Deadlines,
+        errors: ErrorTranslator,
+        without: Collection[str] = (),
+    ) -> ResponseReader:
         """Send the request, and return its response when the headers of a 200 or 201 have arrived.
 
-        It is sent once more without usage, and once more without each option or the tools, if the server rejects those.
-        Raises `ProviderError`.
+        It is sent once more without usage, and once more without each option, the tools or the images, if the server
+        rejects those; `without` are those that it has rejected already. Raises `ProviderError`.
         """
-        request_usage, dropped = self._request_usage, self._rejected.of(model) & _rejectable(request)
+        request_usage, dropped = self._request_usage, self._dropped(request, model) | frozenset(without)
         while True:
             payload = _json(self._payload(request, model, request_usage, dropped))
             try:
@@ -127,21 +145,32 @@ class ChatCompletions(Provider):
             rejected = rejected_options(body.status, error_text, _rejectable(request) - dropped)
             if not rejected:
                 raise errors.from_status(body.status, body.headers, error_body)
-            self._rejected.add(model, rejected)
+            self._keep_rejected(model, rejected)
             dropped |= rejected
+
+    def _dropped(self, request: ChatRequest, model: str) -> frozenset[str]:
+        """Return the parts of the request that are known to be rejected."""
+        known = self._rejected.of(model) | (frozenset() if self._takes_images else {IMAGES})
+        return known & _rejectable(request)
+
+    def _keep_rejected(self, model: str, rejected: Collection[str]) -> None:
+        """Keep what the model rejects, but not images: the cause may be one user's image."""
+        self._rejected.add(model, [option for option in rejected if option != IMAGES])
 
     def _events(self, reader: ResponseReader, request: ChatRequest, model: str) -> Generator[StreamEvent]:
         """Yield the events of the answer. Some gateways reject an option inside a 200: then the request is repeated."""
+        rejected = set[str]()
         while True:
             try:
                 yield from reader.events()
             except RejectedInBand as rejection:
-                self._rejected.add(model, rejection.options)
+                self._keep_rejected(model, rejection.options)
+                rejected |= set(rejection.options)
             else:
                 return
             finally:
                 reader.close()
-            reader = self._open(request, model, reader.deadlines, reader.errors)
+            reader = self._open(request, model, reader.deadlines, reader.errors, rejected)
 
 
 def _options(request: ChatRequest) -> list[str]:
@@ -149,15 +178,19 @@ def _options(request: ChatRequest) -> list[str]:
 
 
 def _rejectable(request: ChatRequest) -> set[str]:
-    return {*_options(request), *([TOOLS] if request.tools else ())}
+    images = any(message.files and message.files.images for message in request.messages)
+    return {*_options(request), *([TOOLS] if request.tools else ()), *([IMAGES] if images else ())}
 
 
 def _rejects_usage(status: int, error_body: bytes) -> bool:
     return status in (400, 422) and any(name in error_body for name in (b"stream_options", b"include_usage"))
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
-    payload: dict[str, Any] = {"role": message.role, "content": message.content}
+def _message(message: ChatMessage, with_images: bool) -> dict[str, Any]:
+    payload: dict[str, Any] = {"role": message.role, "content": message.text(with_images=with_images)}
+    if message.files is not None and message.files.images and with_images:
+        images = [{"type": "image_url", "image_url": {"url": image.url}} for image in message.files.images]
+        payload["content"] = [{"type": "text", "text": payload["content"]}, *images]
     if message.tool_calls:
         payload["tool_calls"] = message.tool_calls
     if message.tool_call_id is not None:

@@ -1,7 +1,7 @@
 """The demo provider: answers without any AI, so that Parley can be tried without a key.
 
 It is deterministic and offline, names itself in every answer, and behaves as a real provider does: text in pieces,
-usage, and calls of the tools for the to-do list if the user asks for it.
+usage, calls of the tools for the to-do list if the user asks for it, and a quotation of the files that it gets.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any
 
 from app.providers.base import ChatMessage, ChatRequest, Completed, Provider, StreamEvent, TextDelta, Usage
 from app.providers.configured import DEFAULT_MODELS
+from app.providers.demo_files import about_files
 from app.providers.demo_plan import Call, next_step
 from app.text import shortened
 
@@ -40,7 +41,7 @@ class DemoProvider(Provider):
 
     def _events(self, request: ChatRequest) -> Iterator[StreamEvent]:
         model = request.model or self.default_model
-        prompt = sum(_words(message.content) for message in request.messages)
+        prompt = sum(_words(message.text()) for message in request.messages)
         step = _next_step(request)
         if isinstance(step, Call):
             call = _tool_call(step, request.messages)
@@ -80,6 +81,8 @@ def _answer(messages: Sequence[ChatMessage]) -> str:
     last = messages[-1] if messages else ChatMessage("user", "")
     if last.role == "tool":
         return f"The tool returned: {shortened(last.content or 'nothing', 200)}"
+    if (about := about_files(last)) is not None:
+        return about
     earlier = sum(message.role != "system" for message in messages[:-1])
     return (
         f"You wrote: “{shortened(last.content or '', 80)}” "

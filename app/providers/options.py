@@ -1,4 +1,4 @@
-"""Options of a request that a model rejects, such as `temperature` with reasoning models, or tools with small ones.
+"""Parts of a request that a model rejects: `temperature` with reasoning models, tools or images with small ones.
 
 They are found in the error's body, so that the request can be repeated once without them. What a model rejected is kept
 for a while, because each turn would otherwise be answered only at the second request.
@@ -22,11 +22,17 @@ PARAMETERS = {
 # Rejected because of this request's schema or prompts too, so it says nothing about the model's other requests.
 _OF_ONE_REQUEST = frozenset({"response_format"})
 TOOLS = "tools"  # stands for the tools of a request, which is sent without them if the model has none
+IMAGES = "images"  # stands for the images of a request
 _NO_TOOLS = "not support|unsupported|requires|unknown|unrecognized|not permitted|not allowed|extra|not available"
 _TOOL = r"\b(?:tools?|tool_choice|functions?|function[ _]call(?:ing|s)?)\b"
 _REJECTED_TOOLS = re.compile(
     rf"(?:{_NO_TOOLS}|no endpoints found that support).{{0,80}}{_TOOL}|{_TOOL}.{{0,80}}(?:{_NO_TOOLS})",
     re.IGNORECASE | re.DOTALL,
+)
+# "X is not a multimodal model", "content must be a string", "unknown variant `image_url`, expected `text`". Errors
+# about one image count too: without it, there is an answer.
+_REJECTED_IMAGES = re.compile(
+    r"image|multi-?modal|vision|mmproj|content.{0,60}(?:must|should|expected).{0,30}string|valid string", re.IGNORECASE
 )
 _REJECTED = re.compile(
     r"unsupported|not support|unknown|unrecognized|unexpected|not permitted|not allowed|extra|invalid|deprecated"
@@ -54,10 +60,13 @@ class RejectedOptions:
 
 
 def rejected_options(status: int, text: str, sent: Collection[str]) -> frozenset[str]:
-    """Return which of the options in `sent` an error with this status and `text` is about; TOOLS may be one of them.
+    """Return which of the options in `sent` an error with this status and `text` is about, also TOOLS and IMAGES.
 
-    The status is 400 or 422; OpenRouter answers 404 if no provider of a model has tools.
+    The status is 400 or 422; OpenRouter answers 404 if no provider of a model has tools or takes images, and
+    llama.cpp 500.
     """
+    if IMAGES in sent and status in (400, 404, 413, 415, 422, 500) and _REJECTED_IMAGES.search(text):
+        return frozenset({IMAGES})
     if TOOLS in sent and status in (400, 404, 422) and _REJECTED_TOOLS.search(text):
         return frozenset({TOOLS})
     if status not in (400, 422) or not _REJECTED.search(text):

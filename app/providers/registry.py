@@ -66,5 +66,9 @@ def _build(configured: ConfiguredProvider, settings: ProviderSettings) -> Provid
         total=settings.total_timeout,
     )
     return _REMOTE[configured.name](
-        base_url=configured.base_url, api_key=configured.key, model=configured.default_model, timeouts=timeouts
+        base_url=configured.base_url,
+        api_key=configured.key,
+        model=configured.default_model,
+        timeouts=timeouts,
+        takes_images=configured.name in settings.image_providers,
     )

@@ -62,6 +62,7 @@ class BeginParameters:
     idempotency_key: str | None
     request_hash: bytes | None  # SHA-256; set with the idempotency key
     content: str
+    file_ids: list[UUID]  # attached to it
     title: str
     preview: str | None
     provider: str | None  # None: the project's, else `default_provider`
@@ -75,6 +76,7 @@ class BeginParameters:
     max_bytes: int  # of a user without a limit of their own; 0: no limit
     output_tokens: int  # reserved for the answer
     message_metadata: str  # of the user's message, as JSON
+    files_chars: int  # of files that are sent at most
     slot_seed: int
     position: int | None = None  # of the turn's message; only for RETRY
     next_position: int | None = None  # of the conversation; only for RETRY and APPROVAL
@@ -204,6 +206,10 @@ _USER_MESSAGE = f"\nuser_message AS ({_INSERT_USER_MESSAGE}),"
 # The tools of a turn depend on them.
 _KEY_SCOPES = """
        (SELECT scopes FROM api_keys WHERE user_id = %(user_id)s AND id = %(key_id)s) AS key_scopes,"""
+# The references of the message that is answered once more.
+_STORED_FILES = """(SELECT messages.metadata -> 'files' FROM messages
+         WHERE messages.user_id = conversation.user_id AND messages.conversation_id = conversation.id
+           AND messages.position = conversation.position)"""
 
 
 def _begin_statement(kind: BeginKind, *, by_key: bool, in_quota: bool) -> Statement:
@@ -214,6 +220,7 @@ def _begin_statement(kind: BeginKind, *, by_key: bool, in_quota: bool) -> Statem
         caller += f"\n       AND {WITHIN_QUOTA}"
         reservation = "(SELECT tokens FROM estimate), true"
         quota = f"estimate AS ({ESTIMATE}),\nremaining AS ({REMAINING}),\n"
+    files = "%(message_metadata)s::jsonb -> 'files'"
     match kind:
         case BeginKind.EXISTING:
             conversation, turn, message = _lease_existing(caller), _insert_turn(reservation), _USER_MESSAGE
@@ -221,8 +228,10 @@ def _begin_statement(kind: BeginKind, *, by_key: bool, in_quota: bool) -> Statem
             conversation, turn, message = _insert_conversation(caller), _insert_turn(reservation), _USER_MESSAGE
         case BeginKind.APPROVAL:
             conversation, turn, message = _lease_for_approval(caller), _insert_turn(reservation), ""
+            files = "NULL::jsonb"
         case BeginKind.RETRY:
             conversation, turn, message = _lease_for_retry(caller), _restart_turn(reservation), ""
+            files = _STORED_FILES
     text = f"""
 WITH {quota}free_slot AS ({FREE_SLOT}),
 conversation AS ({conversation}),
@@ -236,7 +245,10 @@ SELECT conversation.position, conversation.title, conversation.project_id,
        (SELECT settings FROM project) AS project_settings,
        (SELECT json_agg({_PROMPT} ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
-           AND prompts.enabled) AS prompts,{_KEY_SCOPES if by_key else ""}{HISTORY_COLUMNS}
+           AND prompts.enabled) AS prompts,{_KEY_SCOPES if by_key else ""}
+       {files} AS files,
+       EXISTS (SELECT FROM files WHERE files.user_id = conversation.user_id
+                  AND files.project_id = conversation.project_id) AS has_files,{HISTORY_COLUMNS}
   FROM conversation, turn"""
     name = f"{kind}_in_quota" if in_quota else kind.value
     return Statement(name, locking_user(name, text) if in_quota else text)

@@ -9,7 +9,7 @@ def recent_messages(limit: str) -> str:
     """Return the SELECT of the newest `limit` messages before `conversation.position`, newest first."""
     return f"""
     SELECT recent.* FROM conversation CROSS JOIN LATERAL (
-        SELECT position, role, content, tool_calls, tool_call_id FROM messages
+        SELECT position, role, content, tool_calls, tool_call_id, metadata -> 'files' AS files FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
          ORDER BY position DESC LIMIT {limit}) AS recent"""  # constants
@@ -20,7 +20,7 @@ def recent_messages(limit: str) -> str:
 HISTORY_COLUMNS = """
        (SELECT max(position) FROM recent) AS newest,
        (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
-                                          'tool_call_id', tool_call_id) ORDER BY position)
+                                          'tool_call_id', tool_call_id, 'files', files) ORDER BY position)
           FROM (SELECT *, sum(coalesce(length(content), 0) + coalesce(length(tool_calls::text), 0))
                               OVER (ORDER BY position DESC) AS chars
                   FROM recent) AS sized

@@ -29,7 +29,8 @@ USED = f"CASE WHEN users.tokens_day >= {TODAY} THEN users.tokens_used ELSE 0 END
 RESERVED = "(SELECT coalesce(sum(quota_tokens), 0) FROM turns WHERE user_id = %(user_id)s AND status = 'running')"
 
 # Estimated tokens of a turn: what is sent to the provider at four bytes per token, and %(output_tokens)s for the
-# answer. Four bytes are about right for English and for scripts with three bytes per letter.
+# answer. Four bytes are about right for English and for scripts with three bytes per letter. Files of earlier messages
+# are not in the estimate, but they are charged.
 _PROJECT = """coalesce(%(project_id)s::uuid, (
                SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))"""
 ESTIMATE = f"""
@@ -43,7 +44,13 @@ ESTIMATE = f"""
                         WHERE user_id = %(user_id)s AND id = {_PROJECT}) END)) AS recent) AS sized
          WHERE chars <= %(history_chars)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM prompts
-         WHERE user_id = %(user_id)s AND enabled AND project_id = {_PROJECT})) / 4 + 1 + %(output_tokens)s,
+         WHERE user_id = %(user_id)s AND enabled AND project_id = {_PROJECT}) + (
+        SELECT least(coalesce(sum(characters), 0), %(files_chars)s) FROM file_texts
+         WHERE user_id = %(user_id)s AND file_id IN (
+               SELECT id FROM files WHERE user_id = %(user_id)s AND id = ANY (%(file_ids)s::uuid[])
+               UNION ALL
+               SELECT id FROM files WHERE user_id = %(user_id)s AND project_id = {_PROJECT}))
+        ) / 4 + 1 + %(output_tokens)s,
         2147483647)::integer AS tokens"""
 REMAINING = f"""
     SELECT tokens_per_day

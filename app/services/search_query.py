@@ -102,10 +102,11 @@ def _chain(terms: Sequence[Term], *, prefix: bool) -> str:
             distance = term.position - kept[index - 1].position
             pieces.append("<->" if distance == 1 else f"<{distance}>")
         is_last = index == len(kept) - 1
-        pieces.append(_quoted(term.text) + (":*" if is_last and (prefix or _is_single_character(kept)) else ""))
+        pieces.append(quoted(term.text) + (":*" if is_last and (prefix or _is_single_character(kept)) else ""))
     return f"({' '.join(pieces)})"
 
 
-def _quoted(term: str) -> str:
+def quoted(term: str) -> str:
+    """Return a term as a lexeme of a tsquery."""
     escaped = term.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"

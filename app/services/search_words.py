@@ -36,11 +36,11 @@ _ACCENTS = frozenset([*range(10, 36), *range(200, 241)])
 _TRAILING = r"\uff9e\uff9f\u1160-\u11ff\ud7b0-\ud7ff"
 _MARKS = rf"[\p{{M}}\p{{Cf}}{_TRAILING}]"
 _IGNORED = regex.compile(r"[\p{Cf}\u0640\ufe00-\ufe0f]")  # joiners, soft hyphen, tatweel, variation selectors
-_SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u3005-\u3007\u30fc\uff70"
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u3005-\u3007\u30fc\uff70"
 _RUN = regex.compile(
-    rf"(?P<pairs>(?:[[{_SPACELESS}&&[\p{{L}}\p{{N}}]]--[{_TRAILING}]]{_MARKS}*)+)"
+    rf"(?P<pairs>(?:[[{SPACELESS}&&[\p{{L}}\p{{N}}]]--[{_TRAILING}]]{_MARKS}*)+)"
     rf"|(?P<symbol>\p{{So}}[{_MARKS}\p{{Sk}}]*)"
-    rf"|(?P<word>(?:[[\p{{L}}\p{{N}}]--[{_SPACELESS}]]{_MARKS}*)+)",
+    rf"|(?P<word>(?:[[\p{{L}}\p{{N}}]--[{SPACELESS}]]{_MARKS}*)+)",
     regex.VERSION1,
 )
 _CHARACTER = regex.compile(rf"[[\p{{L}}\p{{N}}]--[{_TRAILING}]]{_MARKS}*", regex.VERSION1)

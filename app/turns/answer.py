@@ -1,7 +1,7 @@
 """The answer of an attempt, complete or partial, and the messages that are stored for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -72,6 +72,7 @@ class Answer:
     rounds: Sequence[ToolRound] = ()
     sent_bytes: int = 0  # of the last request; only counted after a round with tools
     pending: Sequence[dict[str, Any]] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # about the files that the model has got
 
     @property
     def is_empty(self) -> bool:
@@ -107,7 +108,7 @@ def messages_of(
     """
     if status is not TurnStatus.COMPLETED and answer.is_empty:
         return []
-    metadata = dict(more_metadata)
+    metadata = {**more_metadata, **answer.metadata}
     if status is not TurnStatus.COMPLETED:
         metadata["partial"] = status.value
     if len(answer.text) > ANSWER_CONTENT_LIMIT:

@@ -1,7 +1,7 @@
 """A chat request, and the attempt at a turn that begins with it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from app.ids import new_id
 from app.providers.base import ChatMessage
 from app.repositories.turn_begin import BeginParameters, new_slot_seed
 from app.repositories.turn_history import REREAD_HISTORY
+from app.services.file_references import FIELD, FileReference, parse_references
 from app.services.identity import Identity
 from app.services.titles import preview_of, title_of
 from app.turns.context import build_context, build_pending_context
@@ -46,6 +47,7 @@ class ChatCommand:
     options: Mapping[str, Any] = field(default_factory=dict)  # of this turn only, see `turns.options`
     default_models: Mapping[str, str] = field(default_factory=dict)  # by provider, for the prompts' variables
     pending: PendingCalls | None = None  # calls that the user approves or declines; then there is no message
+    files: tuple[UUID, ...] = ()  # attached to the message
 
     def request_hash(self) -> bytes:
         """Return the SHA-256 of the request, without the way in which the answer is delivered."""
@@ -54,7 +56,21 @@ class ChatCommand:
             content += [self.pending.turn_id, sorted(self.pending.approved)]
         if self.options:
             content.append(self.options)
+        if self.files:
+            content.append({"files": self.files})
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedFiles:
+    """The files of an attempt: of the message itself, of earlier ones in the window, and whether the project has any.
+
+    Earlier ones are the newest first.
+    """
+
+    own: Sequence[FileReference]
+    earlier: Sequence[FileReference]
+    of_project: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,8 @@ class Attempt:
     `replaceable`: the request names neither provider nor model, so another provider may answer if the first one fails.
     `failure`: the turn has begun but cannot continue; the provider is not asked. `pending` are calls of an earlier turn
     with which this one begins; the context ends with them. `scopes`: of the caller's API key; None for a session.
+    `files` are to be added to the context, None without any; `metadata` is what the answer's metadata then says of
+    them.
     """
 
     turn: RunningTurn
@@ -73,10 +91,21 @@ class Attempt:
     failure: TurnError | None = None
     pending: PendingCalls | None = None
     scopes: frozenset[str] | None = None
+    files: AttachedFiles | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str) -> BeginParameters:
-    """Return the parameters of the begin statements, with new ids for the rows that they may insert."""
+def begin_parameters(
+    command: ChatCommand,
+    settings: Chat,
+    default_provider: str,
+    files_chars: int = 0,
+    references: Sequence[dict[str, Any]] = (),
+) -> BeginParameters:
+    """Return the parameters of the begin statements, with new ids for the rows that they may insert.
+
+    `references` are those of the command's files that exist.
+    """
     key = command.caller.key
     return BeginParameters(
         user_id=command.caller.user_id,
@@ -90,6 +119,7 @@ def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str
         idempotency_key=command.idempotency_key,
         request_hash=command.request_hash() if command.idempotency_key else None,
         content=command.message,
+        file_ids=list(command.files),
         title=title_of(command.message),
         preview=preview_of(command.message),
         provider=command.provider,
@@ -102,7 +132,8 @@ def begin_parameters(command: ChatCommand, settings: Chat, default_provider: str
         max_running=settings.max_running_per_user,
         max_bytes=settings.user_max_bytes,
         output_tokens=settings.quota_reserved_output_tokens,
-        message_metadata=orjson.dumps({"options": command.options} if command.options else {}).decode(),
+        message_metadata=_message_metadata(command, references),
+        files_chars=files_chars,
         slot_seed=new_slot_seed(),
         next_position=command.pending.next_position if command.pending else None,
     )
@@ -151,4 +182,17 @@ def attempt_from(connection: Connection, command: ChatCommand, parameters: Begin
         context = build_context(prompts, history, parameters.content)
     options = merged_options(row.project_settings, command.options)
     scopes = None if parameters.key_id is None else frozenset(row.key_scopes)
-    return Attempt(turn, context, options, replaceable, failure, pending, scopes)
+    files = _attached_files(row, history or ())
+    return Attempt(turn, context, options, replaceable, failure, pending, scopes, files)
+
+
+def _message_metadata(command: ChatCommand, references: Sequence[dict[str, Any]]) -> str:
+    options = {"options": command.options} if command.options else {}
+    return orjson.dumps({**options, **({FIELD: references} if references else {})}).decode()
+
+
+def _attached_files(row: Row[Any], history: Sequence[Mapping[str, Any]]) -> AttachedFiles | None:
+    own = parse_references(row.files)
+    of_users = (item["files"] for item in reversed(history) if item["role"] == "user" and item["files"])
+    earlier = [reference for value in of_users for reference in parse_references(value)]
+    return AttachedFiles(own, earlier, row.has_files) if own or earlier or row.has_files else None

@@ -28,6 +28,7 @@ from app.metrics.chat import record_turn_resumed
 from app.repositories.turn_begin import BeginKind, BeginParameters, execute_begin
 from app.repositories.turn_diagnosis import DIAGNOSE, DIAGNOSE_BY_KEY, RELEASE_LEASE
 from app.services import api_keys, archives
+from app.services.file_references import read_references
 from app.turns.attempt import Attempt, ChatCommand, attempt_from, begin_parameters
 from app.turns.decision import Attach, Start
 from app.turns.limits import QuotaHolders, check_limits
@@ -51,9 +52,10 @@ class TurnResolver:
         running: RunningTurns,
         remote: RemoteTurnPoller,
         no_room: Callable[[], ParleyError | None],
+        files_chars: int,
     ) -> None:
         self._engine, self._settings, self._running, self._remote = engine, settings, running, remote
-        self._no_room = no_room
+        self._no_room, self._files_chars = no_room, files_chars
         self._quota_holders = QuotaHolders()
 
     def resolve(self, command: ChatCommand, default_provider: str) -> Attach | Start:
@@ -61,10 +63,13 @@ class TurnResolver:
 
         Raises as `begin` and `resume_or_retry` do.
         """
-        parameters = begin_parameters(command, self._settings, default_provider)
         full = self._no_room()
         with self._engine.connect() as connection:
-            begun = begin(connection, command, parameters, self._quota_holders, full)
+            # A file may be deleted until the begin, as it may be after it.
+            references = read_references(connection, command.caller.user_id, command.files) if command.files else []
+            absent = NotFound("There is no such file.") if len(references) < len(command.files) else None
+            parameters = begin_parameters(command, self._settings, default_provider, self._files_chars, references)
+            begun = begin(connection, command, parameters, self._quota_holders, full or absent)
             if isinstance(begun, Attempt):
                 return Start(begun)
             local = self._running.find(begun.turn_id)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row
 
-from app.config import Chat
+from app.config import Chat, Files
 from app.database import autocommit_engine
 from app.enums import TurnStatus
 from app.errors import NotFound, Overloaded, ParleyError
@@ -26,12 +26,14 @@ from app.providers.registry import ProviderRegistry
 from app.repositories import turns as sql
 from app.services.identity import Identity
 from app.services.provider_choice import ProviderChoice, ProviderChoices
+from app.storage.base import Store
 from app.tools.registry import ToolRegistry
 from app.turns.attempt import Attempt, ChatCommand
 from app.turns.begin import TurnResolver
 from app.turns.decision import Attach, Start
 from app.turns.event_buffer import RESTARTED, STARTED, TurnEvent
 from app.turns.event_store import TurnEventStore
+from app.turns.files import TurnFiles
 from app.turns.heartbeats import Heartbeats
 from app.turns.open_streams import OpenStreams
 from app.turns.pending import read_pending
@@ -57,6 +59,8 @@ class TurnEngine:
         conversation_changed: Callable[[UUID, UUID], None] = lambda user_id, conversation_id: None,
         *,
         heartbeat_engine: Engine,
+        files: Files,
+        open_file_store: Callable[[], Store],
         no_room: Callable[[], ParleyError | None] = lambda: None,
     ) -> None:
         """`conversation_changed` is called with (user_id, conversation_id) after each stored turn; it must not block.
@@ -74,8 +78,11 @@ class TurnEngine:
         self._heartbeats = Heartbeats(heartbeat_engine, self._running, self._event_store, self._streams)
         self._streams.on_open = self._heartbeats.wake
         self._remote = RemoteTurnPoller(self._engine, settings.stale_seconds)
-        self._resolver = TurnResolver(self._engine, settings, self._running, self._remote, no_room)
-        self._runner = TurnRunner(self._engine, providers, choices, tools, self._running, conversation_changed)
+        self._resolver = TurnResolver(self._engine, settings, self._running, self._remote, no_room, files.context_chars)
+        turn_files = TurnFiles(self._engine, files, open_file_store)
+        self._runner = TurnRunner(
+            self._engine, providers, choices, tools, self._running, conversation_changed, turn_files
+        )
 
     @property
     def running(self) -> int:

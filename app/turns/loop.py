@@ -94,7 +94,7 @@ class _Production:
         """Return the bytes of the last request's texts; 0 for users without a quota, which is charged by them."""
         if self._turn.tokens_sent is None:
             return 0
-        return sum(len((message.content or "").encode()) for message in self._context)
+        return sum(len((message.text() or "").encode()) for message in self._context)
 
     def _end(self, reply: Reply, pending: Sequence[ToolCall] = ()) -> AnswerResult:
         completed = reply.completed
@@ -107,6 +107,7 @@ class _Production:
             self._rounds,
             self._sent_bytes() if self._rounds and reply is not _STOPPED else 0,
             [call.as_sent() for call in pending],
+            self._attempt.metadata,
         )
         stopped = self._turn.stop_status
         if completed is not None:

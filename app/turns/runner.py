@@ -6,6 +6,8 @@ from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.enums import TurnStatus
 from app.errors import DatabaseUnavailable, ParleyError, TurnFenced
@@ -16,12 +18,14 @@ from app.tools.registry import ToolRegistry
 from app.turns.answer import Answer, AnswerResult
 from app.turns.attempt import Attempt
 from app.turns.event_buffer import COMPLETED, RESTARTED
+from app.turns.files import TurnFiles
 from app.turns.finish import finish, is_retryable
 from app.turns.loop import AnswerLoop
 from app.turns.running import RunningTurns
 from app.turns.stream import Outcome, RunningTurn, TurnError
 from app.turns.views import message_view, running_view, started_view, turn_view
 
+_NOT_READ = "The files of the conversation could not be read; send the message again."
 _NOT_STORED = "The answer could not be stored; send the message again."
 
 _log = logging.getLogger("parley.turns")
@@ -38,10 +42,11 @@ class TurnRunner:
         tools: ToolRegistry,
         running: RunningTurns,
         conversation_changed: Callable[[UUID, UUID], None],
+        files: TurnFiles,
     ) -> None:
         self._engine, self._running = engine, running
         self._loop = AnswerLoop(providers, choices, tools, engine)
-        self._conversation_changed = conversation_changed
+        self._conversation_changed, self._files = conversation_changed, files
 
     def run(self, attempt: Attempt, began_at: float) -> None:
         """Produce the answer and end the attempt, which began at `began_at` (monotonic). No exception leaves it."""
@@ -66,7 +71,14 @@ class TurnRunner:
     def _answer(self, attempt: Attempt) -> AnswerResult:
         if attempt.failure is not None:
             return AnswerResult(TurnStatus.FAILED, Answer(""), attempt.failure)
-        return self._loop.produce(attempt)
+        if attempt.files is None:
+            return self._loop.produce(attempt)
+        try:
+            with self._files.add_to(attempt) as prepared:
+                return self._loop.produce(prepared)
+        except (DBAPIError, PoolTimeout):
+            _log.exception("the files of a turn could not be read", extra={"turn_id": str(attempt.turn.id)})
+            return AnswerResult(TurnStatus.FAILED, Answer(""), TurnError.of(DatabaseUnavailable(_NOT_READ)))
 
     def _store(self, turn: RunningTurn, result: AnswerResult) -> TurnStatus:
         """Store and publish the end; return the stored status, which is `failed` if the answer cannot be stored."""

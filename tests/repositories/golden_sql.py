@@ -10,6 +10,7 @@ from app.repositories import (
     turn_caller,
     turn_diagnosis,
     turn_events,
+    turn_files,
     turn_finish,
     turn_history,
     turn_limits,
@@ -25,7 +26,17 @@ COMMAND = "python -m tests.repositories.golden_sql"
 
 def golden_texts() -> dict[str, str]:
     """Return the text of each statement by the name of its file, with a line break at the end."""
-    modules = (turns, turn_caller, turn_diagnosis, turn_events, turn_finish, turn_history, turn_limits, turn_stale)
+    modules = (
+        turns,
+        turn_caller,
+        turn_diagnosis,
+        turn_events,
+        turn_files,
+        turn_finish,
+        turn_history,
+        turn_limits,
+        turn_stale,
+    )
     statements = {
         f"{module.__name__.rsplit('.', 1)[1]}.{name.lower()}": value
         for module in modules

@@ -7,6 +7,7 @@ from app.api.schemas.turn_options import OPTIONS_EXAMPLE, TurnOptions
 from app.api.schemas.turns import MESSAGE_METADATA, TurnSchema, UsageSchema
 from app.bounds import USER_CONTENT_LIMIT
 from app.enums import MessageRole
+from app.services.file_references import MAX_ATTACHED
 
 # For the API's description; `app.api.chat` reads the header.
 IDEMPOTENCY_KEY = {
@@ -71,6 +72,12 @@ class ChatRequestSchema(AnswerOptions):
     )
     project_id = fields.UUID(
         load_default=None, allow_none=True, metadata={"description": "Project of a new conversation."}
+    )
+    files = fields.List(
+        fields.UUID(),
+        load_default=(),
+        validate=validate.Length(max=MAX_ATTACHED),
+        metadata={"description": "Ids of files to attach to the message; what matches it is sent to the model."},
     )
 
 

@@ -15,12 +15,15 @@ LAST_EVENT_ID = {
 
 # For the API's description of a message; imported messages have the metadata of the document.
 MESSAGE_METADATA = (
-    "Of a user's message: `options`: those of the request, if it had any; of the answer to approved calls of tools too."
+    "Of a user's message: `options`: those of the request, if it had any; of the answer to approved calls of tools too;"
+    " `files`: the attached ones, each with `id`, `name`, `media_type` and `sha256`, also if it was deleted since."
     " Of an answer: `empty`: true if it has no visible text (the turn's `finish_reason` may say why); `partial`:"
     " `failed`, `cancelled` or `interrupted` if it is not complete; `truncated`: true if it was cut to 1000000"
-    " characters; `prompts`: ids and versions of the project's prompts; `dropped_options`: options, or `tools`, that"
-    " the model rejected and that were left out. Of a tool's result: `tool`: its name; `is_error`: true if the call"
-    " failed."
+    " characters; `prompts`: ids and versions of the project's prompts; `dropped_options`: options, `tools` or `images`"
+    " that the model rejected and that were left out; `citations`: the files whose text the model got, each with"
+    " `file_id`, `name`, `passages` (numbers from 1), `pages` and `characters`; `files_left_out`: files that it did not"
+    " get, each with `file_id`, `name` and `reason`: `pending` or `failed` (its text), `deleted`, `no_text`, `limit`,"
+    " `busy` or `unavailable` (images). Of a tool's result: `tool`: its name; `is_error`: true if the call failed."
 )
 
 

@@ -13,7 +13,14 @@ WITH /* turns.begin_in_quota */ estimate AS (
          WHERE chars <= %(history_chars)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM prompts
          WHERE user_id = %(user_id)s AND enabled AND project_id = coalesce(%(project_id)s::uuid, (
-               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s)))) / 4 + 1 + %(output_tokens)s,
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))) + (
+        SELECT least(coalesce(sum(characters), 0), %(files_chars)s) FROM file_texts
+         WHERE user_id = %(user_id)s AND file_id IN (
+               SELECT id FROM files WHERE user_id = %(user_id)s AND id = ANY (%(file_ids)s::uuid[])
+               UNION ALL
+               SELECT id FROM files WHERE user_id = %(user_id)s AND project_id = coalesce(%(project_id)s::uuid, (
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))))
+        ) / 4 + 1 + %(output_tokens)s,
         2147483647)::integer AS tokens),
 remaining AS (
     SELECT tokens_per_day
@@ -67,7 +74,7 @@ user_message AS (
       FROM conversation),
 recent AS (
     SELECT recent.* FROM conversation CROSS JOIN LATERAL (
-        SELECT position, role, content, tool_calls, tool_call_id FROM messages
+        SELECT position, role, content, tool_calls, tool_call_id, metadata -> 'files' AS files FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
          ORDER BY position DESC LIMIT least(
@@ -83,9 +90,12 @@ SELECT conversation.position, conversation.title, conversation.project_id,
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
            AND prompts.enabled) AS prompts,
        (SELECT scopes FROM api_keys WHERE user_id = %(user_id)s AND id = %(key_id)s) AS key_scopes,
+       %(message_metadata)s::jsonb -> 'files' AS files,
+       EXISTS (SELECT FROM files WHERE files.user_id = conversation.user_id
+                  AND files.project_id = conversation.project_id) AS has_files,
        (SELECT max(position) FROM recent) AS newest,
        (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
-                                          'tool_call_id', tool_call_id) ORDER BY position)
+                                          'tool_call_id', tool_call_id, 'files', files) ORDER BY position)
           FROM (SELECT *, sum(coalesce(length(content), 0) + coalesce(length(tool_calls::text), 0))
                               OVER (ORDER BY position DESC) AS chars
                   FROM recent) AS sized

@@ -40,7 +40,7 @@ user_message AS (
       FROM conversation),
 recent AS (
     SELECT recent.* FROM conversation CROSS JOIN LATERAL (
-        SELECT position, role, content, tool_calls, tool_call_id FROM messages
+        SELECT position, role, content, tool_calls, tool_call_id, metadata -> 'files' AS files FROM messages
          WHERE user_id = conversation.user_id AND conversation_id = conversation.id
            AND position < conversation.position
          ORDER BY position DESC LIMIT least(
@@ -55,9 +55,12 @@ SELECT conversation.position, conversation.title, conversation.project_id,
                        'project.name', (SELECT project.name FROM project)) END) ORDER BY prompts.position, prompts.id) FROM prompts
          WHERE prompts.user_id = conversation.user_id AND prompts.project_id = conversation.project_id
            AND prompts.enabled) AS prompts,
+       %(message_metadata)s::jsonb -> 'files' AS files,
+       EXISTS (SELECT FROM files WHERE files.user_id = conversation.user_id
+                  AND files.project_id = conversation.project_id) AS has_files,
        (SELECT max(position) FROM recent) AS newest,
        (SELECT json_agg(json_build_object('role', role, 'content', content, 'tool_calls', tool_calls,
-                                          'tool_call_id', tool_call_id) ORDER BY position)
+                                          'tool_call_id', tool_call_id, 'files', files) ORDER BY position)
           FROM (SELECT *, sum(coalesce(length(content), 0) + coalesce(length(tool_calls::text), 0))
                               OVER (ORDER BY position DESC) AS chars
                   FROM recent) AS sized

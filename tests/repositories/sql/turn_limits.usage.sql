@@ -21,6 +21,13 @@ SELECT /* turns.usage */ users.tokens_per_day,
          WHERE chars <= %(history_chars)s) + (
         SELECT coalesce(sum(octet_length(content)), 0) FROM prompts
          WHERE user_id = %(user_id)s AND enabled AND project_id = coalesce(%(project_id)s::uuid, (
-               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s)))) / 4 + 1 + %(output_tokens)s,
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))) + (
+        SELECT least(coalesce(sum(characters), 0), %(files_chars)s) FROM file_texts
+         WHERE user_id = %(user_id)s AND file_id IN (
+               SELECT id FROM files WHERE user_id = %(user_id)s AND id = ANY (%(file_ids)s::uuid[])
+               UNION ALL
+               SELECT id FROM files WHERE user_id = %(user_id)s AND project_id = coalesce(%(project_id)s::uuid, (
+               SELECT project_id FROM conversations WHERE user_id = %(user_id)s AND id = %(conversation_id)s))))
+        ) / 4 + 1 + %(output_tokens)s,
         2147483647)::integer AS tokens) AS estimate
  WHERE users.id = %(user_id)s
