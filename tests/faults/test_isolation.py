@@ -274,15 +274,16 @@ def test_body_or_query_with_another_users_id_reaches_nothing(
     own_conversation = client.post("/api/conversations", json={"title": "own"}, headers=headers).get_json()["id"]
     own_project = client.post("/api/projects", json={"name": "own"}, headers=headers).get_json()["id"]
     paths = {"user_id": user_id, "conversation_id": own_conversation, "project_id": own_project}
+    foreign: dict[str, Any] = {**victim, "files": [victim["file_id"]]}
     requests = set()
     for method, path, name in id_fields(chat_app) - IGNORED_IDS:
         if path.startswith("/api/admin/"):
             continue
         if method == "GET":  # a filter by an unknown id returns an empty list
-            response = client.get(path.format(**paths), query_string={name: victim[name]}, headers=headers)
+            response = client.get(path.format(**paths), query_string={name: foreign[name]}, headers=headers)
             assert response.get_json()["items"] == [], (method, path, name)
         else:
-            body = {**({"message": "hi"} if path.endswith("/chat") else {}), name: victim[name]}
+            body = {**({"message": "hi"} if path.endswith("/chat") else {}), name: foreign[name]}
             response = client.open(path.format(**paths), method=method, json=body, headers=headers)
             assert response.status_code == 404, (method, path, name, response.json)
         requests.add((method, path, name))
