@@ -3,6 +3,7 @@
 The routes are read from the application, so new ones are included.
 """
 
+import re
 from typing import Any
 
 import pytest
@@ -32,10 +33,12 @@ def theirs(client: FlaskClient, engine: Engine, other_user: LoggedInUser) -> dic
     prompts = f"/api/projects/{project}/prompts"
     body = {"title": "Tone", "content": "Be kind."}
     prompt = client.post(prompts, json=body, headers=other_user.headers).json["id"]
+    client.patch(f"{prompts}/{prompt}", json={"content": "Be brief.", "draft": "Be short."}, headers=other_user.headers)
     todo = client.post("/api/tasks", json={"title": "Buy milk"}, headers=other_user.headers).json["id"]
     conversation = make_conversation(engine, other_user, title="Secret", project_id=project)
     add_messages(engine, other_user, conversation, 3)
-    return {"project_id": project, "prompt_id": prompt, "conversation_id": str(conversation), "todo_id": todo}
+    ids = {"project_id": project, "prompt_id": prompt, "conversation_id": str(conversation), "todo_id": todo}
+    return {**ids, "number": "1"}
 
 
 def routes(flask_app: Flask) -> list[tuple[str, str, str]]:
@@ -50,7 +53,7 @@ def routes(flask_app: Flask) -> list[tuple[str, str, str]]:
 
 def filled(rule: str, ids: dict[str, str]) -> str:
     for name, value in ids.items():
-        rule = rule.replace(f"<uuid:{name}>", value)
+        rule = re.sub(rf"<[^<>]*:{name}>", value, rule)
     assert "<" not in rule
     return rule
 
@@ -69,7 +72,7 @@ def test_other_users_ids_are_404_on_every_route(
         foreign = client.open(filled(rule, theirs), method=method, json=body, headers=user.headers)
         assert foreign.status_code == 404, (method, rule, foreign.text)
         # An unknown id has the same response, so the response does not confirm that an object exists.
-        unknown = {name: str(new_id()) for name in theirs}
+        unknown = {**{name: str(new_id()) for name in theirs}, "number": theirs["number"]}
         absent = client.open(filled(rule, unknown), method=method, json=body, headers=user.headers)
         assert absent.status_code == 404, (method, rule, absent.text)
         if method != "HEAD":

@@ -28,6 +28,7 @@ def routes(flask_app: Flask, account: LoggedInUser) -> Iterator[tuple[Blueprint,
         blueprint = flask_app.blueprints.get(rule.endpoint.rpartition(".")[0])
         if isinstance(blueprint, Blueprint) and blueprint.access is not Access.PUBLIC:
             values = {name: str(account.id if name == "user_id" else new_id()) for name in rule.arguments}
+            values |= dict.fromkeys(rule.arguments & {"number"}, "1")
             _, path = rule.build(values)  # type: ignore[misc]  # a rule of the map always builds
             yield from ((blueprint, method, path) for method in sorted((rule.methods or set()) - {"OPTIONS"}))
 

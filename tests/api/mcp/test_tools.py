@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from app.config import Settings
 from app.errors import InvalidInput
 from app.factory import create_app
+from app.metrics.tools import BUILTIN_TOOLS
 from app.services.search_index import index_conversation
 from app.tools.registry import ToolRegistry
 from ops.mcp.servers import add_server
@@ -50,6 +51,10 @@ def test_list_has_builtin_tools_and_search_in_fixed_order(either: McpCaller) -> 
     assert lists[0] == lists[1]
     assert [tool["name"] for tool in lists[0]] == [*BUILTIN, "search_conversations"]
     assert all(tool["title"] and tool["description"] and tool["inputSchema"]["type"] == "object" for tool in lists[0])
+
+
+def test_metrics_of_all_own_tools_exist_from_the_start(caller: McpCaller) -> None:
+    assert sorted(tool["name"] for tool in caller.result("tools/list")["tools"]) == sorted(BUILTIN_TOOLS)
 
 
 def test_annotations_follow_from_tools(caller: McpCaller) -> None:

@@ -57,7 +57,12 @@ def test_application_runs_on_a_restored_database(
     restored: RestoreReport = parley.run(restore, name=parley.run(create).name, to=empty)
     assert restored.ok, restored.problems
     database = make_url(empty).database
-    assert restored.next_step == f"stop Parley, then run `flask ops backup switch {database}`, and start Parley"
+    steps = restored.next_step.split(", ")
+    assert [steps[0], steps[1], steps[-1]] == [
+        "stop Parley",
+        f"then run `flask ops backup switch {database}`",
+        "and start Parley",
+    ]
     health = install(empty).flask_app.test_client().get("/health")
     assert health.status_code == 200
     assert health.json["status"] == "ok"
