@@ -33,7 +33,7 @@ _REASONS = {
     "deleted": "it was deleted",
     "no_text": "it has no text",
     "limit": "there are more or larger images than may be sent",
-    "busy": "the server is busy with other images",
+    "busy": "too many other images are being shown at this moment",
     "unavailable": "it could not be read",
     "budget": "none of its text was chosen",
 }
@@ -79,7 +79,7 @@ class TurnFiles:
             choice = choose_passages(
                 connection, attempt.turn.user_id, found.texts, question, self._settings.context_chars
             )
-        with self._images.load(found.images) as loaded:
+        with self._images.load(attempt.turn.user_id, found.images) as loaded:
             for image in found.images:
                 if image.id in loaded.left_out:
                     found.leave_out(image.id, image.name, loaded.left_out[image.id])

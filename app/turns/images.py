@@ -1,18 +1,21 @@
-"""The images of a turn, read from the store, within the limits of one message and of the process."""
+"""The images of a turn, read from the store, within the limits of one message, of its user and of the process."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from uuid import UUID
 
 from app.config import Files
 from app.errors import ParleyError
 from app.providers.file_parts import Image
+from app.services.shares import Shares
 from app.storage.base import Store
 from app.storage.errors import StorageError
 
-TURNS_AT_ONCE = 10  # turns of a process that may hold the largest images; further images are left out
+# Turns that may hold the largest images at once: of a process, and of one user in it. Further images are left out.
+TURNS_AT_ONCE = 20
+TURNS_OF_USER = 2
 
 _log = logging.getLogger("parley.files")
 
@@ -41,18 +44,18 @@ class ImageLoader:
 
     def __init__(self, settings: Files, open_store: Callable[[], Store]) -> None:
         self._settings, self._open_store = settings, open_store
-        self._free = TURNS_AT_ONCE * settings.max_image_bytes
-        self._lock = Lock()
+        largest = settings.max_image_bytes
+        self._memory = Shares(TURNS_AT_ONCE * largest, TURNS_OF_USER * largest)
 
     @contextmanager
-    def load(self, wanted: Iterable[StoredImage]) -> Iterator[LoadedImages]:
-        """Yield the images, read in this order. Their memory counts as used until the block ends."""
+    def load(self, user_id: UUID, wanted: Iterable[StoredImage]) -> Iterator[LoadedImages]:
+        """Yield the images of a user, read in this order. Their memory counts as used until the block ends."""
         loaded, left_out, held = list[Image](), dict[str, str](), 0
         try:
             for image in wanted:
                 if len(loaded) == self._settings.max_images or held + image.bytes > self._settings.max_image_bytes:
                     left_out[image.id] = "limit"
-                elif not self._take(image.bytes):
+                elif not self._memory.take(user_id, image.bytes):
                     left_out[image.id] = "busy"
                 else:
                     held += image.bytes
@@ -63,15 +66,7 @@ class ImageLoader:
                         loaded.append(Image(image.name, image.media_type, data))
             yield LoadedImages(loaded, left_out)
         finally:
-            with self._lock:
-                self._free += held
-
-    def _take(self, count: int) -> bool:
-        with self._lock:
-            if count > self._free:
-                return False
-            self._free -= count
-            return True
+            self._memory.release(user_id, held)
 
     def _read(self, image: StoredImage) -> bytes | None:
         """Return the content; None if the store cannot give it. The store reads in native threads."""
