@@ -24,4 +24,7 @@ class Erasure(Base):
     reason: Mapped[str] = mapped_column(Text)
     rows: Mapped[dict[str, Any]] = mapped_column(JSONB)  # number of deleted rows by table
     backups: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)  # that still contained the user: name and expiry
+    # When the last stored file was deleted in the store, and the last copy at a provider. Null until then.
+    objects_deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    provider_copies_deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     erased_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -69,4 +69,9 @@ class FileRemoval(Base):
     __tablename__ = "file_removals"
 
     object: Mapped[str] = mapped_column(String(64), primary_key=True)
+    receipt_id: Mapped[UUID | None] = mapped_column(Uuid)  # of the erasure that removed the content
     created_at: Mapped[Moment] = mapped_column(server_default=sql_text("now()"))
+
+    __table_args__ = (
+        Index("ix_file_removals_receipt", "receipt_id", postgresql_where=sql_text("receipt_id IS NOT NULL")),
+    )

@@ -46,8 +46,12 @@ class ProviderFileRemoval(Base):
 
     provider: Mapped[str] = mapped_column(String(20), primary_key=True)
     remote_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    receipt_id: Mapped[UUID | None] = mapped_column(Uuid)  # of the erasure that removed the copy
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     next_attempt_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
     created_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
 
-    __table_args__ = (Index("ix_provider_file_removals_due", "next_attempt_at"),)
+    __table_args__ = (
+        Index("ix_provider_file_removals_due", "next_attempt_at"),
+        Index("ix_provider_file_removals_receipt", "receipt_id", postgresql_where=text("receipt_id IS NOT NULL")),
+    )

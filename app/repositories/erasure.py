@@ -31,10 +31,43 @@ SELECT account_id AS user_id FROM pending_erasures
 RECEIPT_OF_REQUEST = Statement(
     "erasure.receipt_of_request",
     """
-SELECT id AS receipt_id, rows, backups, erased_at FROM erasures WHERE id = %(receipt_id)s
+SELECT id AS receipt_id, rows, backups, erased_at, objects_deleted_at, provider_copies_deleted_at
+  FROM erasures WHERE id = %(receipt_id)s
 UNION ALL
-SELECT receipt_id, NULL, NULL, NULL FROM pending_erasures WHERE receipt_id = %(receipt_id)s
+SELECT receipt_id, NULL, NULL, NULL, NULL, NULL FROM pending_erasures WHERE receipt_id = %(receipt_id)s
  LIMIT 1""",
+)
+
+# Before the rows are deleted: the triggers, which record the same, do not know the receipt.
+RECORD_REMOVALS = (
+    Statement(
+        "erasure.record_objects",
+        """
+INSERT INTO file_removals (object, receipt_id)
+SELECT object, %(receipt_id)s FROM file_contents WHERE user_id = %(user_id)s
+    ON CONFLICT (object) DO UPDATE SET receipt_id = excluded.receipt_id""",
+    ),
+    Statement(
+        "erasure.record_provider_copies",
+        """
+INSERT INTO provider_file_removals (provider, remote_id, receipt_id)
+SELECT provider, remote_id, %(receipt_id)s FROM provider_files WHERE user_id = %(user_id)s AND remote_id IS NOT NULL
+    ON CONFLICT (provider, remote_id) DO UPDATE SET receipt_id = excluded.receipt_id""",
+    ),
+)
+OBJECTS_DELETED = Statement(
+    "erasure.objects_deleted",
+    """
+UPDATE erasures SET objects_deleted_at = now()
+ WHERE objects_deleted_at IS NULL
+   AND NOT EXISTS (SELECT FROM file_removals AS r WHERE r.receipt_id = erasures.id)""",
+)
+PROVIDER_COPIES_DELETED = Statement(
+    "erasure.provider_copies_deleted",
+    """
+UPDATE erasures SET provider_copies_deleted_at = now()
+ WHERE provider_copies_deleted_at IS NULL
+   AND NOT EXISTS (SELECT FROM provider_file_removals AS r WHERE r.receipt_id = erasures.id)""",
 )
 
 UNFINISHED = Statement(

@@ -97,7 +97,9 @@ RETURNING id, erased_at""",
 ERASED = Statement(
     "erasures.page",
     """
-SELECT id, account_id AS user_id, requested_by, reason, rows, backups, erased_at FROM erasures
+SELECT id, account_id AS user_id, requested_by, reason, rows, backups, erased_at, objects_deleted_at,
+       provider_copies_deleted_at
+  FROM erasures
  WHERE (%(after)s::uuid IS NULL OR id < %(after)s) ORDER BY id DESC LIMIT %(limit)s""",
 )
 

@@ -14,7 +14,10 @@ PENDING, ERASED = "pending", "erased"
 
 @dataclass(frozen=True, slots=True)
 class DeletionReceipt:
-    """A requested deletion. `backups_until` is the latest time at which a backup with the data expires, if known."""
+    """A requested deletion. `backups_until` is the latest time at which a backup with the data expires, if known.
+
+    `files_deleted_at` is when the last file was deleted in the store, `provider_copies_deleted_at` at a provider.
+    """
 
     receipt_id: UUID
     status: str
@@ -22,6 +25,8 @@ class DeletionReceipt:
     rows: Mapping[str, int] | None = None
     backups: int | None = None
     backups_until: datetime | None = None
+    files_deleted_at: datetime | None = None
+    provider_copies_deleted_at: datetime | None = None
 
 
 def get(receipt_id: UUID) -> DeletionReceipt:
@@ -34,5 +39,12 @@ def get(receipt_id: UUID) -> DeletionReceipt:
         return DeletionReceipt(receipt_id, PENDING)
     expiries = [datetime.fromisoformat(backup["expires"]) for backup in row.backups if backup.get("expires")]
     return DeletionReceipt(
-        receipt_id, ERASED, row.erased_at, row.rows, len(row.backups), max(expiries) if expiries else None
+        receipt_id,
+        ERASED,
+        erased_at=row.erased_at,
+        rows=row.rows,
+        backups=len(row.backups),
+        backups_until=max(expiries, default=None),
+        files_deleted_at=row.objects_deleted_at,
+        provider_copies_deleted_at=row.provider_copies_deleted_at,
     )

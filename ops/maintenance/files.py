@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from app.container import current_settings
 from app.database import autocommit
+from app.repositories import erasure
 from app.repositories import files as sql
 from app.services.file_store import open_file_store
 from app.services.files import remove_unused
@@ -71,6 +72,8 @@ def purge_files(*, seconds: float = 540, dry_run: bool = False) -> FilePurgeRepo
                 with autocommit() as connection:
                     sql.REMOVED.run(connection, {"object": name})
             objects += 1
+        if not dry_run:
+            _complete_receipts()
         for name in _unknown(store):
             if budget.expired:
                 break
@@ -117,6 +120,12 @@ def _removals() -> Iterator[str]:
         if len(rows) < _BATCH:
             return
         after = rows[-1].object
+
+
+def _complete_receipts() -> None:
+    """Record in the receipts of erasures that all their objects are deleted."""
+    with autocommit() as connection:
+        erasure.OBJECTS_DELETED.run(connection, {})
 
 
 def _unknown(store: Store) -> Iterator[str]:

@@ -17,6 +17,7 @@ from app.enums import ProviderFileState
 from app.errors import ProviderError
 from app.metrics.provider_files import record_provider_removal, record_provider_upload
 from app.providers.files import FileRejected, ProviderFilesClient
+from app.repositories import erasure
 from app.repositories import provider_files as sql
 from app.services.file_store import open_file_store
 from app.services.provider_uploads import ObjectStream, copy_name, copy_prefix
@@ -98,6 +99,8 @@ def sync_provider_files(*, seconds: float = SECONDS) -> ProviderFilesReport:
     withdrawn, added = _withdraw(run), _add(run)
     try:
         _remove_all(run, reachable)
+        with autocommit() as connection:
+            erasure.PROVIDER_COPIES_DELETED.run(connection, {})
         if allowed:
             _upload_all(run)
     finally:

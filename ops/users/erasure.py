@@ -121,7 +121,7 @@ def _finish(
             if not lock_user(connection, user_id):
                 raise users.not_found()
             receipt["id"] = requested_receipt_id(connection, user_id) or new_id()
-            erased = erase_user(connection, user_id)
+            erased = erase_user(connection, user_id, receipt["id"])
             remaining = count_rows(connection, user_id)
             if remaining:
                 raise Conflict(

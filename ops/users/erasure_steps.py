@@ -59,12 +59,15 @@ def lock_user(connection: Connection, user_id: UUID) -> bool:
     return erasure.LOCK_USER.one(connection, {"user_id": user_id}) is not None
 
 
-def erase_user(connection: Connection, user_id: UUID) -> Mapping[str, int]:
+def erase_user(connection: Connection, user_id: UUID, receipt_id: UUID) -> Mapping[str, int]:
     """Delete the locked user and all remaining rows; return all erased rows by table.
 
-    Runs in the caller's transaction. The lock makes the count exact.
+    Runs in the caller's transaction. The lock makes the count exact. The deletions of stored files and of copies at
+    providers, which jobs do later, are recorded for the receipt.
     """
     erased = erased_rows(connection, user_id) + Counter(count_rows(connection, user_id))
+    for statement in erasure.RECORD_REMOVALS:
+        statement.run(connection, {"user_id": user_id, "receipt_id": receipt_id})
     user_admin.ERASE_USER.one(connection, {"user_id": user_id})
     stored_bytes.DELETE.run(connection, {"user_id": user_id})  # afterwards, because each deleted row changes them
     erasure.DELETE_PROGRESS.run(connection, {"user_id": user_id})

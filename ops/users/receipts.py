@@ -21,6 +21,10 @@ class ErasureReceipt:
     rows: Annotated[Mapping[str, int], "Number of erased rows by table."]
     backups: Annotated[Sequence[Mapping[str, Any]], "Backups that still contain the data: `name` and `expires`."]
     erased_at: Annotated[datetime, "When the user was erased."]
+    objects_deleted_at: Annotated[datetime | None, "When the last stored file was deleted; null until then."] = None
+    provider_copies_deleted_at: Annotated[
+        datetime | None, "When the last copy of a file at a provider was deleted; null until then."
+    ] = None
 
 
 def list_receipts(*, after: UUID | None = None, limit: int = 20) -> list[ErasureReceipt]:

@@ -1,6 +1,7 @@
 """Legal holds and erasures know files."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
 from app.errors import UserHeld
+from app.storage.errors import StorageUnavailable
 from ops.archive.holds import hold_user, lift_hold
 from ops.maintenance.files import purge_files
 from ops.runs.actors import Actor
 from ops.users.erasure import erase
+from ops.users.receipts import list_receipts
 from tests.factories import LoggedInUser, make_conversation
 from tests.files.test_purge import Put, names, put
 
@@ -91,3 +94,37 @@ def test_receipt_counts_files_and_their_objects_are_deleted(
     assert names(store) == set()
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM file_removals")).scalar_one() == 0
+
+
+def test_receipt_says_when_the_objects_are_deleted(
+    flask_app: Flask, user: LoggedInUser, put: Put, store: Path, client: FlaskClient
+) -> None:
+    put(b"one")
+    put(b"two")
+    with flask_app.app_context():
+        receipt = erase(user_id=user.id, by=BY, reason="a request of the user")
+
+    def deleted_at() -> str | None:
+        answer = client.get(f"/api/auth/deletions/{receipt.id}").json
+        assert answer["status"] == "erased"
+        return answer["files_deleted_at"]
+
+    blocked = next(iter(names(store)))
+    (store / blocked).unlink()
+    (store / blocked).mkdir()  # cannot be deleted as a file
+    with flask_app.app_context(), pytest.raises(StorageUnavailable):
+        purge_files()
+    assert deleted_at() is None
+    (store / blocked).rmdir()
+    with flask_app.app_context():
+        purge_files(dry_run=True)
+        assert deleted_at() is None
+        purge_files()
+        [listed] = [each for each in list_receipts() if each.id == receipt.id]
+        purge_files()
+    assert listed.objects_deleted_at is not None
+    stated = deleted_at()
+    assert stated is not None
+    assert datetime.fromisoformat(stated) == listed.objects_deleted_at  # a later run keeps it
+    assert listed.objects_deleted_at >= receipt.erased_at
+    assert names(store) == set()

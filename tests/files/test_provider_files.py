@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from ops.levels import Level
 from ops.maintenance.files import purge_files
 from ops.maintenance.provider_file_orphans import ProviderFilesReconciliation, reconcile_provider_files
 from ops.maintenance.provider_files import MAX_ATTEMPTS, ProviderFilesReport, sync_provider_files
+from ops.runs.actors import Actor
+from ops.users.erasure import erase
+from ops.users.receipts import list_receipts
 from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.files_api import FilesAccount, FilesUpstream
@@ -233,6 +237,29 @@ def test_copies_end_with_the_file_the_project_and_the_account(
         connection.execute(text("DELETE FROM users WHERE id = :id"), {"id": user.id})
     assert sync(flask_app) == replace(NOTHING, removed=1)
     assert set(account.files) == {foreign}
+
+
+def test_receipt_of_erasure_says_when_the_copies_are_deleted(
+    user: LoggedInUser, put: Put, flask_app: Flask, account: FilesAccount, engine: Engine
+) -> None:
+    put(b"1")
+    put(b"2")
+    assert sync(flask_app).uploaded == 2
+
+    def deleted_at() -> datetime | None:
+        with flask_app.app_context():
+            [receipt] = list_receipts()
+            return receipt.provider_copies_deleted_at
+
+    with flask_app.app_context():
+        erase(user_id=user.id, by=Actor(kind="cli", name="tester"), reason="a request of the user")
+    account.next_deletions = [scripts.status(503)]
+    assert sync(flask_app) == replace(NOTHING, unremoved=1)
+    assert deleted_at() is None
+    make_due(engine)
+    assert sync(flask_app) == replace(NOTHING, removed=2)
+    assert deleted_at() is not None
+    assert account.files == {}
 
 
 def test_missing_copy_counts_as_deleted(

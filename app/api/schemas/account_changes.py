@@ -66,3 +66,11 @@ class DeletionSchema(Schema):
     backups_until = fields.AwareDateTime(
         allow_none=True, metadata={"description": "Time at which the last of these backups expires, if it is known."}
     )
+    files_deleted_at = fields.AwareDateTime(
+        allow_none=True,
+        metadata={"description": "Time at which the last stored file was deleted; null until a job has done so."},
+    )
+    provider_copies_deleted_at = fields.AwareDateTime(
+        allow_none=True,
+        metadata={"description": "Time at which the last copy of a file at a provider was deleted; null until then."},
+    )
