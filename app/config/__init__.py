@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from app.config.auth import Auth, Limits
 from app.config.chat import Chat, Provider
 from app.config.database import Database
-from app.config.env_file import env_file_errors
+from app.config.env_file import env_file_errors, read_variables
 from app.config.files import Files, check_files
 from app.config.jobs import Jobs
 from app.config.mail import Mail
@@ -96,9 +96,10 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     errors = list(env_file_errors(env_file, NAMES)) if env_file else []
     if errors:
         raise SettingsError("\n".join(errors))
+    variables = read_variables(env_file)
     for name, group in GROUPS.items():
         try:
-            groups[name] = group(_env_file=env_file)  # type: ignore[call-arg]  # a pydantic-settings init argument
+            groups[name] = group.model_validate(variables)
         except ValidationError as error:
             errors += [f"{'.'.join(map(str, item['loc']))}: {_message(item)}" for item in error.errors()]
     if errors:

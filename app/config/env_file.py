@@ -1,15 +1,23 @@
-"""Checks of a `.env` file as a file: unreadable lines, and misspelled names of settings."""
+"""The variables of the environment and of a `.env` file, and checks of the file: unreadable lines, misspelled names."""
 
+import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from app.encoding import encoding_error
 
 MIN_SIMILARITY = 0.85  # AI_MODLE is 0.88 similar to AI_MODEL; no variable of Docker Compose is that close to a setting
+
+
+def read_variables(env_file: Path | None) -> dict[str, str]:
+    """Return the variables that have a value, by name in upper case; the environment has precedence over `env_file`."""
+    in_file = dotenv_values(env_file) if env_file else {}
+    return {name.upper(): value for variables in (in_file, os.environ) for name, value in variables.items() if value}
 
 
 def env_file_errors(env_file: Path, known: Sequence[str]) -> Iterator[str]:

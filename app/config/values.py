@@ -4,14 +4,13 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 
-class Group(BaseSettings):
+class Group(BaseModel):
     """Base class of a group of settings; each field is read from the variable named by its `validation_alias`."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True)
 
 
 ProviderName = Literal["demo", "openai", "openrouter", "compatible"]
@@ -45,12 +44,12 @@ def _check_key_length(key: SecretStr) -> SecretStr:
     return key
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_ORIGIN = r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 
 
 def _origin(origin: str) -> str:
     """Raise ValueError unless `origin` is spelled as browsers send it: any other spelling never matches."""
-    if origin != "*" and not _ORIGIN.fullmatch(origin):
+    if origin != "*" and not re.fullmatch(_ORIGIN, origin):
         raise ValueError("must look like https://host or http://host:port, in lower case, without a path")
     if re.fullmatch("http://.*:80|https://.*:443", origin):
         raise ValueError("must omit the default port of its scheme, as browsers do")
@@ -75,33 +74,29 @@ def _host_name(name: str) -> str:
     return name
 
 
-# pydantic-settings would read a list as JSON.
-PreviousKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_check_key_length)], ...], NoDecode, BeforeValidator(_split)
-]
+PreviousKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_check_key_length)], ...], BeforeValidator(_split)]
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...],
-    NoDecode,
     BeforeValidator(_split),
     AfterValidator(_check_wildcard),
 ]
-HostNames = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], NoDecode, BeforeValidator(_split)]
-HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_header_name)], ...], NoDecode, BeforeValidator(_split)]
-Fallback = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_split)]
-ProviderNames = Annotated[tuple[Literal["openai", "openrouter", "compatible"], ...], NoDecode, BeforeValidator(_split)]
+HostNames = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_split)]
+HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_header_name)], ...], BeforeValidator(_split)]
+Fallback = Annotated[tuple[ProviderName, ...], BeforeValidator(_split)]
+ProviderNames = Annotated[tuple[Literal["openai", "openrouter", "compatible"], ...], BeforeValidator(_split)]
 
 
-_HTTP_URL = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+_HTTP_URL = r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
 
 
 def _http_url(url: str) -> str:
-    if not _HTTP_URL.fullmatch(url):
+    if not re.fullmatch(_HTTP_URL, url):
         raise ValueError("must look like https://host/path, with a host in lower case, without user, query or fragment")
     return url
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
-HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_split)]
+HttpUrls = Annotated[tuple[HttpUrl, ...], BeforeValidator(_split)]
 
 
 def _broker_url(url: SecretStr) -> SecretStr:
@@ -171,7 +166,7 @@ def _age_recipient(text: str) -> str:
     return text
 
 
-AgeRecipients = Annotated[tuple[Annotated[str, AfterValidator(_age_recipient)], ...], NoDecode, BeforeValidator(_split)]
+AgeRecipients = Annotated[tuple[Annotated[str, AfterValidator(_age_recipient)], ...], BeforeValidator(_split)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 DrillUrl = Annotated[str, AfterValidator(_drill_url)]
 Hours = Annotated[str, AfterValidator(_hours)]

@@ -265,7 +265,7 @@ def test_counter_keys_contain_no_email() -> None:
             seen.extend(key for key, _ in windows)
             return super().add(windows)
 
-    attempts = AttemptLimits(RecordingCounters(), Limits(_env_file=None), "secret")  # type: ignore[call-arg]
+    attempts = AttemptLimits(RecordingCounters(), Limits.model_validate({}), "secret")
     with attempts.password_check("ada@example.org", HOME, lambda: False):
         pass
     assert len(seen) == 3
