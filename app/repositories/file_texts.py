@@ -43,6 +43,25 @@ gone AS (
 SELECT count(*) AS files FROM failed""",
 )
 
+# Of the next files after a key, the last key, and how many of them an older release has stored without a text.
+QUEUE_MISSING = Statement(
+    "file_texts.queue_missing",
+    """
+WITH page AS (
+    SELECT f.user_id, f.id, f.media_type FROM files AS f
+     WHERE (f.user_id, f.id) > (%(user_id)s, %(file_id)s)
+     ORDER BY f.user_id, f.id LIMIT %(batch)s),
+added AS (
+    INSERT INTO file_texts (user_id, file_id)
+    SELECT user_id, id FROM page
+     WHERE media_type NOT LIKE 'image/%%'
+       AND NOT EXISTS (SELECT FROM file_texts AS t WHERE t.user_id = page.user_id AND t.file_id = page.id)
+        ON CONFLICT (user_id, file_id) DO NOTHING
+    RETURNING file_id)
+SELECT page.user_id, page.id AS file_id, (SELECT count(*) FROM page) AS files, (SELECT count(*) FROM added) AS queued
+  FROM page ORDER BY page.user_id DESC, page.id DESC LIMIT 1""",
+)
+
 COUNT_PENDING = Statement(
     "file_texts.count_pending",
     f"""

@@ -35,6 +35,7 @@ _MISSING_SECONDS = 3_600  # the same, for contents that an operator may put back
 # Another attempt may succeed: the machine was busy, or something else ended the process.
 _RETRIED = frozenset({FileTextFailure.TIME, FileTextFailure.CRASHED, FileTextFailure.MISSING})
 _BATCH = 100  # passages that one statement writes
+_QUEUE_BATCH = 1000
 
 Outcome = Literal["ready", "failed", "retried", "deleted", "unavailable"]
 
@@ -74,6 +75,27 @@ def give_up() -> int:
     with autocommit() as connection:
         row = sql.GIVE_UP.one(connection, {"attempts": ATTEMPTS})
     return int(row.files) if row else 0
+
+
+def queue_missing() -> int:
+    """Queue the files that have no text although their type has one; return their number.
+
+    Servers of an older release store such files while they run beside this one.
+    """
+    queued = 0
+    after: dict[str, Any] = {"user_id": UUID(int=0), "file_id": UUID(int=0)}
+    while True:
+        try:
+            with autocommit() as connection:
+                row = sql.QUEUE_MISSING.one(connection, {**after, "batch": _QUEUE_BATCH})
+        except IntegrityError:  # a file was deleted meanwhile; the next run queues the others
+            return queued
+        if row is None:
+            return queued
+        queued += row.queued
+        if row.files < _QUEUE_BATCH:
+            return queued
+        after = {"user_id": row.user_id, "file_id": row.file_id}
 
 
 def pending() -> int:

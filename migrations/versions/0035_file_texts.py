@@ -1,7 +1,7 @@
 """Texts of files, and their passages.
 
-Files that stand already get a pending row if their type has text. Files that the old code stores after that have none,
-and their text is not extracted; upload them again.
+Files that stand already get a pending row if their type has text. Files that the old code stores after that have none;
+the job files.purge queues them.
 
 Locks: those of new tables, and `files` against writes for a moment, for the foreign key.
 """

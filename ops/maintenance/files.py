@@ -22,6 +22,7 @@ from app.database import autocommit
 from app.repositories import erasure
 from app.repositories import files as sql
 from app.services.file_store import open_file_store
+from app.services.file_texts import queue_missing
 from app.services.files import remove_unused
 from app.storage.base import Store
 from ops.runs.batches import TimeBudget
@@ -39,7 +40,8 @@ _log = logging.getLogger("parley.files")
 class FilePurgeReport:
     """Numbers of purged `contents` that no file had, and of deleted `objects`, `unknown` ones among them.
 
-    `unfinished` counts the files of uploads whose process ended. `more` is true if time ran out or a backup is being
+    `unfinished` counts the files of uploads whose process ended. `queued` files of an older release had no text, which
+    is extracted now. `more` is true if time ran out or a backup is being
     created; the next run continues. With `dry_run`, the numbers are of what would be deleted.
     """
 
@@ -47,16 +49,18 @@ class FilePurgeReport:
     objects: int
     unknown: int
     unfinished: int = 0
+    queued: int = 0
     more: bool = False
     dry_run: bool = False
 
 
 def purge_files(*, seconds: float = 540, dry_run: bool = False) -> FilePurgeReport:
-    """Delete contents without a file, and objects without a content.
+    """Delete contents without a file, and objects without a content. Queue files without a text.
 
     Raises `StorageUnavailable`; what was deleted until then stays deleted.
     """
     budget = TimeBudget(seconds)
+    queued = 0 if dry_run else queue_missing()
     contents = objects = unknown = 0
     for user_id, sha256 in _unused():
         if budget.expired:
@@ -81,11 +85,11 @@ def purge_files(*, seconds: float = 540, dry_run: bool = False) -> FilePurgeRepo
                 store.delete(name)
             objects, unknown = objects + 1, unknown + 1
     except _BackupRuns:
-        return FilePurgeReport(contents, objects, unknown, more=True, dry_run=dry_run)
+        return FilePurgeReport(contents, objects, unknown, queued=queued, more=True, dry_run=dry_run)
     unfinished = 0 if dry_run else store.delete_abandoned(_OBJECT, datetime.now(UTC) - UNKNOWN_AFTER)
     if unknown:
         _log.warning("%d objects of the store of files belonged to no file", unknown)
-    return FilePurgeReport(contents, objects, unknown, unfinished, more=budget.expired, dry_run=dry_run)
+    return FilePurgeReport(contents, objects, unknown, unfinished, queued, more=budget.expired, dry_run=dry_run)
 
 
 class _BackupRuns(Exception):

@@ -122,6 +122,23 @@ def test_unfinished_object_is_deleted_after_a_day(put: Put, flask_app: Flask, st
     assert {new, foreign} < names(store)
 
 
+def test_file_that_an_older_release_has_stored_is_queued_for_its_text(
+    put: Put, flask_app: Flask, engine: Engine, client: FlaskClient, user: LoggedInUser
+) -> None:
+    old, image = put(b"words"), put(b"\x89PNG\r\n\x1a\n" + bytes(99), "a.png")
+    put(b"other words", "b.txt")
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM file_texts WHERE file_id = :id"), {"id": old["id"]})
+
+    def state(file: dict[str, Any]) -> str:
+        return str(client.get(f"/api/files/{file['id']}", headers=user.headers).json["text"]["state"])
+
+    assert state(old) == "none"
+    assert purge(flask_app) == FilePurgeReport(0, 0, 0, queued=1)
+    assert (state(old), state(image)) == ("pending", "none")
+    assert purge(flask_app) == FilePurgeReport(0, 0, 0)
+
+
 def test_unavailable_store_keeps_what_is_to_be_deleted(
     client: FlaskClient, user: LoggedInUser, put: Put, flask_app: Flask, store: Path
 ) -> None:
