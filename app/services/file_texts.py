@@ -92,7 +92,7 @@ def queue_missing() -> int:
             return queued
         if row is None:
             return queued
-        queued += row.queued
+        queued += int(row.queued)
         if row.files < _QUEUE_BATCH:
             return queued
         after = {"user_id": row.user_id, "file_id": row.file_id}

@@ -48,7 +48,7 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
-        """Yield the file from the byte `start` on, in chunks of at most 8 MiB.
+        """Yield the file from the byte `start` on, in chunks of at most 1 MiB.
 
         Raises `FileNotFoundInStorage`, and `StoredFileChanged` if the store detects a replacement.
         """

@@ -1,7 +1,7 @@
 """A store in a bucket of S3 or a compatible service.
 
-Files are written as multipart uploads, so an unfinished file is never visible. They are read in ranges, each with its
-own retries, so that a broken connection costs one range.
+Files are written as multipart uploads, so an unfinished file is never visible. They are read in pieces of large ranges;
+a connection that breaks is opened again where it broke.
 """
 
 import re
@@ -19,20 +19,22 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ReadTimeoutError,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.exceptions import HTTPError
 
-from app.storage.base import Store, StoredFile
+from app.storage.base import CHUNK, Store, StoredFile
 from app.storage.errors import FileNotFoundInStorage, StorageUnavailable, StoredFileChanged
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef, MultipartUploadTypeDef
 
-# S3 allows 10,000 parts of a file. A part has 16 MiB, and 16 MiB more after every thousand parts: 880 GB in all.
-PART_BYTES = 16 * 1024 * 1024
+# S3 allows 10,000 parts of a file. A part has 8 MiB, and 8 MiB more after every thousand parts: 440 GB in all. It is in
+# memory twice while it is sent, and each upload of a user has one.
+PART_BYTES = 8 * 1024 * 1024
 GROW_EVERY_PARTS = 1000
 RANGE_BYTES = 8 * 1024 * 1024
 ATTEMPTS = 3
@@ -130,15 +132,33 @@ class S3Store(Store):
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
         bucket, key = self._bucket, self._key(name)
         head = self._call_with_retries(name, lambda: self._client.head_object(Bucket=bucket, Key=key))
-        for first in range(start, head["ContentLength"], RANGE_BYTES):
-            last = min(first + RANGE_BYTES, head["ContentLength"]) - 1
+        position, size, body = start, head["ContentLength"], None
 
-            def read_range(span: str = f"bytes={first}-{last}") -> bytes:
-                # If-Match: all ranges are of the same version of the object.
-                response = self._client.get_object(Bucket=bucket, Key=key, Range=span, IfMatch=head["ETag"])
-                return response["Body"].read()
+        def next_chunk() -> bytes:
+            """Return the next bytes. After an error, the rest of the range is requested again."""
+            nonlocal body, position
+            try:
+                if body is None:
+                    span = f"bytes={position}-{min(position + RANGE_BYTES, size) - 1}"
+                    # If-Match: all ranges are of the same version of the object.
+                    body = self._client.get_object(Bucket=bucket, Key=key, Range=span, IfMatch=head["ETag"])["Body"]
+                chunk = body.read(CHUNK)
+            except BaseException:
+                body = None
+                raise
+            position += len(chunk)
+            return chunk
 
-            yield self._call_with_retries(name, read_range)
+        try:
+            while position < size:
+                chunk = self._call_with_retries(name, next_chunk)
+                if chunk:
+                    yield chunk
+                else:
+                    body = None  # the end of this range
+        finally:
+            if body is not None:
+                body.close()
 
     def delete(self, name: str) -> None:
         with self._translate_errors(f"deleting {name}"):
@@ -194,7 +214,7 @@ class S3Store(Store):
     def _call_with_retries(self, name: str, call: Callable[[], T]) -> T:
         """Run `call` with retries for a body that breaks off; botocore itself retries only up to the headers."""
         retrying = Retrying(
-            retry=retry_if_exception_type((HTTPClientError, HTTPError)),
+            retry=retry_if_exception_type((HTTPClientError, HTTPError, IncompleteReadError)),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(0.2, max=2),
             reraise=True,

@@ -1,19 +1,12 @@
 """The S3 store, against a moto server that checks keys, and with broken connections."""
 
 import contextlib
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
-import boto3
 import pytest
-from pydantic import SecretStr
 
 from app.storage import s3
 from app.storage.errors import FileNotFoundInStorage, StorageUnavailable
@@ -23,93 +16,13 @@ from ops.backup.drill import DrillReport, drill
 from ops.backup.inventory import Inventory
 from ops.backup.names import DUMP
 from ops.backup.prune import PruneReport, prune
-from ops.embedded.parent_death import signal_on_parent_death
 from tests.faults.proxy import Proxy
-from tests.ops.backup.conftest import SECONDS, BackupInstall
-from tests.waiting import wait_until
+from tests.moto import BUCKET, Moto, moto, s3_client
+from tests.ops.backup.conftest import BackupInstall
+
+__all__ = ["moto"]  # a fixture
 
 pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
-
-BUCKET = "backups"
-POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-UNAUTHENTICATED_REQUESTS = 3  # those of _create_key; later requests need a key
-
-
-@dataclass
-class Moto:
-    port: int
-    key: str
-    secret: str
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def bucket(self, prefix: str = "", **changes: object) -> S3Store:
-        options = {"endpoint": self.endpoint, "access_key": (self.key, self.secret), **changes}
-        return S3Store(BUCKET, prefix, settings_prefix="BACKUP", **options)  # type: ignore[arg-type]
-
-    def settings(self, **changes: object) -> dict[str, object]:
-        values: dict[str, object] = {
-            "s3_endpoint": self.endpoint,
-            "s3_access_key_id": SecretStr(self.key),
-            "s3_secret_access_key": SecretStr(self.secret),
-        }
-        return values | changes
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(UNAUTHENTICATED_REQUESTS)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            preexec_fn=signal_on_parent_death(signal.SIGKILL),
-        )
-
-    def is_listening() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        assert process.poll() is None, log.read_text()
-        return False
-
-    try:
-        wait_until(is_listening, log.read_text)
-        server = Moto(port, *_create_key(port))
-        s3_client(server).create_bucket(Bucket=BUCKET)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(SECONDS)
-
-
-def _create_key(port: int) -> tuple[str, str]:
-    iam = boto3.client(
-        "iam",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="anonymous",
-        aws_secret_access_key="anonymous",
-    )
-    iam.create_user(UserName="parley")
-    key = iam.create_access_key(UserName="parley")["AccessKey"]
-    iam.put_user_policy(UserName="parley", PolicyName="all", PolicyDocument=json.dumps(POLICY))
-    return key["AccessKeyId"], key["SecretAccessKey"]
-
-
-def s3_client(moto: Moto):  # type: ignore[no-untyped-def]
-    return boto3.client(
-        "s3",
-        endpoint_url=moto.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=moto.key,
-        aws_secret_access_key=moto.secret,
-    )
 
 
 def put(store: S3Store, name: str, pieces: Iterable[bytes]) -> None:
@@ -238,36 +151,36 @@ def test_broken_response_body_is_retried(moto: Moto) -> None:
     put(moto.bucket("breaking"), "name", [content])
     with _breaking(moto.port, times=2) as port:
         assert b"".join(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").read("name")) == content
-    with _breaking(moto.port, times=100) as port, pytest.raises(StorageUnavailable, match="reading name"):
+    with _breaking(moto.port, times=100, after=0) as port, pytest.raises(StorageUnavailable, match="reading name"):
         list(moto.bucket("breaking", endpoint=f"http://127.0.0.1:{port}").read("name"))
 
 
 @contextlib.contextmanager
-def _breaking(target: int, *, times: int) -> Iterator[int]:
-    """Proxy that breaks off the first `times` responses of more than a megabyte; yield its port."""
+def _breaking(target: int, *, times: int, after: int = 1_000_000) -> Iterator[int]:
+    """Proxy that breaks off the first `times` responses of more than `after` bytes; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = [times]
-        threading.Thread(target=_serve, args=(listener, target, left), daemon=True).start()
+        threading.Thread(target=_serve, args=(listener, target, left, after), daemon=True).start()
         yield listener.getsockname()[1]
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def _serve(listener: socket.socket, target: int, left: list[int]) -> None:
+def _serve(listener: socket.socket, target: int, left: list[int], after: int) -> None:
     with contextlib.suppress(OSError):
         while True:
             near, _ = listener.accept()
             far = socket.create_connection(("127.0.0.1", target))
-            threading.Thread(target=_pass, args=(near, far, [0]), daemon=True).start()
-            threading.Thread(target=_pass, args=(far, near, left), daemon=True).start()
+            threading.Thread(target=_pass, args=(near, far, [0], after), daemon=True).start()
+            threading.Thread(target=_pass, args=(far, near, left, after), daemon=True).start()
 
 
-def _pass(source: socket.socket, sink: socket.socket, left: list[int]) -> None:
+def _pass(source: socket.socket, sink: socket.socket, left: list[int], after: int) -> None:
     passed = 0
     with contextlib.suppress(OSError):
         while piece := source.recv(65_536):
             passed += len(piece)
-            if passed > 1_000_000 and left[0] > 0:
+            if passed > after and left[0] > 0:
                 left[0] -= 1
                 break
             sink.sendall(piece)
