@@ -35,9 +35,13 @@ class Store(ABC):
 
     url: str
 
-    @abstractmethod
     def list_files(self) -> list[StoredFile]:
-        """Return all complete files, in no order."""
+        """Return all complete files, in no order. Use it for a store with few files."""
+        return list(self.iterate_files())
+
+    @abstractmethod
+    def iterate_files(self) -> Iterator[StoredFile]:
+        """Yield all complete files, in no order. Files that are created or deleted meanwhile may be among them."""
 
     @abstractmethod
     def create(self, name: str) -> AbstractContextManager[FileWriter]:

@@ -32,18 +32,18 @@ class FolderStore(Store):
     def below(self, name: str) -> "FolderStore":
         return FolderStore(self.folder / name, setting=self._setting, inside=self.folder)
 
-    def list_files(self) -> list[StoredFile]:
+    def iterate_files(self) -> Iterator[StoredFile]:
         with self._translate_errors():
-            files: list[StoredFile] = []
             if self._is_absent():
-                return files
-            for path in self.folder.iterdir():
-                with suppress(FileNotFoundError):  # deleted by another process since it was listed
-                    if not path.name.startswith(".") and path.is_file():
-                        status = path.stat()
-                        stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
-                        files.append(StoredFile(path.name, status.st_size, stored_at))
-            return files
+                return
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # deleted by another process since it was listed
+                        if not entry.name.startswith(".") and entry.is_file():
+                            status = entry.stat()
+                            stored_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                            found = StoredFile(entry.name, status.st_size, stored_at)
+                            yield found
 
     @contextmanager
     def create(self, name: str) -> Iterator["_FolderFileWriter"]:

@@ -95,14 +95,15 @@ class S3Store(Store):
         inside._location = self._location.replace(self.url, inside.url, 1)
         return inside
 
-    def list_files(self) -> list[StoredFile]:
+    def iterate_files(self) -> Iterator[StoredFile]:
         with self._translate_errors("listing it"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key_prefix, Delimiter="/"
             )
-            objects = [entry for page in pages for entry in page.get("Contents", ())]
-        names = [(entry["Key"].removeprefix(self._key_prefix), entry) for entry in objects]
-        return [StoredFile(name, entry["Size"], entry["LastModified"]) for name, entry in names if "/" not in name]
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    if "/" not in (name := entry["Key"].removeprefix(self._key_prefix)):
+                        yield StoredFile(name, entry["Size"], entry["LastModified"])
 
     @contextmanager
     def create(self, name: str) -> Iterator["_PartWriter"]:

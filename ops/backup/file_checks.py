@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.storage.base import Store
 from app.storage.errors import FileNotFoundInStorage, StoredFileChanged
+from app.storage.sorting import SizesByName, sorted_by_name
 from ops.backup.errors import BackupDamaged, RestoreFailed
 from ops.backup.file_lists import FileEntry, copies_of, read_list
 from ops.backup.inventory import Backup, Inventory
@@ -50,14 +51,14 @@ def check_files(
         files = inventory.manifest(backup).files
         if files is None:
             return FileCheck(0, 0, ())
-        present = {file.name: file.size for file in copies.list_files()}
+        present = SizesByName(sorted_by_name(copies.iterate_files()))
         with progress("Checking files", total=files.contents, unit="contents") as bar:
             for entry in read_list(inventory, backup):
                 contents += 1
                 bar.advance()
                 if entry.stored_sha256 is None:
                     continue
-                if present.get(entry.name) != entry.stored_bytes:
+                if present.find(entry.name) != entry.stored_bytes:
                     problems.append(f"the copy of the content {entry.sha256} is missing or has another size")
                 elif everything:
                     hashed += 1

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from app.storage.base import Store
 from app.storage.errors import StorageError, StorageUnavailable
+from app.storage.sorting import SizesByName, sorted_by_name
 from ops.backup.errors import BackupDamaged
 from ops.backup.file_lists import FileEntry, KnownCopies, copy_name
 from ops.runs.batches import TimeBudget
@@ -59,21 +60,23 @@ class FileCopier:
         """
         prefix = f"{self.source}-"
         self.copies.delete_unfinished(prefix)
-        present = {file.name: file.size for file in self.copies.list_files() if file.name.startswith(prefix)}
+        present = SizesByName(
+            sorted_by_name(file for file in self.copies.iterate_files() if file.name.startswith(prefix))
+        )
         with progress("Copying files", total=total, unit="contents") as bar:
             for sha256, group in groupby(rows, key=itemgetter(0)):
                 same = list(group)
                 yield self._entry(sha256, same, present)
                 bar.advance(len(same))
 
-    def _entry(self, sha256: str, rows: Sequence[Row], present: dict[str, int]) -> FileEntry:
+    def _entry(self, sha256: str, rows: Sequence[Row], present: SizesByName) -> FileEntry:
         size, name = rows[0][1], copy_name(self.source, sha256, self.recipients)
         missing = FileEntry(sha256, size, name)
         known = self.known.find(sha256)
-        if name in present:
-            if known is not None and known.name == name and known.stored_bytes == present[name] and known.stored_sha256:
+        if (present_size := present.find(name)) is not None:
+            if known is not None and known.name == name and known.stored_bytes == present_size and known.stored_sha256:
                 return known
-            if (adopted := self._adopted(missing, present[name])) is not None:
+            if (adopted := self._adopted(missing, present_size)) is not None:
                 return adopted
             self.copies.delete(name)
         for _, _, object_ in rows:

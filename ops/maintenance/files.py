@@ -135,7 +135,7 @@ def _complete_receipts() -> None:
 def _unknown(store: Store) -> Iterator[str]:
     """Yield the objects of ended uploads that no content refers to, such as one whose process ended before its row."""
     until = datetime.now(UTC) - UNKNOWN_AFTER
-    names = (file.name for file in store.list_files() if _OBJECT.fullmatch(file.name) and file.stored_at < until)
+    names = (file.name for file in store.iterate_files() if _OBJECT.fullmatch(file.name) and file.stored_at < until)
     while batch := list(islice(names, _BATCH)):
         with autocommit() as connection:
             rows = sql.UNKNOWN_OBJECTS.all(connection, {"objects": batch})

@@ -15,6 +15,9 @@ from app.errors import FileStoreUnavailable
 from app.storage import s3
 from app.storage.base import CHUNK
 from app.storage.errors import StorageUnavailable
+from ops.backup.create import BackupReport, create
+from ops.backup.drill import drill
+from ops.backup.prune import PruneReport, prune
 from ops.checks.run import CheckResult
 from ops.doctor.registry import select_checks
 from ops.doctor.run import run_doctor
@@ -29,7 +32,7 @@ from tests.moto import BUCKET, Moto, moto, s3_client
 __all__ = ["moto"]  # a fixture
 pytestmark = pytest.mark.xdist_group("s3")  # one server for all of them
 
-PREFIX = "of/users"
+PREFIX, BACKUPS = "of/users", "of/backups"
 UNAVAILABLE = (503, "file_store_unavailable")
 
 
@@ -44,7 +47,12 @@ def wire(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 @pytest.fixture
 def settings(settings: Settings, moto: Moto, wire: Proxy) -> Settings:
     values = {"url": f"s3://{BUCKET}/{PREFIX}", **moto.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}")}
-    return replace(settings, files=settings.files.model_copy(update=values))
+    of_backups = {"url": f"s3://{BUCKET}/{BACKUPS}", "keep_daily": 1, "keep_weekly": 0, "keep_monthly": 0}
+    return replace(
+        settings,
+        files=settings.files.model_copy(update=values),
+        backups=settings.backups.model_copy(update={**moto.settings(), **of_backups}),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +193,33 @@ def test_no_connection_to_the_database_is_held_while_the_store_works(
         held.append(engine.pool.checkedout())  # type: ignore[attr-defined]
     assert len(held) > 4
     assert set(held) == {0}
+
+
+def test_backup_copies_contents_from_one_bucket_to_another_place(
+    send: Callable[..., Any], flask_app: Flask, moto: Moto, wire: Proxy, client: FlaskClient, user: LoggedInUser
+) -> None:
+    def run(function: Callable[..., Any]) -> Any:
+        with flask_app.app_context():
+            return function()
+
+    def copies() -> set[str]:
+        answer = s3_client(moto).list_objects_v2(Bucket=BUCKET, Prefix=f"{BACKUPS}/contents/")
+        return {entry["Key"] for entry in answer.get("Contents", ())}
+
+    gone, _ = send(b"one").json, send(b"two")
+    first: BackupReport = run(create)
+    assert (first.files_copied, first.files_missing) == (2, 0)
+    assert run(drill).ok
+    client.delete(f"/api/files/{gone['id']}", headers=user.headers)
+    before = copies()
+    assert len(before) == 2
+    assert (run(create).files_copied, copies()) == (0, before)
+    assert run(drill).ok  # the last backup that was drilled is kept
+    pruned: PruneReport = run(prune)
+    assert (pruned.deleted, copies()) == (1, before)  # copies are kept for two days
+    send(b"three")
+    wire.cut()  # the store of files only
+    third: BackupReport = run(create)
+    assert (third.files, third.files_copied, third.files_missing) == (2, 0, 1)
+    wire.repair()
+    assert run(create).files_missing == 0

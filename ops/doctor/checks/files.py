@@ -2,12 +2,12 @@
 
 import subprocess
 from collections.abc import Iterator
-from itertools import islice
 
 from app.extraction.process import is_separated_from_network
 from app.repositories.files import CONTENTS
 from app.services.file_store import open_file_store
 from app.storage.errors import StorageUnavailable
+from app.storage.sorting import SizesByName, sorted_by_name
 from ops.checks.context import CheckContext
 from ops.checks.declaration import check
 from ops.checks.findings import Finding
@@ -27,16 +27,21 @@ def find_missing_objects(context: CheckContext) -> Iterator[Finding]:
     now = context.now  # a content that is stored while the store is listed may be missing in the list
     try:
         store = open_file_store(context.settings, quick=True)
-        sizes = {file.name: file.size for file in store.list_files()}
+        sizes = SizesByName(sorted_by_name(store.iterate_files()))
+        missing, count = list[str](), 0
+        for name, size in _contents(context, before=now):
+            if sizes.find(name) != size:
+                count += 1
+                if count <= SHOWN:
+                    missing.append(name)
     except StorageUnavailable as error:
         raise UnknownState(error.detail, remedy="Correct FILES_URL, or start the store") from error
-    missing = [name for name, size in _contents(context, before=now) if sizes.get(name) != size]
-    if missing:
+    if count:
         yield Finding(
             level=Level.CRITICAL,
-            message=f"{len(missing)} contents of files are missing in {store.url}, or have another size.",
+            message=f"{count} contents of files are missing in {store.url}, or have another size.",
             object="objects",
-            evidence={"objects": list(islice(missing, SHOWN)), "store": store.url},
+            evidence={"objects": missing, "store": store.url},
             remedy="Does FILES_URL name the right store? Can you put the objects back from a copy of it? If not, the"
             " users must upload these files again",
         )
