@@ -17,6 +17,7 @@
     │   ├── ConversationAdvanced     later messages exist, so the turn cannot run again
     │   ├── RequestInProgress        a request with the same idempotency key is in progress
     │   ├── CallCancelled            the caller has cancelled the call; nothing of it is stored
+    │   ├── TurnEnded                a ticket for the stream of a turn that ended too long ago
     │   ├── TurnFenced               another process closed the attempt; its answer is discarded
     │   └── OwnSessionRequired       an operation needs a session of the database that no pooler shares
     ├── IdempotencyMismatch          the idempotency key was used for a different request

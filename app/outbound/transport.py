@@ -17,10 +17,11 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from app.outbound.addresses import AddressPolicy
+from app.outbound.connection_pool import ConnectionPool
 from app.outbound.deadlines import Deadlines
 from app.outbound.decoding import Decoder, decoder_of
 from app.outbound.errors import OutboundError, translate
-from app.outbound.sockets import Connection, ConnectionPool
+from app.outbound.sockets import Connection
 from app.outbound.yielding import Yielder
 from app.trace_context import trace_headers
 

@@ -15,7 +15,8 @@ from ops.cli.actions import ChangePlan, confirm, operator
 from ops.cli.base import command, json_option, print_report, yes_option
 from ops.cli.rendering import STYLES, report_console
 from ops.formatting import format_size
-from ops.indexes.apply import ApplyReport, Outcome, apply
+from ops.indexes.apply import apply
+from ops.indexes.apply_report import ApplyReport, Outcome
 from ops.indexes.plan_file import as_data, read_plan, write_plan
 from ops.indexes.planning import SOURCES, Plan, make_plan
 from ops.indexes.steps import Step

@@ -1,11 +1,8 @@
 """Applying a plan: one step at a time, each checked again before it begins, with the state before and after it."""
 
-import enum
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +12,7 @@ from app.database import driver_message, own_session
 from app.repositories.statement import Statement
 from ops.checks.context import CheckContext, open_check_context
 from ops.errors import AlreadyRunning, UnknownState
+from ops.indexes.apply_report import LEVELS, ApplyReport, Outcome, StepResult, step_result
 from ops.indexes.cleanup import TableIndexes, indexes_left_by, table_indexes
 from ops.indexes.planning import Plan, connected_database, is_still_needed
 from ops.indexes.preconditions import (
@@ -24,6 +22,7 @@ from ops.indexes.preconditions import (
     require_same_database,
 )
 from ops.indexes.statement_run import build_progress, is_concurrent, run_statement
+from ops.indexes.step_state import read_state
 from ops.indexes.steps import Step
 from ops.levels import Level, worst
 from ops.runs.locks import lock_key
@@ -35,64 +34,6 @@ MIN_SECONDS = 60.0  # a CONCURRENTLY statement that is cut off sooner leaves an 
 CLEANUP_SECONDS = 60.0
 
 LOCK = Statement("ops.index_lock", "SELECT pg_try_advisory_lock(%(key)s) AS acquired, pg_backend_pid() AS pid")
-INDEX_STATE = Statement(
-    "ops.index_seen",
-    """
-SELECT pg_relation_size(c.oid) AS bytes, i.indisvalid AS valid, pg_get_indexdef(c.oid) AS definition,
-       pg_indexes_size(i.indrelid) AS table_indexes_bytes
-  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.oid = to_regclass(%(name)s)""",
-)
-TABLE_STATE = Statement(
-    "ops.table_seen",
-    """
-SELECT c.reltuples AS rows, s.n_mod_since_analyze AS changed
-  FROM pg_class c LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = to_regclass(%(name)s)""",
-)
-
-
-class Outcome(enum.StrEnum):
-    """The outcome of one step."""
-
-    DONE = "done"
-    WOULD_BE_DONE = "would be done"  # in a dry run
-    NOT_NEEDED = "not needed any more"
-    HELD_BACK = "held back"  # a precondition is not met
-    FAILED = "failed"
-
-
-_LEVELS = {Outcome.HELD_BACK: Level.WARNING, Outcome.FAILED: Level.CRITICAL}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """The result of one step.
-
-    `before` and `after` are the state of its index, or of its table where it has none. `cleaned` and `left_behind` are
-    the invalid indexes that a failed step left, dropped and not.
-    """
-
-    check: str
-    index: str
-    sql: tuple[str, ...]
-    outcome: Outcome
-    reason: str | None = None
-    seconds: float = 0.0
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
-    undo: tuple[str, ...] = ()
-    cleaned: tuple[str, ...] = ()
-    left_behind: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyReport:
-    """The results of a plan's steps. `level` is critical if a step failed, a warning if one was held back."""
-
-    database: str
-    planned_at: datetime
-    dry_run: bool
-    level: Level
-    steps: tuple[StepResult, ...]
 
 
 def apply(
@@ -121,7 +62,7 @@ def apply(
         run = _Run(work, context, row.pid, time.monotonic() + 60 * max_minutes, hours, assume_disk, dry_run)
         run.require_start_allowed()
         results = tuple(run.results(plan))
-    level = worst(_LEVELS.get(result.outcome, Level.OK) for result in results)
+    level = worst(LEVELS.get(result.outcome, Level.OK) for result in results)
     return ApplyReport(
         database=plan.database.name, planned_at=plan.made_at, dry_run=dry_run, level=level, steps=results
     )
@@ -166,7 +107,7 @@ class _Run:
                 if stop_reason is None:
                     result, stop_reason = self._run_step(step, bar)
                 else:
-                    result = _result(step, Outcome.HELD_BACK, stop_reason)
+                    result = step_result(step, Outcome.HELD_BACK, stop_reason)
                 bar.advance()
                 yield result
 
@@ -174,36 +115,36 @@ class _Run:
         """Return the result, and the reason to stop after this step, if there is one."""
         try:
             if not is_still_needed(self.context, step):
-                return _result(step, Outcome.NOT_NEEDED, "the check does not report the problem any more"), None
+                return step_result(step, Outcome.NOT_NEEDED, "the check does not report the problem any more"), None
             left = self.deadline - time.monotonic()
             if left < MIN_SECONDS or left < 60 * step.minutes:
-                return _result(step, Outcome.HELD_BACK, f"{max(left, 0) / 60:.0f} minutes are left for it"), None
+                return step_result(step, Outcome.HELD_BACK, f"{max(left, 0) / 60:.0f} minutes are left for it"), None
             self.require_start_allowed()
             require_disk_space(self.context, step, self.assume_disk)
             if self.dry_run:
-                return _result(step, Outcome.WOULD_BE_DONE, before=self._state(step)), None
+                return step_result(step, Outcome.WOULD_BE_DONE, before=read_state(self.context, step)), None
             return self._execute(step, bar)
         except UnknownState as error:
-            return _result(step, Outcome.HELD_BACK, f"{error.reason} {error.remedy or ''}".strip()), None
+            return step_result(step, Outcome.HELD_BACK, f"{error.reason} {error.remedy or ''}".strip()), None
         except SQLAlchemyError as error:
-            result = _result(step, Outcome.HELD_BACK, f"it could not be checked: {driver_message(error)}")
+            result = step_result(step, Outcome.HELD_BACK, f"it could not be checked: {driver_message(error)}")
             return result, _connection_lost(error)
 
     def _execute(self, step: Step, bar: ProgressBar) -> tuple[StepResult, str | None]:
-        state, indexes, started = self._state(step), table_indexes(self.context, step), time.monotonic()
+        state, indexes, started = read_state(self.context, step), table_indexes(self.context, step), time.monotonic()
         try:
             failure, stop_reason = self._run_statements(step, bar)
         except Exception:  # such as the time limit of the job
             self._clean_up(step, indexes)
             raise
         cleaned, left = self._clean_up(step, indexes) if failure else ((), ())
-        result = _result(
+        result = step_result(
             step,
             Outcome.FAILED if failure else Outcome.DONE,
             failure,
             seconds=round(time.monotonic() - started, 1),
             before=state,
-            after=self._state(step),
+            after=read_state(self.context, step),
             cleaned=cleaned,
             left_behind=left,
         )
@@ -248,27 +189,6 @@ class _Run:
         except (SQLAlchemyError, UnknownState):
             left.append("unknown: see flask ops index check")
         return tuple(cleaned), tuple(left)
-
-    def _state(self, step: Step) -> dict[str, Any]:
-        """Read the state of the step's index, or of its table where it has none; empty if that does not exist."""
-        statement, name = (INDEX_STATE, step.index) if step.index else (TABLE_STATE, step.table)
-        try:
-            row = statement.one(self.context.connection, {"name": name})
-        except (SQLAlchemyError, UnknownState):
-            return {}
-        return dict(row._mapping) if row is not None else {}
-
-
-def _result(step: Step, outcome: Outcome, reason: str | None = None, **fields: Any) -> StepResult:
-    return StepResult(
-        check=step.check,
-        index=step.index or step.table,
-        sql=step.sql,
-        outcome=outcome,
-        reason=reason,
-        undo=step.undo,
-        **fields,
-    )
 
 
 def _connection_lost(error: SQLAlchemyError) -> str | None:

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from app.errors import NotFound
 from ops.checks.context import open_check_context
-from ops.indexes.apply import ApplyReport, apply
+from ops.indexes.apply import apply
+from ops.indexes.apply_report import ApplyReport
 from ops.indexes.plan_file import from_data
 from ops.indexes.planning import Plan, make_plan
 from ops.runs.actors import Actor

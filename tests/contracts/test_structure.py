@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app import errors
 from app.api.access import Access
 from app.factory import BLUEPRINTS
 
@@ -268,3 +269,16 @@ def test_ambient_values_are_those_of_the_decision() -> None:
         if isinstance(node, ast.Call) and "ContextVar" in ast.unparse(node.func)
     }
     assert declared == AMBIENT
+
+
+def test_drawing_of_errors_has_each_class_below_its_base() -> None:
+    drawn, path = {}, ["ParleyError"]
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.match(r"([ │]*)[├└]── (\w+)", line):
+            depth = len(match[1]) // 4
+            path = [*path[:depth], match[2]]
+            drawn[match[2]] = path[depth - 1]
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and value is not errors.ParleyError]
+    assert drawn == {
+        error.__name__: error.__bases__[0].__name__ for error in classes if error.__module__ == "app.errors"
+    }

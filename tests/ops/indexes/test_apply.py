@@ -16,7 +16,8 @@ from app.factory import create_app
 from ops.errors import AlreadyRunning, UnknownState
 from ops.indexes import apply as apply_module
 from ops.indexes import preconditions, statement_run
-from ops.indexes.apply import LOCK_NAME, ApplyReport, Outcome, StepResult, apply
+from ops.indexes.apply import LOCK_NAME, apply
+from ops.indexes.apply_report import ApplyReport, Outcome, StepResult
 from ops.indexes.planning import Plan, make_plan
 from ops.indexes.preconditions import free_bytes, is_within_hours
 from ops.levels import Level
