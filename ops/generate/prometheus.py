@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from app.metrics.doctor import CHECK_STATE
-from ops.catalogue.alert_declarations import Alert, Signal, when
-from ops.catalogue.alerts import ALERTS
+from ops.catalogue.alerts import ALERTS, Alert, Signal, when
 from ops.catalogue.promql import series
 from ops.catalogue.recording_rules import RECORDING_RULES
 from ops.checks.declaration import Check

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from ops.catalogue.alert_declarations import Alert
-from ops.catalogue.alerts import ALERTS
+from ops.catalogue.alerts import ALERTS, Alert
 from ops.catalogue.declarations import Job
 from ops.catalogue.jobs import JOBS
 from ops.checks.declaration import Check

@@ -7,7 +7,7 @@ replaced. An alert of the copy does not fire for a vanished series, only for its
 import re
 from dataclasses import replace
 
-from ops.catalogue.alert_declarations import Alert, when
+from ops.catalogue.alerts import Alert, when
 from ops.generate.prometheus import all_alerts, rules_file
 
 SCALE = 480

@@ -10,8 +10,7 @@ import yaml
 
 from app.metrics.chat import TURNS
 from app.metrics.registry import METRICS
-from ops.catalogue.alert_declarations import Alert
-from ops.catalogue.alerts import ALERTS
+from ops.catalogue.alerts import ALERTS, Alert
 from ops.catalogue.promql import series
 from ops.doctor.registry import CHECKS
 from ops.generate.prometheus import LONG_TESTS, RULES, TESTS, all_alerts, check_alerts
