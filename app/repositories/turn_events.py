@@ -24,6 +24,20 @@ ON CONFLICT DO NOTHING
 RETURNING sequence""",
 )
 
+# What the answer's metadata says of the files that the model gets. Its sequence is that of no event, so readers do not
+# see it; the process that closes a stale attempt does.
+METADATA_SEQUENCE, METADATA = 0, "answer.metadata"
+RECORD_METADATA = Statement(
+    "turn_events.record_metadata",
+    f"""
+INSERT INTO turn_events (user_id, turn_id, sequence, attempt, events)
+SELECT user_id, id, {METADATA_SEQUENCE}, attempt, json_build_array(json_build_array(
+           {METADATA_SEQUENCE}, '{METADATA}', %(metadata)s::json))
+  FROM turns WHERE user_id = %(user_id)s AND id = %(turn_id)s AND attempt = %(attempt)s AND status = 'running'
+   FOR KEY SHARE
+ON CONFLICT (user_id, turn_id, sequence) DO UPDATE SET attempt = excluded.attempt, events = excluded.events""",
+)
+
 # One page of the batches after the given sequence of each turn; the arrays have one length.
 READ_AFTER = Statement(
     "turn_events.read_after",

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Row
+import orjson
+from sqlalchemy import Connection, Engine, Row
 
 from app.config import Files
 from app.enums import FileTextState
 from app.providers.base import ChatMessage
 from app.providers.file_parts import IMAGE_TYPES, FileParts, Passage, ShownFile, quoted
 from app.repositories import turn_files as sql
+from app.repositories.turn_events import RECORD_METADATA
 from app.services.file_references import FileReference
 from app.services.passage_choice import Choice, TextFile, choose_passages
 from app.storage.base import Store
@@ -79,6 +81,7 @@ class TurnFiles:
             choice = choose_passages(
                 connection, attempt.turn.user_id, found.texts, question, self._settings.context_chars
             )
+            _record(connection, attempt, _metadata(found, choice))
         with self._images.load(attempt.turn.user_id, found.images) as loaded:
             for image in found.images:
                 if image.id in loaded.left_out:
@@ -91,6 +94,16 @@ class TurnFiles:
                 sent = sum(len((message.text() or "").encode()) for message in context)
                 attempt.turn.tokens_sent = sent // BYTES_PER_TOKEN + 1
             yield prepared
+
+
+def _record(connection: Connection, attempt: Attempt, metadata: Mapping[str, Any]) -> None:
+    """Store the metadata for the process that closes this attempt, if this one ends before it."""
+    if not metadata:
+        return
+    turn = attempt.turn
+    value = orjson.dumps({**turn.answer_metadata, **metadata}).decode()
+    key = {"user_id": turn.user_id, "turn_id": turn.id, "attempt": turn.attempt}
+    RECORD_METADATA.run(connection, {**key, "metadata": value})
 
 
 def unique(*references: Iterable[FileReference]) -> list[FileReference]:

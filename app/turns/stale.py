@@ -15,6 +15,7 @@ from app.errors import TurnInterrupted
 from app.metrics.chat import record_turn_closed
 from app.repositories import turn_stale as sql
 from app.repositories.atomic import atomically
+from app.repositories.turn_events import METADATA, METADATA_SEQUENCE
 from app.services.titles import preview_of
 from app.turns.answer import Answer, ToolRound, as_parameter, messages_of
 from app.turns.event_buffer import RESTARTED, STARTED
@@ -71,19 +72,22 @@ def _unknown_results(connection: Connection, key: dict[str, Any]) -> list[ToolRo
 
 
 def _stored_answer(connection: Connection, key: dict[str, Any]) -> Answer:
-    """Return the answer that the attempt's stored events show, up to the first missing event.
+    """Return the answer that the attempt's stored events show, up to the first missing event, and its files.
 
     Batches may overlap, because one is sent again if its reply was lost. Old ones may have been purged.
     """
-    partial, last, after = PartialAnswer(), 0, 0
+    partial, last, after = PartialAnswer(), 0, METADATA_SEQUENCE - 1
+    metadata: dict[str, Any] = {}
     while page := sql.EVENTS.all(connection, {**key, "after": after, "batches": _BATCHES}):
         for sequence, kind, data in (event for batch in page for event in batch.events):
+            if kind == METADATA:
+                metadata = data
             if sequence <= last:
                 continue
             is_start = kind in (STARTED, RESTARTED)
             if not is_start and (not last or sequence > last + 1):
-                return partial.answer()
+                return replace(partial.answer(), metadata=metadata)
             partial.add(kind, data)
             last = sequence
         after = page[-1].sequence
-    return partial.answer()
+    return replace(partial.answer(), metadata=metadata)
