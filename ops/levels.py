@@ -3,6 +3,8 @@
 import enum
 from collections.abc import Iterable
 
+USAGE = 64  # exit code of usage errors, as in sysexits.h
+
 
 class Level(enum.StrEnum):
     """The result of a check. `UNKNOWN`: the state could not be determined, which is never the same as `OK`."""

@@ -14,7 +14,7 @@ from app.extraction.pieces import Piece
 _HYPHEN = re.compile("[\x02\ufffe](?:\r?\n)?")  # PDFium's mark of a word that continues on the next line
 
 
-def read(file: BinaryIO, characters: int) -> Iterator[Piece]:  # the caller ends it
+def read(file: BinaryIO, characters: int) -> Iterator[Piece]:  # the caller stops at that number
     """Yield the text of each page. Pages that are broken are left out, unless all are. Raises `ExtractionFailed`."""
     try:
         document = pdfium.PdfDocument(file)

@@ -1,7 +1,8 @@
 """The entry points of the `flask` command.
 
-Flask imports this module for each of its commands, so it imports only Click and Flask. A group imports a subcommand
-when it is named (Click's documentation, "Lazily Loading Subcommands"), and the application when the subcommand runs.
+Flask imports this module for each of its commands, so it imports little more than Click and Flask. A group imports a
+subcommand when it is named (Click's documentation, "Lazily Loading Subcommands"), and the application when the
+subcommand runs.
 """
 
 import gc
@@ -14,7 +15,7 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-USAGE = 64  # exit code of usage errors, as in sysexits.h
+from ops.levels import USAGE
 
 # Each command as `module:name`, and its summary in the list of commands.
 COMMANDS = {

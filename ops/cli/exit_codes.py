@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import click
 
-from ops.cli.entry_points import USAGE
 from ops.cli.progress import show_progress
+from ops.levels import USAGE
 
 FAILED, UNKNOWN, LOCKED = 2, 3, 4
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

@@ -29,11 +29,11 @@ ELSEWHERE = {
     "privileges._without_usage": f"{ADVICE}/test_roles.py::test_schema_that_may_not_be_used_is_fixed",
     "privileges._missing": f"{DOCTOR}/test_connection.py::test_missing_write_privileges_are_listed",
     "privileges._hidden": f"{DOCTOR}/test_durability.py::test_row_level_security_is_critical",
-    "provider_files.find_failed_copies": "files/test_provider_files.py::"
+    "provider_files.find_failed_copies": "files/provider_files/test_reconciliation.py::"
     "test_copy_that_stays_is_reported_until_it_is_deleted",
-    "provider_files.find_failed_copies#2": "files/test_provider_files.py::"
+    "provider_files.find_failed_copies#2": "files/provider_files/test_failed_uploads.py::"
     "test_failures_end_as_failed_and_are_tried_again_after_a_day",
-    "provider_files.find_orphaned_copies": "files/test_provider_files.py::"
+    "provider_files.find_orphaned_copies": "files/provider_files/test_reconciliation.py::"
     "test_copy_without_row_is_deleted_and_other_files_stay",
     "roles._findings": f"{DOCTOR}/test_server_settings.py::test_role_without_login_is_critical",
     "secrets._readable": f"{DOCTOR}/test_settings.py::test_world_readable_secrets_file_is_found",

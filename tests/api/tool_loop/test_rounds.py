@@ -1,21 +1,19 @@
-"""Turns with tools: what the model gets, what is stored, what a reader of the stream sees, and what bounds a turn."""
+"""Turns with tools: what the model gets, what is stored, and what bounds a turn."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, QueuePool
+from sqlalchemy import QueuePool
 from werkzeug.test import TestResponse
 
-from app.container import services
 from app.extensions import db
 from app.services.quotas import set_quota
 from app.tools.tool import ToolContext, ToolResult
-from app.turns.call_ledger import OUTCOME_UNKNOWN
-from tests.api.conftest import events_of, parse_events
+from tests.api.tool_loop.conftest import ids_in, sent
 from tests.factories import LoggedInUser
 from tests.fakes import scripts
 from tests.fakes.chat_rules import violation
@@ -24,44 +22,6 @@ from tests.tools.fixed import Recorder, make_tool
 
 Chat = Callable[..., TestResponse]
 Rows = Callable[..., list[Any]]
-
-
-@pytest.fixture(scope="module")
-def chat_app(make_chat_app: Callable[..., Flask]) -> Flask:
-    return make_chat_app(
-        tools={"max_rounds": 3, "parallel": 2, "call_timeout": 3, "total_timeout": 60, "total_result_chars": 1000}
-    )
-
-
-@pytest.fixture
-def tools(chat_app: Flask) -> Iterator[Recorder]:
-    """Offer only the tools of a recorder during the test."""
-    recorder = Recorder()
-    with chat_app.app_context():
-        registry = services().tools
-    sources, registry._sources = registry._sources, ()
-    registry.add(recorder.source)
-    yield recorder
-    recorder.released.set()
-    registry._sources = sources
-
-
-@pytest.fixture
-def messages(rows: Rows, user: LoggedInUser) -> Callable[[], list[Any]]:
-    """Return a function that reads the user's stored messages."""
-    query = "SELECT position, role, content, tool_calls, tool_call_id, metadata FROM messages WHERE user_id = :u"
-    return lambda: rows(f"{query} ORDER BY conversation_id, position", u=user.id)
-
-
-def sent(upstream: Upstream, number: int = -1) -> Any:
-    """Return the body of a request to the provider."""
-    return upstream.requests[number].body
-
-
-def ids_in(seen: bytes) -> tuple[str, str]:
-    """Return the ids of turn and conversation in the first events of a stream."""
-    started = next(data for _, kind, data in parse_events(seen) if kind == "turn.started")
-    return started["turn"]["id"], started["conversation"]["id"]
 
 
 def test_calls_and_results_are_stored_in_order(
@@ -119,77 +79,6 @@ def test_provider_gets_definitions_and_results(chat: Chat, upstream: Upstream, t
         "user",
     ]
     assert violation(sent(upstream)["messages"]) is None
-
-
-def test_stream_and_its_replays_have_calls_and_results(
-    chat: Chat, upstream: Upstream, tools: Recorder, chat_app: Flask, user: LoggedInUser, engine: Engine
-) -> None:
-    upstream.queue_scripts(
-        scripts.calls(("a", "say", '{"text": "one"}'), text="Look: "),
-        scripts.calls(("a", "say", '{"text": "two"}')),
-        scripts.words(2),
-    )
-    response = chat("hello", stream=True)
-    live = events_of(response)
-    expected = [
-        ("message.delta", "Look: "),
-        ("tool.call", "a"),
-        ("tool.result", "one"),
-        ("tool.call", "a_2"),
-        ("tool.result", "two"),
-        ("message.delta", "word0 "),
-        ("message.delta", "word1 "),
-        ("message.completed", "word0 word1 "),
-    ]
-    assert live[0][1] == "turn.started"
-    assert [_short(event) for event in live[1:-1]] == expected
-    assert live[2][2] == {"id": "a", "name": "say", "arguments": '{"text":"one"}', "round": 1}
-    assert live[3][2] == {"id": "a", "name": "say", "content": "one", "is_error": False, "round": 1}
-    turn = live[0][2]["turn"]["id"]
-
-    def replay(after: int) -> list[Any]:
-        headers = {**user.headers, "Last-Event-ID": str(after)}
-        return events_of(chat_app.test_client().get(f"/api/turns/{turn}/events", headers=headers))
-
-    assert replay(0) == live
-    assert replay(3) == live[3:]
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM turn_events WHERE user_id = %s", (user.id,))
-    rebuilt = replay(0)
-    merged = [*expected[:5], ("message.delta", "word0 word1 "), expected[-1]]
-    assert [_short(event) for event in rebuilt[1:-1]] == merged
-    assert rebuilt[-1] == live[-1]
-    for after in range(2, 8):
-        restarted = replay(after)
-        assert restarted[0][1] == "turn.restarted"
-        assert [_short(event) for event in restarted[1:-1]] == merged
-
-
-def _short(event: tuple[int, str, Any]) -> tuple[str, str]:
-    _, kind, data = event
-    value = data.get("text") or data.get("content") or data.get("id") or data["message"]["content"]
-    return kind, value
-
-
-def test_replay_of_json_turn_has_calls_and_later_ids(
-    chat: Chat, upstream: Upstream, tools: Recorder, chat_app: Flask, user: LoggedInUser
-) -> None:
-    upstream.queue_scripts(
-        scripts.calls(("a", "say", '{"text": "one"}'), ("b", "say", '{"text": "two"}')), scripts.words(3)
-    )
-    turn = chat("hello").get_json()["turn"]["id"]
-    events = events_of(chat_app.test_client().get(f"/api/turns/{turn}/events", headers=user.headers))
-    kinds = [kind for _, kind, _ in events]
-    assert kinds == [
-        "turn.started",
-        *["tool.call"] * 2,
-        *["tool.result"] * 2,
-        "message.delta",
-        "message.completed",
-        "turn.completed",
-    ]
-    sequences = [sequence for sequence, _, _ in events]
-    assert sequences == sorted(set(sequences))
 
 
 @pytest.mark.parametrize(
@@ -417,62 +306,6 @@ def test_model_that_rejects_tools_is_asked_without_them(
     assert len(upstream.requests) == count + 1
 
 
-def test_retried_turn_takes_the_stored_result_of_a_call_that_must_not_be_repeated(
-    chat: Chat, upstream: Upstream, tools: Recorder, messages: Callable[[], list[Any]], rows: Rows, user: LoggedInUser
-) -> None:
-    first = scripts.calls(("a", "note", '{"text": "one", "n": 1}'), ("b", "note", '{"n": 1, "text": "one"}'))
-    again = scripts.calls(("c", "note", '{"n": 1,"text": "one"}'), ("d", "note", '{"text": "one", "n": 1}'))
-    upstream.queue_scripts(first, scripts.api_error(500), again, scripts.words(1))
-    assert chat("hello", headers={"Idempotency-Key": "k"}).status_code >= 500
-    assert len(tools.calls) == 2
-    assert chat("hello", headers={"Idempotency-Key": "k"}).get_json()["turn"]["status"] == "completed"
-    assert len(tools.calls) == 2
-    assert [row.content for row in messages() if row.role == "tool"] == ["noted one"] * 4
-    recorded = rows("SELECT state, content, tool FROM tool_calls WHERE user_id = :u", u=user.id)
-    assert [tuple(row) for row in recorded] == [("done", "noted one", "note")] * 2
-
-
-def test_call_with_other_arguments_or_once_more_is_made(
-    chat: Chat, upstream: Upstream, tools: Recorder, messages: Callable[[], list[Any]]
-) -> None:
-    upstream.queue_scripts(
-        scripts.calls(("a", "note", '{"text": "one"}')),
-        scripts.api_error(500),
-        scripts.calls(("a", "note", '{"text": "two"}')),
-        scripts.calls(("b", "note", '{"text": "one"}'), ("c", "note", '{"text": "one"}')),
-        scripts.words(1),
-    )
-    assert chat("hello", headers={"Idempotency-Key": "k"}).status_code >= 500
-    assert chat("hello", headers={"Idempotency-Key": "k"}).status_code == 200
-    assert sorted(arguments["text"] for _, arguments in tools.calls) == ["one", "one", "two"]
-
-
-def test_uncertain_call_is_not_repeated_by_a_retry(
-    chat: Chat, upstream: Upstream, tools: Recorder, messages: Callable[[], list[Any]]
-) -> None:
-    def run(context: ToolContext, arguments: Any) -> ToolResult:
-        count.append(1)
-        raise RuntimeError
-
-    count: list[int] = []
-    tools.source.offered = [make_tool("send", run, repeatable=False)]
-    call = scripts.calls(("a", "send", '{"text": "one"}'))
-    upstream.queue_scripts(call, scripts.api_error(500), call, scripts.words(1))
-    assert chat("hello", headers={"Idempotency-Key": "k"}).status_code >= 500
-    assert chat("hello", headers={"Idempotency-Key": "k"}).status_code == 200
-    assert len(count) == 1
-    results = [row.content for row in messages() if row.role == "tool"]
-    assert results == ["The tool failed.", OUTCOME_UNKNOWN]
-
-
-def test_invalid_call_is_not_recorded(
-    chat: Chat, upstream: Upstream, tools: Recorder, rows: Rows, user: LoggedInUser
-) -> None:
-    upstream.queue_scripts(scripts.calls(("a", "note", "{}")), scripts.words(1))
-    assert chat("hello").status_code == 200
-    assert rows("SELECT 1 FROM tool_calls WHERE user_id = :u", u=user.id) == []
-
-
 @pytest.mark.parametrize(("allowed", "offered"), [(["say"], ["say"]), ([], None), (None, 6), (["none such"], None)])
 def test_project_offers_fewer_tools(
     allowed: Any,
@@ -498,24 +331,3 @@ def test_project_offers_fewer_tools(
     assert len(tools.calls) == (1 if allowed is None else 0)
     if offered == ["say"]:
         assert messages()[2].content == "There is no tool note. The tools are: say."
-
-
-def test_stream_in_another_process_has_calls_and_results(
-    chat: Chat,
-    upstream: Upstream,
-    tools: Recorder,
-    make_chat_app: Callable[..., Flask],
-    user: LoggedInUser,
-) -> None:
-    other_app = make_chat_app()
-    upstream.queue_scripts(scripts.calls(("a", "say", '{"text": "one"}'), text="Look: "), scripts.words(30, pause=0.1))
-    response = chat("hello", stream=True)
-    stream = iter(response.response)
-    seen = b""
-    while b"tool.result" not in seen:
-        seen += next(stream)
-    turn, _ = ids_in(seen)
-    elsewhere = events_of(other_app.test_client().get(f"/api/turns/{turn}/events", headers=user.headers))
-    here = parse_events(seen + b"".join(stream))
-    assert elsewhere == here
-    assert [kind for _, kind, _ in elsewhere][1:4] == ["message.delta", "tool.call", "tool.result"]
