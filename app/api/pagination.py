@@ -114,6 +114,19 @@ class Cursor(fields.String):
         return self._pages.decode(super()._deserialize(value, attr, data, **options))
 
 
+class FilteredCursor(fields.String):
+    """A cursor of a filtered list. It stays a text: the filters, which are read later, decide on its `Pages`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            load_default=None,
+            metadata={
+                "description": "`next_cursor` of the previous page, with the same filters.",
+                "maxLength": LONGEST_CURSOR,
+            },
+        )
+
+
 class PageQuery(Schema):
     """The query of a list. Subclasses add `after = Cursor(...)` of their list."""
 

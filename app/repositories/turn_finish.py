@@ -38,6 +38,14 @@ class FinishParameters:
     estimated: bool | None = None  # whether `charged` is an estimate
 
 
+# Releases the conversation from the attempt, and makes room for %(count)s messages. No row if the attempt was fenced.
+RELEASE_CONVERSATION = """
+    UPDATE conversations
+       SET next_position = next_position + %(count)s, message_count = message_count + %(count)s, running_attempt = NULL,
+           preview = coalesce(%(preview)s, preview), updated_at = greatest(updated_at, now())
+     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
+    RETURNING user_id, id, next_position - %(count)s AS position"""
+
 # %(messages)s at the positions from `conversation.position` on, which is a CTE with the id and user_id too.
 NEW_MESSAGES = insert_messages(
     """conversation CROSS JOIN json_to_recordset(%(messages)s::json) AS item(
@@ -57,12 +65,7 @@ def _finish(*, in_quota: bool) -> Statement:
         charged = ", quota_tokens = %(charged)s, quota_estimated = %(estimated)s"
         quota = f",\nquota AS ({charge_quota('%(charged)s', 'conversation')})"
     text = f"""
-WITH conversation AS (
-    UPDATE conversations
-       SET next_position = next_position + %(count)s, message_count = message_count + %(count)s, running_attempt = NULL,
-           preview = coalesce(%(preview)s, preview), updated_at = greatest(updated_at, now())
-     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
-    RETURNING user_id, id, next_position - %(count)s AS position),
+WITH conversation AS ({RELEASE_CONVERSATION}),
 turn AS (
     UPDATE turns
        SET status = %(status)s, finished_at = now(), provider = %(provider)s,

@@ -4,7 +4,7 @@ The statements lock in the usual order: user (only with a quota), conversation, 
 """
 
 from app.repositories.statement import Statement
-from app.repositories.turn_finish import NEW_MESSAGES
+from app.repositories.turn_finish import NEW_MESSAGES, RELEASE_CONVERSATION
 from app.repositories.turn_limits import charge_quota, locking_user
 
 # No row if the attempt has sent a heartbeat since, or was closed. Events that are being stored take a key share lock on
@@ -53,12 +53,7 @@ SELECT calls.tool_calls
 CLOSE = Statement(
     "turns.close_stale",
     f"""
-WITH conversation AS (
-    UPDATE conversations
-       SET next_position = next_position + %(count)s, message_count = message_count + %(count)s, running_attempt = NULL,
-           preview = coalesce(%(preview)s, preview), updated_at = greatest(updated_at, now())
-     WHERE user_id = %(user_id)s AND id = %(conversation_id)s AND running_attempt = %(attempt)s
-    RETURNING user_id, id, next_position - %(count)s AS position),
+WITH conversation AS ({RELEASE_CONVERSATION}),
 turn AS (
     UPDATE turns SET status = 'interrupted', finished_at = now(), error = %(error)s::jsonb,
            answer_position = CASE WHEN %(count)s > 0 THEN conversation.position + %(count)s - 1 END,

@@ -1,57 +1,25 @@
 """`flask ops jobs cancel` and its request, with a real worker and a real broker."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import redis
-from click.testing import Result
 from flask import Flask
-from pydantic import SecretStr
 
-from app.config import Settings
 from app.enums import JobRunStatus
-from ops.catalogue.declarations import Job
-from ops.cli.entry_points import ops
-from ops.runs.run import RunRequest, RunResult, run_job
-from tests.contracts.application import as_served
+from tests.jobs.cancelling import REASON, Cancel, cancel, report, run, served
 from tests.jobs.processes import CeleryProcess
 from tests.jobs.sample_jobs import BLOCK, ECHO, RETRY_LATER, STUBBORN
 from tests.waiting import wait_until
 
+__all__ = ["cancel", "served"]  # fixtures
+
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("jobs-cancellation")]
 
-REASON = "it blocks the nightly backup"
 Send = Callable[..., str]
 WaitForRuns = Callable[..., list[Any]]
-Cancel = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, broker: str) -> Flask:
-    """Create an application with the broker."""
-    jobs = settings.jobs.model_copy(update={"broker_url": SecretStr(broker)})
-    return as_served(replace(settings, jobs=jobs))
-
-
-@pytest.fixture(scope="module")
-def cancel(served: Flask) -> Cancel:
-    """Return a function that runs `flask ops jobs cancel`."""
-    runner = served.test_cli_runner()
-    return lambda run, *options: runner.invoke(ops, ["jobs", "cancel", str(run), "--reason", REASON, *options])
-
-
-def report(result: Result) -> dict[str, Any]:
-    assert result.stdout, result.stderr
-    return dict(orjson.loads(result.stdout)["report"])
-
-
-def run(served: Flask, job: Job, message_id: str | None, work: Callable[[], Any] = lambda: None) -> RunResult:
-    with served.app_context():
-        return run_job(job, work, RunRequest(message_id=message_id))
 
 
 def test_waiting_message_is_not_begun(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import orjson
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
@@ -17,6 +16,7 @@ from tests.fakes.mcp import OLDER, ScriptedMcp, text_result, tool
 from tests.fakes.upstream import Upstream
 from tests.faults.live_server import PROJECT
 from tests.waiting import wait_until
+from tests.web.chatting import chat_on
 from tests.web.server import WebServer
 from tests.web.test_provider_switch import WORKERS, connections_to_workers
 
@@ -62,12 +62,7 @@ def operate(web: WebServer, *arguments: str) -> None:
 
 def answer(connection: HTTPConnection, user: LoggedInUser) -> str:
     """Chat on a connection and return the answer."""
-    headers = {**user.headers, "Content-Type": "application/json"}
-    connection.request("POST", "/api/chat", orjson.dumps({"message": "the weather?"}), headers)
-    response = connection.getresponse()
-    body = orjson.loads(response.read())
-    assert response.status == 200, body
-    return str(body["message"]["content"])
+    return str(chat_on(connection, user, "the weather?")["message"]["content"])
 
 
 def all_answer(web: WebServer, user: LoggedInUser, part: str) -> bool:

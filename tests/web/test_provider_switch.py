@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-import orjson
 import pytest
 from flask import Flask
 
@@ -18,6 +17,7 @@ from tests.fakes import scripts
 from tests.fakes.upstream import Upstream
 from tests.faults.live_server import PROJECT
 from tests.waiting import wait_until
+from tests.web.chatting import chat_on
 from tests.web.server import WebServer
 
 pytestmark = pytest.mark.process
@@ -59,12 +59,7 @@ def connections_to_workers(web: WebServer) -> Iterator[list[HTTPConnection]]:
 
 def chat_provider(connection: HTTPConnection, user: LoggedInUser) -> str:
     """Chat on a connection and return the provider that answered."""
-    headers = {**user.headers, "Content-Type": "application/json"}
-    connection.request("POST", "/api/chat", orjson.dumps({"message": "hello"}), headers)
-    response = connection.getresponse()
-    body = orjson.loads(response.read())
-    assert response.status == 200, body
-    return str(body["turn"]["provider"])
+    return str(chat_on(connection, user, "hello")["turn"]["provider"])
 
 
 def wait_for_provider(web: WebServer, user: LoggedInUser, provider: str) -> None:

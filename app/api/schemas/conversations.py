@@ -7,7 +7,7 @@ import orjson
 from marshmallow import fields, validate
 
 from app.api.json_values import children, levels
-from app.api.pagination import IDENTIFIER, LONGEST_CURSOR, MOMENT, RANK, PageQuery, Pages, page_of
+from app.api.pagination import IDENTIFIER, MOMENT, RANK, FilteredCursor, PageQuery, Pages, page_of
 from app.api.schemas.base import Examples, PlainText, Schema
 from app.bounds import SEARCH_LIMIT
 from app.enums import ConversationStatus
@@ -158,13 +158,7 @@ class ConversationQuery(PageQuery):
             "x-enumeration": "ConversationOrder",
         },
     )
-    cursor = fields.String(
-        load_default=None,
-        metadata={
-            "description": "`next_cursor` of the previous page, with the same filters.",
-            "maxLength": LONGEST_CURSOR,
-        },
-    )
+    cursor = FilteredCursor()
 
     @ma.post_load
     def _open_cursor(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -3,9 +3,8 @@ from typing import Any
 
 import marshmallow as ma
 import orjson
-from marshmallow import fields
 
-from app.api.pagination import IDENTIFIER, LONGEST_CURSOR, PageQuery, Pages, page_of
+from app.api.pagination import IDENTIFIER, FilteredCursor, PageQuery, Pages, page_of
 from app.tools.todo_schemas import TodoFilter, TodoSchema
 
 
@@ -16,13 +15,7 @@ def pages_of(completed: bool | None, q: str | None) -> Pages:
 
 
 class TodoQuery(PageQuery, TodoFilter):
-    cursor = fields.String(
-        load_default=None,
-        metadata={
-            "description": "`next_cursor` of the previous page, with the same filters.",
-            "maxLength": LONGEST_CURSOR,
-        },
-    )
+    cursor = FilteredCursor()
 
     @ma.post_load
     def _open_cursor(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
