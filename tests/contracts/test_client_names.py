@@ -178,7 +178,7 @@ def ambiguous(path: str, other: str) -> bool:
 
 
 def test_ambiguous_paths_are_those_that_the_linter_ignores(document: dict[str, Any]) -> None:
-    """Prefer another path; else list it in the file, if fixed words and ids cannot be confused."""
+    """Prefer another path; else list it in tests/clients/.redocly.lint-ignore.yaml, if words and ids differ."""
     ignored = (ROOT / "tests" / "clients" / ".redocly.lint-ignore.yaml").read_text()
     paths = list(document["paths"])
     found = {path for index, path in enumerate(paths) if any(ambiguous(path, earlier) for earlier in paths[:index])}
