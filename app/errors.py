@@ -45,7 +45,7 @@
         ├── ProviderCircuitOpen      requests are paused after repeated failures
         └── ProviderProtocolError    5xx, or a response that violates the protocol
 
-This module does not know HTTP: only `app/api/errors.py` assigns status codes.
+This module is independent of HTTP: only `app/api/errors.py` assigns status codes.
 """
 
 from collections.abc import Mapping, Sequence

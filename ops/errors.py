@@ -1,4 +1,4 @@
-"""Errors that operations raise and the application does not know."""
+"""Errors that only operations raise."""
 
 from app.errors import Conflict
 

@@ -28,7 +28,7 @@ class Sessions(MethodView):
     def delete(self) -> None:
         """End all your sessions but this one; API keys stay valid.
 
-        Their tokens are invalid at once, and their open streams end within about a second. Running turns go on.
+        Their tokens are invalid at once, and their open streams end within about a second. Running turns continue.
         """
         own_sessions.end_others(caller(), current_client())
 
@@ -39,6 +39,6 @@ class OneSession(MethodView):
     def delete(self, session_id: UUID) -> None:
         """End one of your sessions, which may be this one.
 
-        Its tokens are invalid at once, and its open streams end within about a second. Running turns go on.
+        Its tokens are invalid at once, and its open streams end within about a second. Running turns continue.
         """
         own_sessions.end(caller(), session_id, current_client())

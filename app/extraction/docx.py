@@ -22,7 +22,7 @@ MAX_UNPACKED = 200_000_000
 MAX_ENTRIES = 10_000
 _ENCRYPTED = 1  # flag of a ZIP entry
 _PARAGRAPH, _CELL, _ROW, _TABLE = (qn(f"w:{tag}") for tag in ("p", "tc", "tr", "tbl"))
-# The same content once more, for programs that do not know the first form.
+# The same content once more, for programs that cannot read the first form.
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 
 

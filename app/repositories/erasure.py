@@ -38,7 +38,7 @@ SELECT receipt_id, NULL, NULL, NULL, NULL, NULL FROM pending_erasures WHERE rece
  LIMIT 1""",
 )
 
-# Before the rows are deleted: the triggers, which record the same, do not know the receipt.
+# Before the rows are deleted: the triggers, which record the same, have no receipt.
 RECORD_REMOVALS = (
     Statement(
         "erasure.record_objects",

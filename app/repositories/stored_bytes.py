@@ -54,7 +54,7 @@ _COUNTED = f"""
 # The next users in the order of their ids, with what their rows have and what is counted.
 COMPARE = Statement("stored_bytes.compare", f"WITH page AS ({_PAGE}){_COUNTED} ORDER BY user_id")
 
-# Both numbers are of one snapshot, so their difference stays right while the user goes on writing.
+# Both numbers are of one snapshot, so their difference stays right while the user continues to write.
 CORRECT = Statement(
     "stored_bytes.correct",
     f"""

@@ -269,7 +269,7 @@ def _client_config(*, custom_endpoint: bool, quick: bool) -> Config:
         read_timeout=QUICK_SECONDS if quick else READ_SECONDS,
         retries={"mode": "standard", "max_attempts": 1 if quick else ATTEMPTS},
         s3={"addressing_style": "path" if custom_endpoint else "auto"},
-        # Some compatible services do not know AWS's newer checksums.
+        # Some compatible services do not support AWS's newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

@@ -1,1 +1,1 @@
-"""Tools that a turn can call, between turns and services; providers do not know them."""
+"""Tools that a turn can call, between turns and services; providers do not depend on them."""

@@ -61,7 +61,7 @@ class CallLedger:
                 sql.FINISH.run(
                     connection, {**parameters, "state": state, "content": content, "is_error": result.is_error}
                 )
-        except (DBAPIError, PoolTimeout):  # the model gets the result; only a new attempt does not know it
+        except (DBAPIError, PoolTimeout):  # the model gets the result; only a new attempt does not find it
             _log.warning("the result of a tool could not be recorded", exc_info=True, extra={"tool": tool})
         return result
 

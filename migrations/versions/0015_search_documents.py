@@ -1,7 +1,7 @@
 """Search documents per range of messages, with the version of the word rules.
 
 Locks: none that matter. The new table's foreign key blocks writes to conversations only while it is created; the new
-column has a constant default, so no row is rewritten. The old code goes on writing `conversation_search`; its documents
+column has a constant default, so no row is rewritten. The old code still writes `conversation_search`; its documents
 have the rules 0, so the sweep writes them again.
 """
 

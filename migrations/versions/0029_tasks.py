@@ -1,7 +1,7 @@
 """To-do items of users.
 
 Locks: none that matter. The new table's foreign key blocks writes to `users` only while it is created. The old code
-does not know the table; its erasures delete the rows by the foreign key and do not count them.
+does not use the table; its erasures delete the rows by the foreign key and do not count them.
 """
 
 import sqlalchemy as sa

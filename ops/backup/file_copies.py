@@ -1,7 +1,7 @@
 """Copying the contents of users' files into the store of backups: each content once, by its hash.
 
 A copy appears only when it is complete, so a run that is killed is continued by the next one. A content that cannot be
-read is listed as missing, and the backup goes on: a database without some of its files is better than no backup.
+read is listed as missing, and the backup continues: a database without some of its files is better than no backup.
 """
 
 import hashlib

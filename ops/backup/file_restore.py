@@ -1,7 +1,7 @@
 """Bringing the contents of users' files back from a backup into the store of files.
 
 The restored database says which objects it needs. Those that the store has are not written again, so the restore can be
-repeated, and goes on where one that was killed ended.
+repeated, and continues where one that was killed ended.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Selection of a pg_dump and pg_restore that match the server's version.
 
 pg_dump refuses a server newer than itself. A newer pg_dump can dump an older server, but its dump cannot be restored
-into a server older than 17: the newer pg_restore sets transaction_timeout, which such a server does not know, and the
+into a server older than 17: the newer pg_restore sets transaction_timeout, which such a server does not have, and the
 older pg_restore cannot read the newer archive format (both were tested). So programs of the server's own version are
 preferred, and newer ones are used only for servers from version 17 on.
 """

@@ -42,7 +42,7 @@ class DrainingGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn come
         while turns.running and not watchdog.dead:
             self.notify()  # the arbiter kills a worker without heartbeat
             gevent.sleep(_POLL)
-        with gevent.Timeout(INTERRUPT_SECONDS, False):  # type: ignore[arg-type]  # False: no exception; the stubs do not know it
+        with gevent.Timeout(INTERRUPT_SECONDS, False):  # type: ignore[arg-type]  # False: no exception; missing in the stubs
             while turns.running:
                 self.notify()
                 gevent.sleep(_POLL)

@@ -93,7 +93,7 @@ class FaultyPlatform:
             connection.default_channel.queue_purge(INTERACTIVE)
 
     def assert_fires(self, *names: str, during: Callable[[], Any] = lambda: None) -> None:
-        """Wait until these alerts fire; `during` is called at each look, so that the fault goes on."""
+        """Wait until these alerts fire; `during` is called at each look, so that the fault continues."""
 
         def missing() -> set[str]:
             during()

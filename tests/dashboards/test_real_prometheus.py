@@ -79,7 +79,7 @@ def prometheus(platform: tuple[Up, Caller]) -> Iterator[Prometheus]:
 
 
 def test_every_compared_value_has_data(platform: tuple[Up, Caller], prometheus: Prometheus) -> None:
-    """Without it, an alert could never fire. Traffic goes on, because rates need two different scrapes."""
+    """Without it, an alert could never fire. Traffic continues, because rates need two different scrapes."""
     _, caller = platform
     values = {
         comparison.value for alert in all_alerts() for comparisons in alert.conditions for comparison in comparisons

@@ -193,7 +193,7 @@ def test_commands_are_those_of_the_procfile(raw: dict[str, Any]) -> None:
 @pytest.mark.process
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: nginx-light)")
 def test_nginx_accepts_its_files(tmp_path: Any) -> None:
-    """Without `resolve`, which Debian's nginx does not know yet."""
+    """Without `resolve`, which Debian's nginx does not support yet."""
     stack = Stack(tmp_path, "postgresql://none@127.0.0.1:1/none", "redis://127.0.0.1:1/0", {})
     done = subprocess.run([*stack.nginx_command(), "-t"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,7 @@ def test_workers_count_locally_without_redis(
 
         proxy.cut()
         local = [call(server, user).status for _ in range(30)]
-        # A worker does not know the shared counts, so it starts with an empty counter.
+        # A worker does not have the shared counts, so it starts with an empty counter.
         assert set(local) == {200}
         assert server.health() == 200
         answer = call(server, other_user, "POST", "/api/chat", json={"message": "hello"})

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a turn with tools: a call is made once, and the conversation goes on."""
+"""SIGKILL in the middle of a turn with tools: a call is made once, and the conversation continues."""
 
 import os
 import signal
@@ -124,7 +124,7 @@ def test_killed_approval_makes_its_call_once_and_the_conversation_goes_on(
         message = {"message": "go on", "conversation_id": conversation}
 
         def goes_on() -> bool:
-            """Return whether the conversation goes on, which it does once the killed attempt is stale."""
+            """Return whether the conversation continues, which it does once the killed attempt is stale."""
             again = then == "approves again"
             to, body = (path, decision) if again else ("/api/chat", message)
             response = server.post(to, body, user.headers)

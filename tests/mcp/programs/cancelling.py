@@ -16,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client  # type: ignore[im
 
 
 async def main() -> None:
-    """Begin a call, cancel it, and go on."""
+    """Begin a call, cancel it, and continue."""
     headers = {"Authorization": f"Bearer {os.environ['MCP_KEY']}"}
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(os.environ["MCP_URL"], http_client=http)
