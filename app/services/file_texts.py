@@ -88,7 +88,7 @@ def queue_missing() -> int:
         try:
             with autocommit() as connection:
                 row = sql.QUEUE_MISSING.one(connection, {**after, "batch": _QUEUE_BATCH})
-        except IntegrityError:  # a file was deleted meanwhile; the next run queues the others
+        except IntegrityError:  # a file was deleted at the same time; the next run queues the others
             return queued
         if row is None:
             return queued

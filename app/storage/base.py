@@ -41,7 +41,7 @@ class Store(ABC):
 
     @abstractmethod
     def iterate_files(self) -> Iterator[StoredFile]:
-        """Yield all complete files, in no order. Files that are created or deleted meanwhile may be among them."""
+        """Yield all complete files, in no order. Files that are created or deleted during it may be included."""
 
     @abstractmethod
     def create(self, name: str) -> AbstractContextManager[FileWriter]:
