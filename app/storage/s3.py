@@ -16,18 +16,15 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    ReadTimeoutError,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.exceptions import HTTPError
 
 from app.storage.base import CHUNK, Store, StoredFile
 from app.storage.errors import FileNotFoundInStorage, StorageUnavailable, StoredFileChanged
+from app.storage.s3_errors import describe, error_code
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef, MultipartUploadTypeDef
@@ -41,17 +38,6 @@ ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 QUICK_SECONDS = 4
 
-# By error code of S3. `{prefix}` is the prefix of the settings' names.
-_ADVICE = {
-    "NoSuchBucket": "the bucket does not exist; create it, or correct {prefix}_URL",
-    "InvalidAccessKeyId": "{prefix}_S3_ACCESS_KEY_ID is not known there",
-    "SignatureDoesNotMatch": "{prefix}_S3_SECRET_ACCESS_KEY is wrong",
-    "AccessDenied": "the key lacks a permission; it must be able to list, read, write and delete",
-    "403": "the key lacks a permission; it must be able to list, read, write and delete",
-    "NoSuchKey": "it holds no such file",
-    "PermanentRedirect": "the bucket is in another region; set {prefix}_S3_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region; set {prefix}_S3_REGION",
-}
 T = TypeVar("T")
 
 
@@ -224,9 +210,9 @@ class S3Store(Store):
             try:
                 return retrying(call)
             except ClientError as error:
-                if _error_code(error) in ("404", "NoSuchKey"):
+                if error_code(error) in ("404", "NoSuchKey"):
                     raise FileNotFoundInStorage(f"{self.url} holds no file called {name}.") from None
-                if _error_code(error) in ("412", "PreconditionFailed"):
+                if error_code(error) in ("412", "PreconditionFailed"):
                     raise StoredFileChanged(f"{name} in {self.url} was replaced while it was being read.") from None
                 raise
 
@@ -235,7 +221,7 @@ class S3Store(Store):
         try:
             yield
         except (BotoCoreError, ClientError, HTTPError, ValueError) as error:
-            reason = _reason(error, self._settings_prefix)
+            reason = describe(error, self._settings_prefix)
             raise StorageUnavailable(f"The store {self._location} failed while {action}: {reason}.") from error
 
 
@@ -273,23 +259,3 @@ def _client_config(*, custom_endpoint: bool, quick: bool) -> Config:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-
-
-def _error_code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _reason(error: Exception, prefix: str) -> str:
-    """Describe an error in a few words, without secrets."""
-    if isinstance(error, ClientError):
-        code = _error_code(error)
-        if code in _ADVICE:
-            return f"{code}: {_ADVICE[code].format(prefix=prefix)}"
-        return f"it answered {code or 'with an error'}"
-    if isinstance(error, NoCredentialsError):
-        return f"no access key; set {prefix}_S3_ACCESS_KEY_ID and {prefix}_S3_SECRET_ACCESS_KEY"
-    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return f"its address does not respond; check {prefix}_S3_ENDPOINT, and that the service runs"
-    if isinstance(error, ReadTimeoutError):
-        return "it did not answer in time"
-    return f"{type(error).__name__}, {str(error)[:200]}"
